@@ -1,0 +1,112 @@
+//! Every way in which nseekfs can refuse, one variant each.
+//!
+//! A variant carries data; `Display` carries the sentence, which names the argument, what was
+//! expected and what came. Nothing else in the crate words an error, and the Python binding only
+//! maps variants to exception types.
+
+use std::path::PathBuf;
+
+/// What a user gave that cannot be used, what the system refused, or what a file lacks.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument has the right type and an unusable value.
+    #[error("{argument}: expected {expected}, got {got}")]
+    Input {
+        /// The argument's name as the caller typed it.
+        argument: &'static str,
+        /// What would have been accepted.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// One value of a matrix is NaN or infinite.
+    #[error("{argument}: expected finite values, got {value} at row {row}, column {column}")]
+    NotFinite {
+        /// The argument's name.
+        argument: &'static str,
+        /// Row of the value in the whole argument.
+        row: u64,
+        /// Column of the value.
+        column: usize,
+        /// The value, NaN or an infinity.
+        value: f64,
+    },
+    /// One value of a matrix is finite, and infinite once rounded to the type that stores it.
+    #[error("{argument}: expected values within the range of {level}, got {value:e} at row {row}, column {column}")]
+    OutOfRange {
+        /// The argument's name.
+        argument: &'static str,
+        /// The storing type, as `float16`.
+        level: &'static str,
+        /// Row of the value in the whole argument.
+        row: u64,
+        /// Column of the value.
+        column: usize,
+        /// The value before rounding.
+        value: f64,
+    },
+    /// A row's euclidean length is 2^63 or more, so that scores could overflow float32.
+    #[error("{argument}: expected rows of length below 2^63, got {norm:e} at row {row}")]
+    TooLong {
+        /// The argument's name.
+        argument: &'static str,
+        /// The row.
+        row: u64,
+        /// Its length.
+        norm: f64,
+    },
+    /// `normalized=True` was said of rows that are not of unit length.
+    #[error(
+        "normalized: expected rows of unit length (within 0.002) because normalized=True, got length {norm} at row {row}; \
+         leave normalized out: it never changes the answer"
+    )]
+    NotUnit {
+        /// The first such row.
+        row: u64,
+        /// Its length.
+        norm: f64,
+    },
+    /// The bytes are not a whole nseekfs file.
+    #[error("{}: {reason}", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Which rule of FORMAT.md is broken, and how.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Memory for a large buffer could not be had.
+    #[error("out of memory: {bytes} bytes for {purpose}")]
+    Memory {
+        /// How much was asked for.
+        bytes: u64,
+        /// For what.
+        purpose: &'static str,
+    },
+    /// The caller asked for the work to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// An [`Error::Input`] from anything that prints.
+    pub fn input(argument: &'static str, expected: impl Into<String>, got: impl ToString) -> Self {
+        Error::Input { argument, expected: expected.into(), got: got.to_string() }
+    }
+
+    /// An [`Error::Io`] about `path`.
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::Io { path: path.into(), source }
+    }
+}
+
+/// `std::result::Result` with our [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;

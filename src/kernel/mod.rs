@@ -1,0 +1,115 @@
+//! Arithmetic on slices, one table of functions per kind of CPU, and the only CPU detection.
+//!
+//! Every function gives the same bits in every table ([`scalar`] is the definition), except
+//! [`Kernel::tile`], which may keep other rows but never drops one that its contract protects. A
+//! sum runs in 32 virtual lanes: lane l starts at +0.0 and takes j = l, l+32, l+64, ...; then lanes
+//! are added in halves (l with l+16, l+8, l+4, l+2, l+1), each step one float64 operation rounded
+//! to nearest. Multiply-add may be fused only for products of two float32, which float64 holds
+//! exactly. Imports nothing of ours but the error type; allocates nothing.
+
+mod float_mode;
+pub mod scalar;
+
+pub use float_mode::FloatMode;
+
+use crate::error::{Error, Result};
+use std::sync::OnceLock;
+
+/// Virtual lanes of a sum; queries are padded with zeros to a multiple of this.
+pub const LANES: usize = 32;
+
+/// One query against consecutive rows: `(query, rows, dims, out)`.
+///
+/// `query` holds `dims` values padded with zeros to `padded(dims)`, `rows` holds `out.len()` rows
+/// of `dims` values, `out[i]` receives the float64 sum for row i.
+pub type RowSums<T> = fn(&[f64], &[T], usize, &mut [f64]);
+
+/// A tile of queries for [`Kernel::tile`]: up to `width` of them, the remaining columns idle.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile<'a> {
+    /// Columns: 16 or 32.
+    pub width: usize,
+    /// Value j of query i stands at `[j * width + i]`; idle columns are zero.
+    pub columns: &'a [f32],
+    /// Factor of a row's norm, a query each (`width` of them).
+    pub slope: &'a [f32],
+    /// What a row must reach, a query each (`width` of them); `f32::INFINITY` idles a column.
+    pub floor: &'a [f32],
+}
+
+/// What one kind of CPU does, resolved once and called per block of rows.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Name in `NSEEKFS_KERNEL` and `simd_info`.
+    pub name: &'static str,
+    /// `sum q_j x_j` of float32 rows.
+    pub dot: RowSums<f32>,
+    /// `sum q_j x_j` of float64 rows, never fused.
+    pub dot_f64: RowSums<f64>,
+    /// `sum (q_j - x_j)^2` of float32 rows, never fused.
+    pub squared_distance: RowSums<f32>,
+    /// `sum (q_j - x_j)^2` of float64 rows, never fused.
+    pub squared_distance_f64: RowSums<f64>,
+    /// `sum x_j^2` of float32 rows: `(rows, dims, out)`.
+    pub squared_norm: fn(&[f32], usize, &mut [f64]),
+    /// `sum x_j^2` of float64 rows, never fused: `(rows, dims, out)`.
+    pub squared_norm_f64: fn(&[f64], usize, &mut [f64]),
+    /// IEEE 754 binary16 bits to float32, exactly: `(codes, out)`, equal lengths.
+    pub decode_f16: fn(&[u16], &mut [f32]),
+    /// `scale * code` rounded once to float32: `(codes, scales, dims, out)`, a scale a row.
+    pub decode_f8: fn(&[i8], &[f32], usize, &mut [f32]),
+    /// Which rows may matter to which queries: `(tile, rows, dims, norms, halves, keep)`.
+    ///
+    /// `s` being `sum q_j x_j` in float32 in any order of summation, fused or not, bit i of `keep[r]`
+    /// is set exactly when `(s + slope[i] * norms[r]) - halves[r] >= floor[i]`, evaluated in float32
+    /// with at most three roundings after `s`. Bits from `width` up are 0.
+    pub tile: fn(&Tile, &[f32], usize, &[f32], &[f32], &mut [u32]),
+}
+
+/// `dims` rounded up to whole lanes.
+pub fn padded(dims: usize) -> usize {
+    dims.next_multiple_of(LANES)
+}
+
+/// The tables that this CPU can run, slowest first.
+pub fn available() -> Vec<&'static Kernel> {
+    let tables = vec![&scalar::KERNEL];
+    tables
+}
+
+/// The table in use: the fastest, or the one that the environment variable `NSEEKFS_KERNEL` names.
+///
+/// # Errors
+/// [`Error::Input`] when the variable names a table that is unknown or that this CPU cannot run.
+pub fn selected() -> Result<&'static Kernel> {
+    static CHOICE: OnceLock<std::result::Result<&'static Kernel, String>> = OnceLock::new();
+    let choice = CHOICE.get_or_init(|| {
+        let tables = available();
+        match std::env::var_os("NSEEKFS_KERNEL") {
+            None => Ok(tables[tables.len() - 1]),
+            Some(name) => {
+                let found = tables.iter().find(|table| name == table.name);
+                found.copied().ok_or_else(|| name.to_string_lossy().into_owned())
+            }
+        }
+    });
+    choice.as_ref().copied().map_err(|name| {
+        let names: Vec<&str> = available().iter().map(|table| table.name).collect();
+        Error::input("NSEEKFS_KERNEL", format!("a kernel that this CPU can run: {}", names.join(", ")), format!("{name:?}"))
+    })
+}
+
+/// Panics unless the lengths fit, so that kernels may index freely. Called by every [`RowSums`].
+#[inline(always)]
+fn check_sums<T>(query: &[f64], rows: &[T], dims: usize, out: &[f64]) {
+    assert!(dims > 0 && query.len() == padded(dims) && rows.len() == dims * out.len());
+}
+
+/// Panics unless the lengths fit. Called by every [`Kernel::tile`].
+#[inline(always)]
+fn check_tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &[u32]) {
+    let width = tile.width;
+    assert!((width == 16 || width == 32) && tile.columns.len() == dims * width);
+    assert!(tile.slope.len() == width && tile.floor.len() == width);
+    assert!(rows.len() == dims * keep.len() && norms.len() == keep.len() && halves.len() == keep.len());
+}

@@ -1,0 +1,118 @@
+//! The definition: plain loops that say what every other kernel must return, bit for bit.
+
+use super::{Kernel, LANES, Tile, check_sums, check_tile};
+
+/// The table of plain loops.
+pub static KERNEL: Kernel = Kernel {
+    name: "scalar",
+    dot,
+    dot_f64,
+    squared_distance,
+    squared_distance_f64,
+    squared_norm,
+    squared_norm_f64,
+    decode_f16,
+    decode_f8,
+    tile,
+};
+
+/// The sum of `terms`, in 32 lanes added in halves.
+#[inline(always)]
+fn lane_sum(terms: impl Iterator<Item = f64>) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    for (j, term) in terms.enumerate() {
+        lanes[j % LANES] += term;
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for l in 0..half {
+            lanes[l] += lanes[l + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn row_sums<T: Copy + Into<f64>>(query: &[f64], rows: &[T], dims: usize, out: &mut [f64], term: impl Fn(f64, f64) -> f64) {
+    check_sums(query, rows, dims, out);
+    for (row, sum) in rows.chunks_exact(dims).zip(out) {
+        *sum = lane_sum(query.iter().zip(row).map(|(&q, &x)| term(q, x.into())));
+    }
+}
+
+fn dot(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
+    row_sums(query, rows, dims, out, |q, x| q * x);
+}
+
+fn dot_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
+    row_sums(query, rows, dims, out, |q, x| q * x);
+}
+
+fn squared_distance(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
+    row_sums(query, rows, dims, out, |q, x| (q - x) * (q - x));
+}
+
+fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
+    row_sums(query, rows, dims, out, |q, x| (q - x) * (q - x));
+}
+
+fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
+    for (row, sum) in rows.chunks_exact(dims).zip(out) {
+        *sum = lane_sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));
+    }
+}
+
+fn squared_norm_f64(rows: &[f64], dims: usize, out: &mut [f64]) {
+    for (row, sum) in rows.chunks_exact(dims).zip(out) {
+        *sum = lane_sum(row.iter().map(|&x| x * x));
+    }
+}
+
+fn decode_f16(codes: &[u16], out: &mut [f32]) {
+    assert_eq!(codes.len(), out.len());
+    for (value, &code) in out.iter_mut().zip(codes) {
+        *value = f16_to_f32(code);
+    }
+}
+
+/// One binary16 value as float32, exactly (IEEE 754-2019, 3.4 and 3.6).
+#[inline(always)]
+pub(super) fn f16_to_f32(code: u16) -> f32 {
+    let sign = u32::from(code & 0x8000) << 16;
+    let exponent = u32::from(code >> 10 & 0x1f);
+    let fraction = u32::from(code & 0x3ff);
+    let magnitude = match exponent {
+        // Subnormal: a multiple of 2^-24, exact in float32.
+        0 => (fraction as f32 * f32::from_bits(0x3380_0000)).to_bits(),
+        31 => 0x7f80_0000 | fraction << 13,
+        _ => (exponent + 112) << 23 | fraction << 13,
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+fn decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &mut [f32]) {
+    assert!(codes.len() == out.len() && codes.len() == dims * scales.len());
+    for ((row, values), &scale) in codes.chunks_exact(dims).zip(out.chunks_exact_mut(dims)).zip(scales) {
+        for (value, &code) in values.iter_mut().zip(row) {
+            *value = scale * f32::from(code);
+        }
+    }
+}
+
+fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
+    check_tile(tile, rows, dims, norms, halves, keep);
+    let width = tile.width;
+    for (r, row) in rows.chunks_exact(dims).enumerate() {
+        let mut sums = [0.0f32; 32];
+        for (&x, column) in row.iter().zip(tile.columns.chunks_exact(width)) {
+            for (sum, &q) in sums.iter_mut().zip(column) {
+                *sum += q * x;
+            }
+        }
+        keep[r] = (0..width).fold(0, |bits, i| {
+            let reached = (sums[i] + tile.slope[i] * norms[r]) - halves[r] >= tile.floor[i];
+            bits | u32::from(reached) << i
+        });
+    }
+}

@@ -1,0 +1,91 @@
+//! How two vectors are compared: one transform of (dot product or squared distance, norms).
+//!
+//! Inside the crate a larger key is always better; euclidean keys are negated squared distances
+//! and become distances only at the border ([`Metric::public_key`], [`Metric::score`]).
+
+use crate::error::{Error, Result};
+
+/// The closed list of metrics. The discriminants are stored in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Metric {
+    /// `<q, x> / (|q| |x|)`, 0 when either is the zero vector; larger is better.
+    Cosine = 0,
+    /// `<q, x>`; larger is better.
+    Dot = 1,
+    /// `sqrt(sum (q_j - x_j)^2)`, ranked by the sum; smaller is better.
+    Euclidean = 2,
+}
+
+/// Every accepted spelling, canonical names first.
+const NAMES: [(&str, Metric); 12] = [
+    ("cosine", Metric::Cosine),
+    ("dot", Metric::Dot),
+    ("euclidean", Metric::Euclidean),
+    ("cos", Metric::Cosine),
+    ("cosine_similarity", Metric::Cosine),
+    ("dot_product", Metric::Dot),
+    ("ip", Metric::Dot),
+    ("inner_product", Metric::Dot),
+    ("l2", Metric::Euclidean),
+    ("euclidean_distance", Metric::Euclidean),
+    ("inner", Metric::Dot),
+    ("euclid", Metric::Euclidean),
+];
+
+impl Metric {
+    /// The metric of a user's word, aliases included; `argument` names it in the error.
+    pub fn parse(argument: &'static str, name: &str) -> Result<Self> {
+        let found = NAMES.iter().find(|(word, _)| *word == name);
+        found.map(|&(_, metric)| metric).ok_or_else(|| {
+            let words: Vec<&str> = NAMES.iter().map(|(word, _)| *word).collect();
+            Error::input(argument, format!("one of {}", words.join(", ")), format!("{name:?}"))
+        })
+    }
+
+    /// The canonical name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Cosine => "cosine",
+            Metric::Dot => "dot",
+            Metric::Euclidean => "euclidean",
+        }
+    }
+
+    /// The metric of a stored code.
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Metric::Cosine, Metric::Dot, Metric::Euclidean].into_iter().find(|&m| m as u32 == code)
+    }
+
+    /// The key of one row: `raw` is the squared distance for euclidean, else the dot product.
+    #[inline(always)]
+    pub fn key(self, raw: f64, query_norm: f64, row_norm: f64) -> f64 {
+        match self {
+            Metric::Dot => raw,
+            Metric::Euclidean => -raw,
+            Metric::Cosine => {
+                if query_norm == 0.0 || row_norm == 0.0 {
+                    0.0
+                } else {
+                    raw / (query_norm * row_norm)
+                }
+            }
+        }
+    }
+
+    /// The ranking key that users see: euclidean keys are squared distances, smallest first.
+    pub fn public_key(self, key: f64) -> f64 {
+        match self {
+            Metric::Euclidean => 0.0 - key,
+            _ => key,
+        }
+    }
+
+    /// The float32 score that users see: euclidean scores are distances.
+    pub fn score(self, key: f64) -> f32 {
+        match self {
+            Metric::Euclidean => (0.0 - key).sqrt() as f32,
+            _ => key as f32,
+        }
+    }
+}

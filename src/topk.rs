@@ -1,0 +1,122 @@
+//! The best k of a stream of (key, row), in the one order of the crate: larger key first, then
+//! smaller row. Keys compare as numbers, so -0 equals +0; a NaN is never kept.
+//!
+//! A buffer of at most 2k entries is cut back to k by selection when full, so a push costs O(1)
+//! amortised whatever k is, and `floor` rises each time.
+
+use crate::error::{Error, Result};
+use std::cmp::Ordering;
+
+/// One kept row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Entry {
+    /// Internal key, larger is better.
+    pub key: f64,
+    /// Row number in the whole index.
+    pub row: u64,
+}
+
+/// Best first: larger key, then smaller row.
+pub fn best_first(a: &Entry, b: &Entry) -> Ordering {
+    b.key.partial_cmp(&a.key).unwrap_or(Ordering::Equal).then(a.row.cmp(&b.row))
+}
+
+/// Collects the best `k` entries.
+#[derive(Debug)]
+pub struct TopK {
+    k: usize,
+    capacity: usize,
+    floor: f64,
+    entries: Vec<Entry>,
+}
+
+impl TopK {
+    /// An empty collector of the best `k` out of at most `most` pushes; `k` is at least 1.
+    pub fn new(k: usize, most: u64) -> Result<Self> {
+        let k = (k as u64).min(most).max(1) as usize;
+        let capacity = (2 * k).max(32).min(most.max(1) as usize);
+        let mut entries = Vec::new();
+        let bytes = (capacity * size_of::<Entry>()) as u64;
+        entries.try_reserve_exact(capacity).map_err(|_| Error::Memory { bytes, purpose: "the best rows" })?;
+        Ok(TopK { k, capacity, floor: f64::NEG_INFINITY, entries })
+    }
+
+    /// Rows with a key below this can no longer be among the best k; equal keys still can.
+    #[inline]
+    pub fn floor(&self) -> f64 {
+        self.floor
+    }
+
+    /// Offers a row. Each row is offered at most once.
+    #[inline]
+    pub fn push(&mut self, key: f64, row: u64) {
+        if key >= self.floor {
+            if self.entries.len() == self.capacity {
+                self.cut();
+                if key < self.floor {
+                    return;
+                }
+            }
+            self.entries.push(Entry { key, row });
+        }
+    }
+
+    /// Raises the floor as far as what was pushed allows.
+    pub fn cut(&mut self) {
+        if self.entries.len() >= self.k {
+            if self.entries.len() > self.k {
+                self.entries.select_nth_unstable_by(self.k - 1, best_first);
+                self.entries.truncate(self.k);
+            }
+            let worst = self.entries.iter().fold(f64::INFINITY, |low, entry| low.min(entry.key));
+            self.floor = self.floor.max(worst);
+        }
+    }
+
+    /// Takes in everything that `other` kept.
+    pub fn merge(&mut self, other: TopK) {
+        for entry in other.entries {
+            self.push(entry.key, entry.row);
+        }
+    }
+
+    /// The best k, best first.
+    pub fn into_sorted(mut self) -> Vec<Entry> {
+        self.cut();
+        self.entries.sort_unstable_by(best_first);
+        self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn best(k: usize, pushed: &[(f64, u64)]) -> Vec<(f64, u64)> {
+        let mut top = TopK::new(k, pushed.len() as u64).unwrap();
+        pushed.iter().for_each(|&(key, row)| top.push(key, row));
+        top.into_sorted().into_iter().map(|e| (e.key, e.row)).collect()
+    }
+
+    #[test]
+    fn equal_keys_are_ordered_by_row_and_zeros_are_equal() {
+        assert_eq!(best(2, &[(0.0, 7), (-0.0, 3), (0.0, 5)]).iter().map(|e| e.1).collect::<Vec<_>>(), [3, 5]);
+    }
+
+    #[test]
+    fn a_nan_is_never_kept() {
+        assert_eq!(best(2, &[(f64::NAN, 0), (1.0, 1)]), [(1.0, 1)]);
+    }
+
+    proptest! {
+        #[test]
+        fn keeps_what_a_full_sort_keeps(keys in prop::collection::vec(-4i32..4, 1..300), k in 1usize..400) {
+            let pushed: Vec<(f64, u64)> = keys.iter().enumerate().map(|(row, &key)| (f64::from(key), row as u64)).collect();
+            let mut sorted = pushed.clone();
+            sorted.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            sorted.truncate(k);
+            prop_assert_eq!(best(k, &pushed), sorted);
+        }
+    }
+}
