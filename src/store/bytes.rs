@@ -1,0 +1,234 @@
+//! A region of bytes that is shared and never changes: a mapped file, or memory that was filled once.
+//!
+//! The only map call of the crate, and the only unsafe code outside `kernel/`. Regions start on a
+//! page, so any section of a file that is aligned to 64 bytes can be viewed as its own type.
+//! Memory of our own is anonymous pages: it comes zeroed, large amounts of it are refused as an
+//! error instead of an abort, and the system gives it back when the last clone goes.
+//!
+//! A mapped file must not be shortened or rewritten by others while it is open; nseekfs itself
+//! replaces files whole and never does. [`Bytes::check_len`] turns the shortened file, which would
+//! kill the process on the first touch of a lost page, into an error.
+
+use crate::error::{Error, Result};
+use bytemuck::{AnyBitPattern, Pod};
+use memmap2::{Mmap, MmapMut, MmapOptions};
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read, Seek};
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// From this size on, memory of our own asks for huge pages: two of the usual 2 MiB.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 4 << 20;
+
+/// How much of a file is read between two chances to interrupt.
+const READ_BLOCK: usize = 4 << 20;
+
+/// An immutable region of bytes; clones share it.
+#[derive(Debug, Clone)]
+pub struct Bytes(Arc<Region>);
+
+#[derive(Debug)]
+struct Region {
+    map: Mmap,
+    /// The mapped file, none for memory of our own.
+    file: Option<(File, PathBuf)>,
+}
+
+impl Bytes {
+    /// Maps a regular file, read-only.
+    pub fn map(path: &Path) -> Result<Self> {
+        // Asked before opening, because opening a pipe would wait for its other end.
+        regular_file(path)?;
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        let len = usize::try_from(len).map_err(|_| Error::Memory { bytes: len, purpose: "the map of a file" })?;
+        // SAFETY: the map is read-only and as long as the file, which Region keeps open; that nobody
+        // shortens or rewrites it meanwhile is the condition that this module states at its top.
+        let map = unsafe { MmapOptions::new().len(len).map(&file) }.map_err(|e| Error::io(path, e))?;
+        Ok(Bytes(Arc::new(Region { map, file: Some((file, path.to_owned())) })))
+    }
+
+    /// The same bytes in memory of our own, read from the file that is mapped; `tick` may interrupt.
+    ///
+    /// A region that is not a mapped file is returned as it is.
+    pub fn into_ram(self, tick: &dyn Fn() -> Result<()>) -> Result<Self> {
+        let Some((file, path)) = &self.0.file else { return Ok(self) };
+        let mut copy = BytesMut::zeroed(self.len(), "a copy of the file")?;
+        let mut reader = file;
+        reader.rewind().map_err(|e| Error::io(path, e))?;
+        for block in copy.0.chunks_mut(READ_BLOCK) {
+            tick()?;
+            if let Err(source) = reader.read_exact(block) {
+                self.check_len()?;
+                return Err(Error::io(path, source));
+            }
+        }
+        copy.freeze()
+    }
+
+    /// Refuses when the mapped file has been shortened since; one `fstat`, so cheap enough for every query.
+    pub fn check_len(&self) -> Result<()> {
+        let Some((file, path)) = &self.0.file else { return Ok(()) };
+        let now = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        if now < self.len() as u64 {
+            let reason = format!("F16: file length: {} bytes when it was opened, {now} now: another program has cut it", self.len());
+            return Err(Error::Format { path: path.clone(), reason });
+        }
+        Ok(())
+    }
+
+    /// `range` as values of `T`, in place.
+    ///
+    /// # Panics
+    /// If `range` is outside the region, starts off the alignment of `T` or is not whole values;
+    /// ranges of a checked header never are.
+    pub fn view<T: AnyBitPattern>(&self, range: Range<usize>) -> &[T] {
+        let bytes = &self[range];
+        // An empty range may stand at any byte.
+        if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.map
+    }
+}
+
+/// What `path` leads to, refused unless it is a regular file.
+pub(crate) fn regular_file(path: &Path) -> Result<Metadata> {
+    let found = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    let refuse = |kind, got: &str| Err(Error::io(path, std::io::Error::new(kind, format!("expected a file, got {got}"))));
+    match found.file_type() {
+        kind if kind.is_file() => Ok(found),
+        kind if kind.is_dir() => refuse(ErrorKind::IsADirectory, "a directory"),
+        _ => refuse(ErrorKind::InvalidInput, "a pipe or a device"),
+    }
+}
+
+/// A region of zeroed memory that is being filled, to become [`Bytes`].
+#[derive(Debug)]
+pub struct BytesMut(MmapMut);
+
+impl BytesMut {
+    /// `len` zero bytes for `purpose`, or [`Error::Memory`].
+    pub fn zeroed(len: usize, purpose: &'static str) -> Result<Self> {
+        let map = MmapMut::map_anon(len).map_err(|_| Error::Memory { bytes: len as u64, purpose })?;
+        #[cfg(target_os = "linux")]
+        if len >= HUGE {
+            // Only a hint: kernels without huge pages refuse it, and nothing is lost.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(BytesMut(map))
+    }
+
+    /// The filled region, read-only from here on.
+    pub fn freeze(self) -> Result<Bytes> {
+        let bytes = self.0.len() as u64;
+        let map = self.0.make_read_only().map_err(|_| Error::Memory { bytes, purpose: "write-protecting a buffer" })?;
+        Ok(Bytes(Arc::new(Region { map, file: None })))
+    }
+
+    /// `range` as values of `T`, to be written.
+    ///
+    /// # Panics
+    /// As [`Bytes::view`].
+    pub fn view_mut<T: Pod>(&mut self, range: Range<usize>) -> &mut [T] {
+        let bytes = &mut self.0[range];
+        if bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(bytes) }
+    }
+}
+
+impl Deref for BytesMut {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never() -> Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn filled_memory_freezes_and_is_shared() {
+        let mut buffer = BytesMut::zeroed(64 + 12, "a test").unwrap();
+        buffer.view_mut::<f32>(64..76).copy_from_slice(&[1.0, 2.0, 3.0]);
+        let bytes = buffer.freeze().unwrap();
+        let clone = bytes.clone();
+        drop(bytes);
+        assert_eq!(clone.view::<f32>(64..76), [1.0, 2.0, 3.0]);
+        assert_eq!(clone.view::<u64>(0..64), [0; 8]);
+        clone.check_len().unwrap();
+    }
+
+    #[test]
+    fn empty_regions_work_everywhere() {
+        let mut buffer = BytesMut::zeroed(0, "a test").unwrap();
+        assert!(buffer.view_mut::<f64>(0..0).is_empty());
+        let bytes = buffer.freeze().unwrap();
+        assert!(bytes.view::<f64>(0..0).is_empty());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mapped = Bytes::map(file.path()).unwrap();
+        assert!(mapped.is_empty() && mapped.into_ram(&never).unwrap().is_empty());
+        let odd = BytesMut::zeroed(3, "a test").unwrap().freeze().unwrap();
+        assert!(odd.view::<u64>(3..3).is_empty());
+    }
+
+    #[test]
+    fn too_much_memory_is_an_error() {
+        for len in [usize::MAX, isize::MAX as usize, 1 << 60] {
+            let error = BytesMut::zeroed(len, "a test").unwrap_err();
+            assert!(matches!(error, Error::Memory { bytes, purpose: "a test" } if bytes == len as u64));
+        }
+    }
+
+    #[test]
+    fn a_shortened_file_is_noticed_and_a_grown_or_removed_one_is_not() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [7u8; 10_000]).unwrap();
+        let mapped = Bytes::map(file.path()).unwrap();
+        file.as_file().set_len(20_000).unwrap();
+        mapped.check_len().unwrap();
+        file.as_file().set_len(9_999).unwrap();
+        let error = mapped.check_len().unwrap_err();
+        assert!(error.to_string().contains("F16: file length: 10000 bytes when it was opened, 9999 now"), "{error}");
+        assert!(matches!(mapped.clone().into_ram(&never), Err(Error::Format { .. })));
+        file.as_file().set_len(10_000).unwrap();
+        file.close().unwrap();
+        mapped.check_len().unwrap();
+    }
+
+    #[test]
+    fn reading_into_memory_copies_and_can_be_interrupted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let content: Vec<u8> = (0..READ_BLOCK + 5).map(|i| (i % 251) as u8).collect();
+        std::fs::write(file.path(), &content).unwrap();
+        let copy = Bytes::map(file.path()).unwrap().into_ram(&never).unwrap();
+        assert!(copy[..] == content[..] && copy.0.file.is_none());
+        let stopped = Bytes::map(file.path()).unwrap().into_ram(&|| Err(Error::Interrupted));
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let kind = |path: &Path| match Bytes::map(path) {
+            Err(Error::Io { source, .. }) => source.kind(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kind(folder.path()), ErrorKind::IsADirectory);
+        assert_eq!(kind(&folder.path().join("missing")), ErrorKind::NotFound);
+        #[cfg(unix)]
+        assert_eq!(kind(Path::new("/dev/null")), ErrorKind::InvalidInput);
+    }
+}
