@@ -1,5 +1,6 @@
 //! nseekfs: nearest vectors, exact to the last bit.
 pub mod error;
+pub mod format;
 pub mod kernel;
 pub mod level;
 pub mod metric;

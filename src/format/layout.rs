@@ -1,0 +1,228 @@
+//! The records of a file as they lie on disk, and every number of FORMAT.md.
+//!
+//! Nothing here judges: these types hold any bytes. `header.rs` and `section.rs` check them. A field
+//! is added here and in FORMAT.md, and the test below compares the two.
+
+use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
+
+const _: () = assert!(cfg!(target_endian = "little"), "files are little-endian and used in place");
+
+/// The first bytes: high bit set, a name, both kinds of line end and the end-of-text of DOS.
+pub const MAGIC: [u8; 8] = *b"\x89NSK\r\n\x1a\n";
+/// The version of the format that this code writes and reads.
+pub const VERSION: u32 = 1;
+/// Bytes of the prologue and the two slots; the table of a sealed file starts here.
+pub const HEADER_BYTES: usize = 192;
+/// Every section starts at a multiple of this: a cache line, and enough for any vector register.
+pub const ALIGNMENT: usize = 64;
+/// Bytes hashed at a time: large enough for full speed, small enough to share out and to interrupt.
+pub const BLOCK: usize = 1 << 20;
+/// Values per row, at most.
+pub const MAX_DIMS: u32 = 65_536;
+/// Rows per segment, at most.
+pub const MAX_SEGMENT_ROWS: u64 = u32::MAX as u64;
+/// The flag of a file that is whole and never grows.
+pub const SEALED: u64 = 1;
+/// Required feature bits that this code knows.
+pub const KNOWN_FEATURES: u64 = 0;
+/// The required feature bit of files that may grow (reserved).
+pub const UNSEALED_FEATURE: u64 = 1;
+/// Kinds with this bit may be skipped by readers that do not know them.
+pub const IGNORABLE: u32 = 1 << 31;
+/// The segment number of a section that belongs to the whole index.
+pub const WHOLE_INDEX: u32 = u32::MAX;
+
+/// The first 64 bytes.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Prologue {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// [`VERSION`].
+    pub version: u32,
+    /// [`HEADER_BYTES`].
+    pub header_bytes: u32,
+    /// Feature bits that a reader must know.
+    pub required: u64,
+    /// Feature bits that a reader need not know.
+    pub ignorable: u64,
+    /// [`SEALED`].
+    pub flags: u64,
+    /// Zero.
+    pub reserved: [u64; 2],
+    /// xxh3-64 of the bytes before.
+    pub checksum: u64,
+}
+
+/// One commit: which table is valid, and how long the file is with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Slot {
+    /// Counts commits from 1.
+    pub generation: u64,
+    /// First byte of the table.
+    pub table_offset: u64,
+    /// Its length.
+    pub table_bytes: u64,
+    /// Length of the committed file.
+    pub file_bytes: u64,
+    /// xxh3-64 of the table.
+    pub table_checksum: u64,
+    /// Zero.
+    pub reserved: [u64; 2],
+    /// xxh3-64 of the bytes before.
+    pub checksum: u64,
+}
+
+/// The first record of the table: what holds for the whole index.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Index {
+    /// Values per row.
+    pub dims: u32,
+    /// Code of a [`Level`](crate::level::Level).
+    pub level: u32,
+    /// Code of a [`Metric`](crate::metric::Metric).
+    pub metric: u32,
+    /// 1 if every row is of unit length, else 0.
+    pub unit: u32,
+    /// Seed of the build.
+    pub seed: u64,
+    /// Number of segments.
+    pub segments: u32,
+    /// Number of entries.
+    pub sections: u32,
+    /// Rows of all segments.
+    pub rows: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+/// One section in the table.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Entry {
+    /// Code of a [`Kind`](super::section::Kind), or one that a later version defines.
+    pub kind: u32,
+    /// The segment, or [`WHOLE_INDEX`].
+    pub segment: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes of payload, padding not counted.
+    pub length: u64,
+    /// Rows that the section describes.
+    pub rows: u64,
+    /// Of payload and padding, in blocks.
+    pub checksum: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+/// Bytes of every record: prologue, slot, index record and entry.
+pub const RECORD_BYTES: usize = 64;
+
+/// The record at `offset`, if the bytes reach that far. Reads each byte once.
+pub fn record<T: AnyBitPattern>(bytes: &[u8], offset: usize) -> Option<T> {
+    let end = offset.checked_add(size_of::<T>())?;
+    bytes.get(offset..end).map(bytemuck::pod_read_unaligned)
+}
+
+/// The bytes of a record under its own checksum: all but the last eight.
+pub fn checked_bytes<T: NoUninit>(record: &T) -> &[u8] {
+    let bytes = bytemuck::bytes_of(record);
+    &bytes[..bytes.len() - 8]
+}
+
+/// Zero bytes that follow `length` bytes of payload.
+pub fn padding(length: usize) -> usize {
+    length.wrapping_neg() % ALIGNMENT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::section::{Kind, RESERVED_KINDS};
+    use crate::level::Level;
+    use crate::metric::Metric;
+    use std::mem::offset_of;
+
+    const SPECIFICATION: &str = include_str!("FORMAT.md");
+
+    /// The cells of the table whose header starts with `title`, without its two header lines.
+    fn table(title: &str) -> Vec<Vec<String>> {
+        let lines = SPECIFICATION.lines().skip_while(|line| !line.starts_with(&format!("| {title} |"))).skip(2);
+        let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_string()).collect();
+        lines.take_while(|line| line.starts_with('|')).map(cells).collect()
+    }
+
+    /// `[record, offset, size, field]` of every field; fields follow one another without gaps.
+    macro_rules! fields {
+        ($name:literal, $record:ty: $($field:ident)+) => {{
+            assert_eq!(size_of::<$record>(), RECORD_BYTES);
+            let starts = [$(offset_of!($record, $field)),+];
+            let ends = starts.iter().skip(1).copied().chain([RECORD_BYTES]);
+            let names = [$(stringify!($field)),+];
+            let rows = starts.iter().zip(ends).zip(names);
+            rows.map(|((start, end), field)| [$name.to_string(), start.to_string(), (end - start).to_string(), field.to_string()])
+                .collect::<Vec<_>>()
+        }};
+    }
+
+    #[test]
+    fn the_byte_map_of_the_specification_is_the_layout() {
+        let mut layout = fields!("prologue", Prologue: magic version header_bytes required ignorable flags reserved checksum);
+        layout.extend(fields!("slot", Slot: generation table_offset table_bytes file_bytes table_checksum reserved checksum));
+        layout.extend(fields!("index", Index: dims level metric unit seed segments sections rows reserved));
+        layout.extend(fields!("entry", Entry: kind segment offset length rows checksum reserved));
+        let specified: Vec<Vec<String>> = table("record").into_iter().map(|row| row[..4].to_vec()).collect();
+        assert_eq!(specified, layout);
+        let magic: Vec<String> = MAGIC.iter().map(|byte| format!("{byte:02X}")).collect();
+        assert!(table("record")[0][4].contains(&magic.join(" ")));
+    }
+
+    #[test]
+    fn the_constants_of_the_specification_are_those_of_the_code() {
+        let numbers = [
+            ("VERSION", u64::from(VERSION)),
+            ("HEADER_BYTES", HEADER_BYTES as u64),
+            ("ALIGNMENT", ALIGNMENT as u64),
+            ("BLOCK", BLOCK as u64),
+            ("MAX_DIMS", u64::from(MAX_DIMS)),
+            ("MAX_SEGMENT_ROWS", MAX_SEGMENT_ROWS),
+        ];
+        let specified: Vec<(String, String)> = table("constant").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        assert_eq!(specified, numbers.map(|(name, value)| (name.to_string(), value.to_string())));
+        assert_eq!(BLOCK % ALIGNMENT, 0);
+    }
+
+    #[test]
+    fn the_levels_metrics_and_kinds_of_the_specification_are_those_of_the_code() {
+        let levels = [Level::F64, Level::F32, Level::F16, Level::F8];
+        let levels = levels.map(|l| vec![l.name().to_string(), (l as u32).to_string(), l.value_bytes().to_string()]);
+        assert_eq!(table("level").iter().map(|row| row[..3].to_vec()).collect::<Vec<_>>(), levels);
+
+        let metrics = [Metric::Cosine, Metric::Dot, Metric::Euclidean].map(|m| format!("{} {}", m as u32, m.name()));
+        assert!(SPECIFICATION.contains(&metrics.join(", ")));
+
+        let known = Kind::ALL.map(|kind| (kind as u32, kind.name()));
+        let kinds = known.into_iter().chain(RESERVED_KINDS).map(|(code, name)| vec![name.to_string(), code.to_string()]);
+        let specified: Vec<Vec<String>> = table("kind").iter().map(|row| row[..2].to_vec()).collect();
+        assert_eq!(specified, kinds.collect::<Vec<_>>());
+        for row in table("kind") {
+            let code: u32 = row[1].parse().unwrap();
+            assert_eq!(row[2].contains("ignorable"), code & IGNORABLE != 0, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn padding_rounds_up_to_the_alignment() {
+        assert_eq!([0, 1, 63, 64, 65, usize::MAX].map(padding), [0, 63, 1, 0, 63, 1]);
+    }
+
+    #[test]
+    fn a_record_beyond_the_end_is_none() {
+        let bytes = [0u8; 100];
+        assert!(record::<Slot>(&bytes, 36).is_some());
+        assert!(record::<Slot>(&bytes, 37).is_none() && record::<Slot>(&bytes, usize::MAX).is_none());
+    }
+}

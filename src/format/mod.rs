@@ -1,0 +1,87 @@
+#![doc = include_str!("FORMAT.md")]
+
+// A file is read in three steps, each a change of type: bytes are mapped (store), `Header::parse`
+// checks header and table (F1 to F15), `verify` reads every byte (F16 to F18). `write` is the way back.
+
+mod checksum;
+mod foreign;
+mod header;
+mod layout;
+mod section;
+mod write;
+
+pub use header::{Header, IndexRecord};
+pub use section::{Kind, Section, SegmentLayout};
+pub use write::{SegmentBytes, write};
+
+use crate::error::{Error, Result};
+use crate::store::Bytes;
+use std::path::Path;
+
+/// Files below this are verified in full by [`Verify::Auto`]: a few milliseconds from the page cache.
+const AUTO_FULL: usize = 64 << 20;
+
+/// Where the bytes of an opened file lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// In the file, mapped.
+    #[default]
+    Mmap,
+    /// In memory of our own, read at once.
+    Ram,
+}
+
+/// How much of a file is checked when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// Full under 64 MiB, else header.
+    #[default]
+    Auto,
+    /// Header and section table.
+    Header,
+    /// Every byte.
+    Full,
+}
+
+/// Opens an index file; `tick` is called between blocks of a full check or a copy and may interrupt.
+pub fn open(path: &Path, mode: Mode, verify: Verify, tick: &dyn Fn() -> Result<()>) -> Result<(Bytes, Header)> {
+    let mut bytes = Bytes::map(path)?;
+    let mut header = Header::parse(&bytes, path)?;
+    if mode == Mode::Ram {
+        // Checked once before memory is taken for it, once more as what will be used.
+        bytes = bytes.into_ram(tick)?;
+        header = Header::parse(&bytes, path)?;
+    }
+    if verify == Verify::Full || (verify == Verify::Auto && bytes.len() < AUTO_FULL) {
+        verify_sections(&bytes, &header, path, tick)?;
+    }
+    Ok((bytes, header))
+}
+
+/// Checks every byte of an open file, header and table again included; `path` is only for the error.
+pub fn verify(bytes: &Bytes, path: &Path, tick: &dyn Fn() -> Result<()>) -> Result<()> {
+    bytes.check_len()?;
+    let header = Header::parse(bytes, path)?;
+    verify_sections(bytes, &header, path, tick)
+}
+
+/// F16 to F18.
+fn verify_sections(bytes: &Bytes, header: &Header, path: &Path, tick: &dyn Fn() -> Result<()>) -> Result<()> {
+    let tick = || {
+        bytes.check_len()?;
+        tick()
+    };
+    for section in &header.sections {
+        let computed = checksum::of_section(&bytes[section.extent.clone()], &tick)?;
+        let padding = &bytes[section.payload.end..section.extent.end];
+        let zero = || {
+            header::ensure(padding.iter().all(|&byte| byte == 0), || {
+                format!("F18: padding of the {}: expected zero bytes, got others", section.name())
+            })
+        };
+        header::checksum("F17", &section.name(), section.checksum, computed)
+            .and_then(|()| zero())
+            .map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
+    }
+    Ok(())
+}

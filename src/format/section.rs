@@ -1,0 +1,185 @@
+//! The section table: from entries that hold anything to ranges that lie in the file.
+//!
+//! A [`Section`] obeys F12 and F15: it is inside the file and shares no byte with another. A
+//! [`SegmentLayout`] obeys F13 and F14: each part is there once and of the length that its rows need.
+
+use super::header::{Checked, IndexRecord, ensure, same};
+use super::layout::{self, ALIGNMENT, Entry, IGNORABLE, RECORD_BYTES, WHOLE_INDEX};
+use crate::level::Level;
+use std::ops::Range;
+
+/// What a section holds. The discriminants are stored in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// The values of the rows, at the level of the index.
+    Rows = 1,
+    /// The float64 euclidean norm of each row.
+    Norms = 2,
+    /// The float32 scale of each row, level f8 only.
+    Scales = 3,
+}
+
+/// Kinds that later versions will write; until then only their numbers are taken.
+pub const RESERVED_KINDS: [(u32, &str); 6] =
+    [(5, "int64 ids"), (6, "utf-8 ids"), (7, "tombstones"), (IGNORABLE | 4, "codes"), (IGNORABLE | 8, "metadata"), (IGNORABLE | 9, "ann")];
+
+impl Kind {
+    /// Every kind, by number.
+    pub const ALL: [Kind; 3] = [Kind::Rows, Kind::Norms, Kind::Scales];
+
+    /// The kind of a stored number.
+    pub fn from_code(code: u32) -> Option<Self> {
+        Kind::ALL.into_iter().find(|&kind| kind as u32 == code)
+    }
+
+    /// The name in FORMAT.md.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Rows => "rows",
+            Kind::Norms => "norms",
+            Kind::Scales => "scales",
+        }
+    }
+
+    /// Whether every segment of such an index has one; if not, none has.
+    fn belongs_to(self, level: Level) -> bool {
+        self != Kind::Scales || level == Level::F8
+    }
+
+    /// Bytes of payload for one row.
+    fn row_bytes(self, index: &IndexRecord) -> u64 {
+        match self {
+            Kind::Rows => (index.dims * index.level.value_bytes()) as u64,
+            Kind::Norms => size_of::<f64>() as u64,
+            Kind::Scales => size_of::<f32>() as u64,
+        }
+    }
+}
+
+/// One section that lies in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// What it holds; none for an ignorable kind of a later version.
+    pub kind: Option<Kind>,
+    /// Its segment, `u32::MAX` for the whole index.
+    pub segment: u32,
+    /// Rows that it describes.
+    pub rows: u64,
+    /// Its payload.
+    pub payload: Range<usize>,
+    /// Its payload and padding.
+    pub extent: Range<usize>,
+    /// The stored checksum of its extent.
+    pub checksum: u64,
+}
+
+impl Section {
+    /// Its name in errors.
+    pub(super) fn name(&self) -> String {
+        let kind = self.kind.map_or("ignorable", Kind::name);
+        if self.segment == WHOLE_INDEX { format!("{kind} section") } else { format!("{kind} section of segment {}", self.segment) }
+    }
+}
+
+/// Where the parts of one segment lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentLayout {
+    /// Rows, 1 to 2^32-1.
+    pub rows: u64,
+    /// The stored values, row after row.
+    pub row_values: Range<usize>,
+    /// The float64 norms.
+    pub norms: Range<usize>,
+    /// The float32 scales, at level f8.
+    pub scales: Option<Range<usize>>,
+}
+
+/// F10, F12 and F15 of `entries`, whose sections fill the file from `start` to its end.
+pub(super) fn read(entries: &[u8], start: usize, file_bytes: u64, segments: u32) -> Checked<Vec<Section>> {
+    // One section takes at least 64 bytes of the table that was just read, so this is bounded by it.
+    let mut sections = Vec::with_capacity(entries.len() / RECORD_BYTES);
+    let mut end = start;
+    for (number, bytes) in entries.chunks_exact(RECORD_BYTES).enumerate() {
+        let entry: Entry = bytemuck::pod_read_unaligned(bytes);
+        same("F10", &format!("reserved bytes of entry {number}"), [0; 3], entry.reserved)?;
+        let kind = check_kind(&entry, number, segments)?;
+        same("F15", &format!("offset of entry {number}"), end as u64, entry.offset)?;
+        let extent = extent(end, entry.length, file_bytes).ok_or_else(|| {
+            let room = file_bytes.saturating_sub(end as u64);
+            format!("F15: length of entry {number}: expected {room} at most, got {}", entry.length)
+        })?;
+        end = extent.end;
+        let payload = extent.start..extent.start + entry.length as usize;
+        sections.push(Section { kind, segment: entry.segment, rows: entry.rows, payload, extent, checksum: entry.checksum });
+    }
+    same("F15", "end of the last section", file_bytes, end as u64)?;
+    Ok(sections)
+}
+
+/// F12.
+fn check_kind(entry: &Entry, number: usize, segments: u32) -> Checked<Option<Kind>> {
+    let kind = Kind::from_code(entry.kind);
+    let ignorable = entry.kind & IGNORABLE != 0;
+    ensure(kind.is_some() || ignorable, || {
+        let reserved = RESERVED_KINDS.into_iter().find(|&(code, _)| code == entry.kind);
+        let name = reserved.map_or("unknown", |(_, name)| name);
+        format!("F12: kind of entry {number}: expected one that this nseekfs knows, got {} ({name}): upgrade nseekfs", entry.kind)
+    })?;
+    let whole = ignorable && entry.segment == WHOLE_INDEX;
+    ensure(entry.segment < segments || whole, || {
+        format!("F12: segment of entry {number}: expected below {segments}, got {}", entry.segment)
+    })?;
+    Ok(kind)
+}
+
+/// Payload and padding of a section, if they end within the file.
+fn extent(start: usize, length: u64, file_bytes: u64) -> Option<Range<usize>> {
+    let payload_end = start.checked_add(usize::try_from(length).ok()?)?;
+    let end = payload_end.checked_next_multiple_of(ALIGNMENT)?;
+    (end as u64 <= file_bytes).then_some(start..end)
+}
+
+/// F13 and F14.
+pub(super) fn segments(sections: &[Section], index: &IndexRecord, count: u32) -> Checked<Vec<SegmentLayout>> {
+    let known: Vec<(&Section, Kind)> = sections.iter().filter_map(|section| Some((section, section.kind?))).collect();
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.belongs_to(index.level)).collect();
+    ensure(count > 0, || "F13: segments: expected 1 or more, got 0".to_string())?;
+    // Also bounds `count` by the table before anything is sized by it.
+    let expected = u64::from(count) * kinds.len() as u64;
+    ensure(known.len() as u64 == expected, || {
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        format!("F13: sections: expected {expected}, being {} for each of {count} segments, got {}", names.join(", "), known.len())
+    })?;
+    let mut parts: Vec<[Option<&Section>; 3]> = vec![[None; 3]; count as usize];
+    for (section, kind) in known {
+        ensure(kinds.contains(&kind), || format!("F13: {}: expected none at level {}, got one", section.name(), index.level.name()))?;
+        let part = &mut parts[section.segment as usize][kind as usize - 1];
+        ensure(part.is_none(), || format!("F13: {}: expected one, got two", section.name()))?;
+        check_length(section, kind, index)?;
+        *part = Some(section);
+    }
+    parts.iter().enumerate().map(|(number, parts)| segment(number, parts)).collect()
+}
+
+/// F14 for one section.
+fn check_length(section: &Section, kind: Kind, index: &IndexRecord) -> Checked<()> {
+    let rows = section.rows;
+    ensure((1..=layout::MAX_SEGMENT_ROWS).contains(&rows), || {
+        format!("F14: rows of the {}: expected 1 to {}, got {rows}", section.name(), layout::MAX_SEGMENT_ROWS)
+    })?;
+    // At most 2^32 rows of 2^16 values of 8 bytes: 2^51.
+    same("F14", &format!("length of the {}", section.name()), rows * kind.row_bytes(index), section.payload.len() as u64)
+}
+
+/// F13 and F14 for one segment of which each known section has been checked.
+fn segment(number: usize, parts: &[Option<&Section>; 3]) -> Checked<SegmentLayout> {
+    let [Some(rows), Some(norms), scales] = *parts else {
+        return Err(format!("F13: segment {number}: expected a rows section and a norms section, got fewer"));
+    };
+    for other in [Some(norms), scales].into_iter().flatten() {
+        same("F14", &format!("rows of the {}", other.name()), rows.rows, other.rows)?;
+    }
+    let scales = scales.map(|section| section.payload.clone());
+    Ok(SegmentLayout { rows: rows.rows, row_values: rows.payload.clone(), norms: norms.payload.clone(), scales })
+}

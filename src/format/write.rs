@@ -1,0 +1,243 @@
+//! Writes an index file whole or not at all: a hidden sibling, synced, renamed over the target.
+//!
+//! Until the rename the old file is untouched, and any failure removes the sibling. A map of the
+//! old file stays valid, because a rename leaves its inode alone, so an index can be saved over
+//! the file that it maps. The head is passed through the reader's own checks before a byte is
+//! written: what would be refused later is refused now. File names and fsync live here only.
+
+use super::checksum;
+use super::header::{Header, IndexRecord};
+use super::layout::{self, ALIGNMENT, BLOCK, HEADER_BYTES, padding};
+use super::section::Kind;
+use crate::error::{Error, Result};
+use crate::store::regular_file;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The bytes of one segment as they go into the file.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentBytes<'a> {
+    /// Rows, 1 to 2^32-1.
+    pub rows: u64,
+    /// The values, row after row, at the level of the index.
+    pub row_values: &'a [u8],
+    /// A float64 norm of each row.
+    pub norms: &'a [u8],
+    /// A float32 scale of each row, at level f8 only.
+    pub scales: Option<&'a [u8]>,
+}
+
+/// One section that will be written.
+struct Part<'a> {
+    kind: Kind,
+    segment: u32,
+    rows: u64,
+    payload: &'a [u8],
+}
+
+/// Writes a sealed file to `path`, replacing the one that is there; `tick` may interrupt.
+///
+/// The new file keeps the permissions of the one it replaces. A link is followed. If only the last
+/// step fails, syncing the folder, the new file is in place and the error says that it may not
+/// survive a loss of power.
+pub fn write(path: &Path, index: &IndexRecord, segments: &[SegmentBytes], tick: &dyn Fn() -> Result<()>) -> Result<()> {
+    let parts = parts(segments);
+    let head = head(index, segments, &parts, tick)?;
+    let file_bytes = head.len() as u64 + parts.iter().map(|part| extent_bytes(part.payload)).sum::<u64>();
+    Header::check(&head, file_bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
+
+    let mut sibling = Sibling::create(path)?;
+    sibling.write(&head)?;
+    for part in &parts {
+        for block in part.payload.chunks(BLOCK) {
+            tick()?;
+            sibling.write(block)?;
+        }
+        sibling.write(&[0; ALIGNMENT][..padding(part.payload.len())])?;
+    }
+    tick()?;
+    sibling.replace_target()
+}
+
+/// Sections in the order of the file: by segment, then by kind.
+fn parts<'a>(segments: &[SegmentBytes<'a>]) -> Vec<Part<'a>> {
+    let mut parts = Vec::with_capacity(Kind::ALL.len() * segments.len());
+    for (number, segment) in (0u32..).zip(segments) {
+        let payloads = [(Kind::Rows, Some(segment.row_values)), (Kind::Norms, Some(segment.norms)), (Kind::Scales, segment.scales)];
+        for (kind, payload) in payloads {
+            parts.extend(payload.map(|payload| Part { kind, segment: number, rows: segment.rows, payload }));
+        }
+    }
+    parts
+}
+
+/// Header and table. A number too large for its field becomes the largest, which the check refuses.
+fn head(index: &IndexRecord, segments: &[SegmentBytes], parts: &[Part], tick: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let record = layout::Index {
+        dims: narrow(index.dims),
+        level: index.level as u32,
+        metric: index.metric as u32,
+        unit: u32::from(index.unit),
+        seed: index.seed,
+        segments: narrow(segments.len()),
+        sections: narrow(parts.len()),
+        rows: segments.iter().fold(0, |rows, segment| rows.saturating_add(segment.rows)),
+        reserved: [0; 3],
+    };
+    let mut table = bytemuck::bytes_of(&record).to_vec();
+    let mut offset = (HEADER_BYTES + (1 + parts.len()) * layout::RECORD_BYTES) as u64;
+    for part in parts {
+        let entry = layout::Entry {
+            kind: part.kind as u32,
+            segment: part.segment,
+            offset,
+            length: part.payload.len() as u64,
+            rows: part.rows,
+            checksum: checksum::of_section(part.payload, tick)?,
+            reserved: [0; 3],
+        };
+        table.extend_from_slice(bytemuck::bytes_of(&entry));
+        offset += extent_bytes(part.payload);
+    }
+    let mut head = prologue_and_slots(&table, offset);
+    head.extend_from_slice(&table);
+    Ok(head)
+}
+
+/// The first 192 bytes of a sealed file of `file_bytes`.
+fn prologue_and_slots(table: &[u8], file_bytes: u64) -> Vec<u8> {
+    let mut prologue = layout::Prologue {
+        magic: layout::MAGIC,
+        version: layout::VERSION,
+        header_bytes: HEADER_BYTES as u32,
+        required: 0,
+        ignorable: 0,
+        flags: layout::SEALED,
+        reserved: [0; 2],
+        checksum: 0,
+    };
+    prologue.checksum = checksum::hash(layout::checked_bytes(&prologue));
+    let mut slot = layout::Slot {
+        generation: 1,
+        table_offset: HEADER_BYTES as u64,
+        table_bytes: table.len() as u64,
+        file_bytes,
+        table_checksum: checksum::hash(table),
+        reserved: [0; 2],
+        checksum: 0,
+    };
+    slot.checksum = checksum::hash(layout::checked_bytes(&slot));
+    let mut bytes = bytemuck::bytes_of(&prologue).to_vec();
+    bytes.extend_from_slice(bytemuck::bytes_of(&slot));
+    bytes.resize(HEADER_BYTES, 0);
+    bytes
+}
+
+fn extent_bytes(payload: &[u8]) -> u64 {
+    (payload.len() + padding(payload.len())) as u64
+}
+
+/// A new file beside the target, removed when dropped unless it has become the target.
+struct Sibling {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+    renamed: bool,
+}
+
+impl Sibling {
+    fn create(path: &Path) -> Result<Self> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let (target, permissions) = match regular_file(path) {
+            Ok(old) => (fs::canonicalize(path).map_err(|e| Error::io(path, e))?, Some(old.permissions())),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => (path.to_owned(), None),
+            Err(error) => return Err(error),
+        };
+        loop {
+            // Process and count make the name unique on one machine; elsewhere create_new decides.
+            let name = format!(".nseekfs-{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+            let sibling = target.with_file_name(name);
+            match OpenOptions::new().write(true).create_new(true).open(&sibling) {
+                Ok(file) => {
+                    let sibling = Sibling { file, path: sibling, target, renamed: false };
+                    // Before any content, so that a private file is never readable by others.
+                    permissions.map_or(Ok(()), |permissions| sibling.file.set_permissions(permissions)).map_err(|e| sibling.error(e))?;
+                    return Ok(sibling);
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(Error::io(target, error)),
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| self.error(e))
+    }
+
+    fn replace_target(mut self) -> Result<()> {
+        self.file.sync_all().map_err(|e| self.error(e))?;
+        let folder = Folder::of(&self.target)?;
+        fs::rename(&self.path, &self.target).map_err(|e| self.error(e))?;
+        self.renamed = true;
+        folder.sync()
+    }
+
+    /// The target is the name that the user knows.
+    fn error(&self, source: std::io::Error) -> Error {
+        Error::io(&self.target, source)
+    }
+}
+
+impl Drop for Sibling {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Nothing better can be done if this fails too; the first failure is the one reported.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The folder of the target, opened before the rename so that failing to open it changes nothing.
+#[cfg(unix)]
+struct Folder {
+    handle: File,
+    path: PathBuf,
+}
+
+#[cfg(unix)]
+impl Folder {
+    fn of(target: &Path) -> Result<Self> {
+        let path = match target.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let handle = File::open(&path).map_err(|e| Error::io(&path, e))?;
+        Ok(Folder { handle, path })
+    }
+
+    fn sync(self) -> Result<()> {
+        match self.handle.sync_all() {
+            // Some network and user-space file systems cannot sync a folder.
+            Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Err(Error::io(self.path, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Elsewhere a folder cannot be opened as a file, and the rename itself is durable enough.
+#[cfg(not(unix))]
+struct Folder;
+
+#[cfg(not(unix))]
+impl Folder {
+    fn of(_target: &Path) -> Result<Self> {
+        Ok(Folder)
+    }
+
+    fn sync(self) -> Result<()> {
+        Ok(())
+    }
+}
