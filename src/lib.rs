@@ -1,8 +1,54 @@
-//! nseekfs: nearest vectors, exact to the last bit.
+//! nseekfs finds the nearest vectors, exactly: the answer of a float64 brute force, bit for bit, on
+//! every CPU, for any number of threads and queries.
+//!
+//! An index is a table of rows and, if asked for, a way to visit fewer of them. A search is: choose
+//! candidates, visit their rows in panels that fit a cache, keep the best k.
+//!
+//! ```text
+//!  Index.query(v, top_k)            python/nseekfs/index.py    a contiguous (m, dims) array
+//!    Index.search                   src/python/index.rs        a slice; the interpreter is released
+//!      Index::search                src/index.rs               checks dims and k, groups queries
+//!        candidates                 src/candidates.rs              which rows? runs of row numbers
+//!        Queries::new               src/scan/query.rs              rounded once, checked, measured
+//!        scan::search               src/scan/mod.rs                jobs in parallel (src/pool.rs)
+//!          Panels                   src/scan/panel.rs                  rows decoded for the kernels
+//!          plain | tile             src/scan/{plain,tile}.rs           every key | float32, then keys
+//!            Kernel                 src/kernel/                            sums in 32 lanes of float64
+//!          TopK                     src/topk.rs                        (key, row) order
+//!      Hits                         src/hits.rs                    rows, float32 scores, float64 keys
+//!    numpy arrays                   src/python/array.rs
+//! ```
+//!
+//! | module | what it knows | may use |
+//! |---|---|---|
+//! | [`error`] | every refusal and its sentence | nothing of ours |
+//! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | the line above |
+//! | [`metric`], [`level`] | how vectors are compared, how a value is stored | lines above |
+//! | [`numbers`], [`topk`], [`pool`] | input numbers, the best k, threads | lines above |
+//! | [`hits`] | answers as users see them | lines above |
+//! | [`store`] | where bytes lie, rows seen in them | lines above |
+//! | [`format`], [`scan`] | the file; the search over rows | lines above |
+//! | [`candidates`] | which rows a filter allows | lines above |
+//! | [`index`] | search, save, open | lines above |
+//! | [`build`] | rows into an index | lines above |
+//! | `python` | views in, arrays out | lines above |
+//!
+//! `tests/layers.rs` holds the table to its word. Unsafe code is in `kernel` and `store/bytes.rs`
+//! alone, file names and fsync in `format/write.rs` alone, threads in `pool.rs` alone.
+
+pub mod build;
+pub mod candidates;
 pub mod error;
 pub mod format;
+pub mod hits;
+pub mod index;
 pub mod kernel;
 pub mod level;
 pub mod metric;
+pub mod numbers;
+pub mod pool;
+#[cfg(feature = "python")]
+mod python;
+pub mod scan;
 pub mod store;
 pub mod topk;

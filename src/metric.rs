@@ -81,6 +81,14 @@ impl Metric {
         }
     }
 
+    /// Whether a hit is good enough: `bound` is the least key, or the largest distance.
+    pub fn reaches(self, key: f64, bound: f64) -> bool {
+        match self {
+            Metric::Euclidean => (0.0 - key).sqrt() <= bound,
+            _ => key >= bound,
+        }
+    }
+
     /// The float32 score that users see: euclidean scores are distances.
     pub fn score(self, key: f64) -> f32 {
         match self {

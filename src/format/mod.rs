@@ -11,6 +11,7 @@ mod section;
 mod write;
 
 pub use header::{Header, IndexRecord};
+pub use layout::{MAX_DIMS, MAX_SEGMENT_ROWS};
 pub use section::{Kind, Section, SegmentLayout};
 pub use write::{SegmentBytes, write};
 
@@ -41,6 +42,29 @@ pub enum Verify {
     Header,
     /// Every byte.
     Full,
+}
+
+impl Mode {
+    /// The mode of a user's word.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "mmap" => Ok(Mode::Mmap),
+            "ram" => Ok(Mode::Ram),
+            _ => Err(Error::input("mode", "one of mmap, ram", format!("{name:?}"))),
+        }
+    }
+}
+
+impl Verify {
+    /// The extent of a user's word.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Verify::Auto),
+            "header" => Ok(Verify::Header),
+            "full" => Ok(Verify::Full),
+            _ => Err(Error::input("verify", "one of auto, header, full", format!("{name:?}"))),
+        }
+    }
 }
 
 /// Opens an index file; `tick` is called between blocks of a full check or a copy and may interrupt.

@@ -1,6 +1,9 @@
-//! Where the bytes of an index lie: a mapped file or memory of our own, behind one type.
+//! Where the bytes of an index lie: a mapped file or memory of our own, behind one type, and the
+//! rows seen in them.
 
 mod bytes;
+pub mod rows;
+pub mod segment;
 
 pub(crate) use bytes::regular_file;
 pub use bytes::{Bytes, BytesMut};

@@ -1,0 +1,229 @@
+//! Building: rows come in blocks, are rounded once into their level and measured, and become a
+//! segment. Nothing of a caller's array is kept.
+
+use crate::error::{Error, Result};
+use crate::format::{IndexRecord, MAX_DIMS, MAX_SEGMENT_ROWS};
+use crate::index::Index;
+use crate::kernel::{self, Kernel};
+use crate::level::{Level, f8, f16};
+use crate::metric::Metric;
+use crate::numbers::{Block, check_row};
+use crate::pool::{self, Watch};
+use crate::store::BytesMut;
+use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
+use crate::store::segment::{Section, Segment};
+use std::sync::Mutex;
+
+/// A row counts as of unit length when its length is this near to 1: half-precision embeddings do.
+const UNIT_TOLERANCE: f64 = 2e-3;
+/// Bytes of float32 values that one job of a push takes in.
+const JOB_BYTES: usize = 256 << 10;
+
+/// What is decided before the first row comes.
+#[derive(Debug, Clone)]
+pub struct BuildParams {
+    /// How precisely rows are stored.
+    pub level: Level,
+    /// Default metric of queries.
+    pub metric: Metric,
+    /// What the caller says of the rows' lengths: `Some(true)` is checked, nothing else matters.
+    pub normalized: Option<bool>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Workers; `None`: as [`pool::thread_count`] says.
+    pub threads: Option<i64>,
+}
+
+impl Default for BuildParams {
+    fn default() -> Self {
+        BuildParams { level: Level::F32, metric: Metric::Cosine, normalized: None, seed: 0, threads: None }
+    }
+}
+
+/// An index in the making.
+#[derive(Debug)]
+pub struct Builder {
+    params: BuildParams,
+    kernel: &'static Kernel,
+    threads: usize,
+    dims: usize,
+    rows: usize,
+    filled: usize,
+    unit: bool,
+    values: BytesMut,
+    norms: BytesMut,
+    scales: BytesMut,
+}
+
+impl Builder {
+    /// Room for `rows` rows of `dims` values.
+    ///
+    /// # Errors
+    /// Zero or too many rows or dims, an unusable number of threads or kernel, no memory.
+    pub fn new(rows: u64, dims: usize, params: BuildParams) -> Result<Self> {
+        if dims == 0 || dims > MAX_DIMS as usize {
+            return Err(Error::input("embeddings", format!("rows of 1 to {MAX_DIMS} values"), format!("{dims} values")));
+        }
+        if rows == 0 || rows > MAX_SEGMENT_ROWS {
+            return Err(Error::input("embeddings", format!("1 to {MAX_SEGMENT_ROWS} rows"), format!("{rows} rows")));
+        }
+        let threads = pool::thread_count(params.threads)?;
+        let kernel = kernel::selected()?;
+        let count = rows as usize;
+        let values = BytesMut::zeroed(count * dims * params.level.value_bytes(), "the rows")?;
+        let norms = BytesMut::zeroed(count * 8, "the norms")?;
+        let scales = BytesMut::zeroed(if params.level == Level::F8 { count * 4 } else { 0 }, "the scales")?;
+        Ok(Builder { params, kernel, threads, dims, rows: count, filled: 0, unit: true, values, norms, scales })
+    }
+
+    /// Takes in the next rows, of `dims` values each.
+    ///
+    /// # Errors
+    /// NaN or infinity, values beyond the level's range, lengths of 2^63 or more, rows that are not
+    /// of unit length though said to be, more rows than announced. The builder is unusable after.
+    pub fn push(&mut self, block: Block, dims: usize, watch: &Watch) -> Result<()> {
+        let (level, kernel) = (self.params.level, self.kernel);
+        let first = self.filled;
+        if dims != self.dims || !block.len().is_multiple_of(dims) {
+            return Err(Error::input("embeddings", format!("rows of {} values", self.dims), format!("{dims} values")));
+        }
+        let count = block.len() / dims;
+        if count > self.rows - first {
+            return Err(Error::input("embeddings", format!("{} rows", self.rows), format!("{} rows", first + count)));
+        }
+        let per_job = (JOB_BYTES / (4 * dims)).max(1);
+        let value_bytes = dims * level.value_bytes();
+        let values = self.values.view_mut::<u8>(first * value_bytes..(first + count) * value_bytes);
+        let norms = self.norms.view_mut::<f64>(first * 8..(first + count) * 8);
+        let scale_range = if level == Level::F8 { first * 4..(first + count) * 4 } else { 0..0 };
+        let mut scales = self.scales.view_mut::<f32>(scale_range).chunks_mut(per_job);
+        let slots = values.chunks_mut(per_job * value_bytes).zip(norms.chunks_mut(per_job)).enumerate();
+        let jobs: Vec<Mutex<Slot>> = slots
+            .map(|(job, (values, norms))| {
+                let start = job * per_job;
+                let given = block.slice(start * dims..(start + norms.len()) * dims);
+                let first = (first + start) as u64;
+                Mutex::new(Slot { level, dims, first, given, values, norms, scales: scales.next().unwrap_or_default() })
+            })
+            .collect();
+        let claimed = self.params.normalized == Some(true);
+        let states = pool::run(
+            self.threads,
+            jobs.len(),
+            watch,
+            || Ok(Scratch::default()),
+            |scratch, job| {
+                let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                slot.fill(kernel, scratch, claimed)
+            },
+        )?;
+        self.unit &= states.iter().all(|scratch| !scratch.uneven);
+        self.filled += count;
+        Ok(())
+    }
+
+    /// The index of the rows taken in.
+    ///
+    /// # Errors
+    /// Fewer rows came than were announced.
+    pub fn finish(self) -> Result<Index> {
+        if self.filled != self.rows {
+            return Err(Error::input("embeddings", format!("{} rows", self.rows), format!("{} rows", self.filled)));
+        }
+        let BuildParams { level, metric, seed, .. } = self.params;
+        let about = IndexRecord { dims: self.dims, level, metric, unit: self.unit, seed };
+        let [values, norms, scales] = [self.values, self.norms, self.scales].map(|section| section.freeze().map(Section::whole));
+        let segment = Segment { rows: self.rows, values: values?, norms: norms?, scales: scales? };
+        Ok(Index::in_memory(about, vec![segment]))
+    }
+}
+
+/// What a builder that has given its index away answers.
+pub fn finished() -> Error {
+    Error::input("embeddings", "a builder in use", "one that has finished")
+}
+
+/// A worker's room for one row or one job, and what it noticed.
+#[derive(Debug, Default)]
+struct Scratch {
+    wide: Vec<f64>,
+    lengths: Vec<f64>,
+    panel: PanelBuffer,
+    uneven: bool,
+}
+
+/// Some rows as they came, and where they go.
+struct Slot<'a> {
+    level: Level,
+    dims: usize,
+    first: u64,
+    given: Block<'a>,
+    values: &'a mut [u8],
+    norms: &'a mut [f64],
+    scales: &'a mut [f32],
+}
+
+impl Slot<'_> {
+    /// Rounds, measures and checks the rows.
+    fn fill(&mut self, kernel: &Kernel, scratch: &mut Scratch, claimed_unit: bool) -> Result<()> {
+        let given = self.given;
+        // Lengths as given: those of the stored rows, unless the level rounds coarsely.
+        scratch.lengths.clear();
+        match self.level {
+            Level::F64 => given.to_f64(bytemuck::cast_slice_mut(self.values)),
+            Level::F32 => given.to_f32(bytemuck::cast_slice_mut(self.values)),
+            Level::F16 | Level::F8 => self.round_coarsely(kernel, scratch)?,
+        }
+        self.measure(kernel, scratch);
+        for (i, norm) in self.norms.iter_mut().enumerate() {
+            let row = self.first + i as u64;
+            check_row("embeddings", self.level, given.slice(i * self.dims..(i + 1) * self.dims), *norm, row)?;
+            *norm = norm.sqrt();
+            let length = scratch.lengths.get(i).copied().unwrap_or(*norm);
+            if (length - 1.0).abs() > UNIT_TOLERANCE {
+                scratch.uneven = true;
+                if claimed_unit {
+                    return Err(Error::NotUnit { row, norm: length });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Levels f16 and f8: through float64, whose lengths are kept.
+    fn round_coarsely(&mut self, kernel: &Kernel, scratch: &mut Scratch) -> Result<()> {
+        let dims = self.dims;
+        scratch.wide.resize(dims, 0.0);
+        for i in 0..self.norms.len() {
+            let row = self.given.slice(i * dims..(i + 1) * dims);
+            row.to_f64(&mut scratch.wide);
+            let mut squared = [0.0];
+            (kernel.squared_norm_f64)(&scratch.wide, dims, &mut squared);
+            check_row("embeddings", self.level, row, squared[0], self.first + i as u64)?;
+            scratch.lengths.push(squared[0].sqrt());
+            if self.level == Level::F8 {
+                self.scales[i] = f8::encode(&scratch.wide, &mut bytemuck::cast_slice_mut(self.values)[i * dims..(i + 1) * dims]);
+            } else {
+                let codes: &mut [u16] = &mut bytemuck::cast_slice_mut(self.values)[i * dims..(i + 1) * dims];
+                codes.iter_mut().zip(&scratch.wide).for_each(|(code, &value)| *code = f16::from_f64(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the squared norms of the rows as they decode.
+    fn measure(&mut self, kernel: &Kernel, scratch: &mut Scratch) {
+        let values = match self.level {
+            Level::F64 => return (kernel.squared_norm_f64)(bytemuck::cast_slice(self.values), self.dims, self.norms),
+            Level::F32 => return (kernel.squared_norm)(bytemuck::cast_slice(self.values), self.dims, self.norms),
+            Level::F16 => Values::F16(bytemuck::cast_slice(self.values)),
+            Level::F8 => Values::F8 { codes: bytemuck::cast_slice(self.values), scales: self.scales },
+        };
+        scratch.panel.clear();
+        let rows = Rows { dims: self.dims, first: 0, values, norms: self.norms };
+        rows.decode(kernel, 0..self.norms.len(), &mut scratch.panel);
+        if let PanelValues::F32(decoded) = scratch.panel.values() {
+            (kernel.squared_norm)(decoded, self.dims, self.norms);
+        }
+    }
+}

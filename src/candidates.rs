@@ -1,0 +1,90 @@
+//! Which rows a search may visit: all, or those that a filter allows, as runs of consecutive rows.
+//!
+//! Runs serve every selectivity: a mask that allows nearly everything is a few long runs, a sparse
+//! one is single rows, and only allowed rows are ever read.
+
+use crate::error::{Error, Result};
+use crate::scan::Run;
+
+/// What the caller allows, applied before the best are chosen.
+#[derive(Debug, Clone, Copy)]
+pub enum Filter<'a> {
+    /// One flag for every row of the index.
+    Mask(&'a [bool]),
+    /// Row numbers in any order; naming a row twice allows it once.
+    Rows(&'a [i64]),
+}
+
+/// The runs of the allowed rows, in order. `sizes` holds the rows of each segment.
+///
+/// # Errors
+/// A mask of another length than the index; a row number that is negative or too large.
+pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
+    let total: usize = sizes.iter().sum();
+    match filter {
+        None => Ok(sizes.iter().enumerate().map(|(segment, &rows)| Run { segment, rows: 0..rows }).collect()),
+        Some(Filter::Mask(mask)) => {
+            if mask.len() != total {
+                return Err(Error::input("filter", format!("a mask of {total} flags, one for each row"), format!("{} flags", mask.len())));
+            }
+            Ok(runs(sizes, mask.iter().enumerate().filter(|(_, allowed)| **allowed).map(|(row, _)| row)))
+        }
+        Some(Filter::Rows(rows)) => {
+            if let Some(&row) = rows.iter().find(|&&row| row < 0 || row as u64 >= total as u64) {
+                return Err(Error::input("filter", format!("row numbers from 0 to {}", total - 1), row));
+            }
+            let mut sorted: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
+            sorted.sort_unstable();
+            sorted.dedup();
+            Ok(runs(sizes, sorted.into_iter()))
+        }
+    }
+}
+
+/// Runs of ascending row numbers; no run crosses a segment.
+fn runs(sizes: &[usize], rows: impl Iterator<Item = usize>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let (mut segment, mut first) = (0, 0);
+    for row in rows {
+        while row - first >= sizes[segment] {
+            first += sizes[segment];
+            segment += 1;
+        }
+        let row = row - first;
+        match runs.last_mut() {
+            Some(run) if run.segment == segment && run.rows.end == row => run.rows.end += 1,
+            _ => runs.push(Run { segment, rows: row..row + 1 }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(segment: usize, rows: std::ops::Range<usize>) -> Run {
+        Run { segment, rows }
+    }
+
+    #[test]
+    fn a_mask_and_its_row_numbers_name_the_same_runs() {
+        let mask = [true, true, false, true, true, true, false];
+        let want = vec![run(0, 0..2), run(0, 3..4), run(2, 0..2)];
+        assert_eq!(candidates(Some(Filter::Mask(&mask)), &[4, 0, 3]).unwrap(), want);
+        assert_eq!(candidates(Some(Filter::Rows(&[5, 0, 3, 1, 4, 0])), &[4, 0, 3]).unwrap(), want);
+    }
+
+    #[test]
+    fn no_filter_allows_every_row_and_an_empty_one_none() {
+        assert_eq!(candidates(None, &[4, 3]).unwrap(), vec![run(0, 0..4), run(1, 0..3)]);
+        assert_eq!(candidates(Some(Filter::Rows(&[])), &[4]).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn rows_outside_and_masks_of_another_length_are_refused() {
+        for filter in [Filter::Rows(&[-1]), Filter::Rows(&[7]), Filter::Mask(&[true; 6]), Filter::Mask(&[true; 8])] {
+            assert!(candidates(Some(filter), &[4, 3]).unwrap_err().to_string().starts_with("filter: expected"));
+        }
+    }
+}

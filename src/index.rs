@@ -1,0 +1,236 @@
+//! The index: rows in segments, and the ways to ask, save and open them.
+
+use crate::candidates::{Filter, candidates};
+use crate::error::{Error, Result};
+use crate::format::{self, IndexRecord, Mode, SegmentBytes, Verify};
+use crate::hits::Hits;
+use crate::kernel::{self, FloatMode, Kernel};
+use crate::level::Level;
+use crate::metric::Metric;
+use crate::numbers::Block;
+use crate::pool::{self, Watch};
+use crate::scan::{self, Plan, Queries};
+use crate::store::Bytes;
+use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
+use crate::store::segment::{self, Section, Segment};
+use crate::topk::Entry;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Queries that are answered together: their tiles share a cache with a panel of rows.
+const GROUP: usize = 1024;
+/// Bytes of best rows that a group may keep at a time, over all workers.
+const GROUP_BYTES: u64 = 256 << 20;
+
+/// How every row is scored: three ways to the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The fastest.
+    Auto,
+    /// Every row in full, with the vector kernels.
+    Simd,
+    /// Every row in full, with plain loops.
+    Scalar,
+}
+
+impl Method {
+    /// The method of a user's word.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Method::Auto),
+            "simd" => Ok(Method::Simd),
+            "scalar" => Ok(Method::Scalar),
+            _ => Err(Error::input("method", "one of auto, simd, scalar", format!("{name:?}"))),
+        }
+    }
+}
+
+/// One search.
+#[derive(Debug, Clone, Copy)]
+pub struct SearchParams<'a> {
+    /// Rows wanted for each query, at least 1; more than there are gives all.
+    pub k: i64,
+    /// How rows are scored.
+    pub method: Method,
+    /// `None`: the index's own.
+    pub metric: Option<Metric>,
+    /// Which rows may be found.
+    pub filter: Option<Filter<'a>>,
+    /// For a single query: the least key, or for euclidean the largest distance, of a hit.
+    pub bound: Option<f64>,
+    /// Workers; `None`: as [`pool::thread_count`] says.
+    pub threads: Option<i64>,
+}
+
+impl Default for SearchParams<'_> {
+    fn default() -> Self {
+        SearchParams { k: 10, method: Method::Auto, metric: None, filter: None, bound: None, threads: None }
+    }
+}
+
+/// Rows that can be asked for the nearest to a query.
+#[derive(Debug)]
+pub struct Index {
+    about: IndexRecord,
+    segments: Vec<Segment>,
+    file: Option<(PathBuf, Bytes)>,
+}
+
+impl Index {
+    /// An index of segments that lie in memory.
+    pub fn in_memory(about: IndexRecord, segments: Vec<Segment>) -> Self {
+        Index { about, segments, file: None }
+    }
+
+    /// Opens a saved index.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, [`Error::Format`] when it is not a whole nseekfs
+    /// file, [`Error::Memory`] in [`Mode::Ram`], [`Error::Interrupted`].
+    pub fn open(path: &Path, mode: Mode, verify: Verify, watch: &Watch) -> Result<Self> {
+        let (bytes, header) = format::open(path, mode, verify, &|| watch.check())?;
+        let section = |range: &Range<usize>| Section { bytes: bytes.clone(), range: range.clone() };
+        let segments = header.segments.iter().map(|layout| Segment {
+            rows: layout.rows as usize,
+            values: section(&layout.row_values),
+            norms: section(&layout.norms),
+            scales: section(layout.scales.as_ref().unwrap_or(&(0..0))),
+        });
+        let segments = segments.collect();
+        Ok(Index { about: header.index, segments, file: Some((path.to_path_buf(), bytes)) })
+    }
+
+    /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written; [`Error::Interrupted`].
+    pub fn save(&self, path: &Path, watch: &Watch) -> Result<()> {
+        self.check_file()?;
+        let parts = self.segments.iter().map(|segment| SegmentBytes {
+            rows: segment.rows as u64,
+            row_values: segment.values.view(),
+            norms: segment.norms.view(),
+            scales: (self.about.level == Level::F8).then(|| segment.scales.view()),
+        });
+        format::write(path, &self.about, &parts.collect::<Vec<_>>(), &|| watch.check())
+    }
+
+    /// Reads every byte of the file that the index was opened from and compares checksums.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when any differs. An index in memory has no file and nothing to compare.
+    pub fn verify(&self, watch: &Watch) -> Result<()> {
+        match &self.file {
+            Some((path, bytes)) => format::verify(bytes, path, &|| watch.check()),
+            None => Ok(()),
+        }
+    }
+
+    /// What holds for all rows.
+    pub fn about(&self) -> &IndexRecord {
+        &self.about
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.segments.iter().map(|segment| segment.rows).sum()
+    }
+
+    /// Bytes of rows, norms and scales.
+    pub fn bytes(&self) -> usize {
+        let sections = self.segments.iter().flat_map(|segment| [&segment.values, &segment.norms, &segment.scales]);
+        sections.map(|section| section.range.len()).sum()
+    }
+
+    /// The file that the index was opened from.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// The best rows for each query of `queries`, which holds them one after the other,
+    /// `query_dims` values each.
+    ///
+    /// # Errors
+    /// Unusable queries or parameters, a file that was cut short meanwhile, no memory,
+    /// [`Error::Interrupted`].
+    pub fn search(&self, queries: Block, query_dims: usize, params: &SearchParams, watch: &Watch) -> Result<Hits> {
+        let _mode = FloatMode::standard();
+        let dims = self.about.dims;
+        if query_dims != dims || !queries.len().is_multiple_of(dims) {
+            return Err(Error::input("query", format!("{dims} values each, like the rows"), query_dims));
+        }
+        let count = queries.len() / dims;
+        let k = usize::try_from(params.k).ok().filter(|&k| k > 0);
+        let k = k.ok_or_else(|| Error::input("k", "a whole number of at least 1", params.k))?;
+        self.check_file()?;
+        let metric = params.metric.unwrap_or(self.about.metric);
+        let kernel = kernel_of(params.method)?;
+        let tiles = params.method != Method::Scalar;
+        let plan = Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)? };
+        let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
+        let runs = candidates(params.filter, &sizes)?;
+        let segments = self.views();
+        let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
+        let kept = (k as u64).min(allowed).max(1) * 2 * size_of::<Entry>() as u64 * plan.threads as u64;
+        let group = (GROUP_BYTES / kept).clamp(1, GROUP as u64) as usize;
+        let mut hits = Hits::with_capacity(count, (k as u64).min(allowed))?;
+        for first in (0..count).step_by(group) {
+            let block = queries.slice(first * dims..count.min(first + group) * dims);
+            let ready = Queries::new(kernel, self.about.level, block, dims, first as u64)?;
+            for top in scan::search(&plan, &segments, &runs, &ready, watch)? {
+                let mut best = top.into_sorted();
+                if let Some(bound) = params.bound {
+                    best.retain(|entry| metric.reaches(entry.key, bound));
+                }
+                hits.push(metric, &best);
+            }
+        }
+        Ok(hits)
+    }
+
+    /// Decodes the rows of `range`; float64 for level f64, else float32.
+    ///
+    /// # Errors
+    /// Rows that the index does not have; a file that was cut short meanwhile.
+    pub fn values(&self, range: Range<usize>) -> Result<DecodedRows> {
+        let _mode = FloatMode::standard();
+        if range.start > range.end || range.end > self.rows() {
+            return Err(Error::input("row", format!("rows from 0 to {}", self.rows()), format!("{} to {}", range.start, range.end)));
+        }
+        self.check_file()?;
+        let kernel = kernel::selected()?;
+        let mut buffer = PanelBuffer::default();
+        for rows in self.views() {
+            let first = rows.first as usize;
+            let (start, end) = (range.start.max(first), range.end.min(first + rows.len()));
+            if start < end {
+                rows.decode(kernel, start - first..end - first, &mut buffer);
+            }
+        }
+        Ok(buffer.into_rows())
+    }
+
+    /// A mapped file that was cut short must not be touched: the system would end the process.
+    fn check_file(&self) -> Result<()> {
+        self.file.as_ref().map_or(Ok(()), |(_, bytes)| bytes.check_len())
+    }
+
+    /// The rows of every segment, as scans see them.
+    pub fn views(&self) -> Vec<Rows<'_>> {
+        let mut first = 0;
+        let mut view = |segment| {
+            let rows = segment::rows(self.about.dims, self.about.level, segment, first);
+            first += rows.len() as u64;
+            rows
+        };
+        self.segments.iter().map(&mut view).collect()
+    }
+}
+
+/// The functions that a method computes with.
+fn kernel_of(method: Method) -> Result<&'static Kernel> {
+    match method {
+        Method::Auto | Method::Simd => kernel::selected(),
+        Method::Scalar => Ok(&kernel::scalar::KERNEL),
+    }
+}

@@ -1,0 +1,122 @@
+//! Numbers as callers bring them: blocks of float32, float64, int64 or uint64, rounded once.
+
+use crate::error::{Error, Result};
+use crate::level::Level;
+use std::ops::Range;
+
+/// Squared norms from this on are refused: 2^63 squared, so that no float32 score overflows.
+const SQUARED_NORM_LIMIT: f64 = 8.507059173023462e37;
+
+/// Contiguous numbers of one of the four types that hold every real numpy type exactly.
+#[derive(Debug, Clone, Copy)]
+pub enum Block<'a> {
+    /// float32, and float16 widened.
+    F32(&'a [f32]),
+    /// float64.
+    F64(&'a [f64]),
+    /// Signed integers.
+    I64(&'a [i64]),
+    /// Unsigned integers.
+    U64(&'a [u64]),
+}
+
+/// A number that floats are rounded from, as numpy's `astype` would.
+trait Number: Copy {
+    fn to_f32(self) -> f32;
+    fn to_f64(self) -> f64;
+}
+
+macro_rules! number {
+    ($($type:ty)+) => {
+        $(impl Number for $type {
+            #[inline(always)]
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+        })+
+    };
+}
+number!(f32 f64 i64 u64);
+
+/// Applies one expression to whichever slice a block holds.
+macro_rules! each {
+    ($block:expr, $slice:ident => $body:expr) => {
+        match $block {
+            Block::F32($slice) => $body,
+            Block::F64($slice) => $body,
+            Block::I64($slice) => $body,
+            Block::U64($slice) => $body,
+        }
+    };
+}
+
+impl<'a> Block<'a> {
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        each!(self, numbers => numbers.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers of `range`.
+    pub fn slice(&self, range: Range<usize>) -> Block<'a> {
+        match self {
+            Block::F32(numbers) => Block::F32(&numbers[range]),
+            Block::F64(numbers) => Block::F64(&numbers[range]),
+            Block::I64(numbers) => Block::I64(&numbers[range]),
+            Block::U64(numbers) => Block::U64(&numbers[range]),
+        }
+    }
+
+    /// Each number rounded once to float64.
+    pub fn to_f64(&self, out: &mut [f64]) {
+        each!(self, numbers => out.iter_mut().zip(*numbers).for_each(|(to, &from)| *to = from.to_f64()));
+    }
+
+    /// Each number rounded once to float32.
+    pub fn to_f32(&self, out: &mut [f32]) {
+        match self {
+            Block::F32(numbers) => out.copy_from_slice(numbers),
+            _ => each!(self, numbers => out.iter_mut().zip(*numbers).for_each(|(to, &from)| *to = from.to_f32())),
+        }
+    }
+
+    /// Each number rounded once to float32, then widened.
+    pub fn to_f32_wide(&self, out: &mut [f64]) {
+        each!(self, numbers => out.iter_mut().zip(*numbers).for_each(|(to, &from)| *to = f64::from(from.to_f32())));
+    }
+}
+
+/// Accepts one row by the squared norm of what `level` made of it, or says what is wrong.
+///
+/// # Errors
+/// NaN or infinity in `given`, a value beyond the level's range, a length of 2^63 or more.
+pub fn check_row(argument: &'static str, level: Level, given: Block, squared_norm: f64, row: u64) -> Result<()> {
+    if squared_norm < SQUARED_NORM_LIMIT {
+        return Ok(());
+    }
+    let mut wide = vec![0.0; given.len()];
+    given.to_f64(&mut wide);
+    if let Some((column, &value)) = wide.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        return Err(Error::NotFinite { argument, row, column, value });
+    }
+    // The first magnitude that the level's rounding takes to infinity.
+    let beyond = match level {
+        Level::F16 => 65520.0,
+        Level::F32 => f64::from(f32::MAX) + 2f64.powi(103),
+        Level::F64 | Level::F8 => f64::INFINITY,
+    };
+    if let Some((column, &value)) = wide.iter().enumerate().find(|(_, value)| value.abs() >= beyond) {
+        return Err(Error::OutOfRange { argument, level: level.type_name(), row, column, value });
+    }
+    let largest = wide.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+    let norm = largest * wide.iter().map(|value| (value / largest).powi(2)).sum::<f64>().sqrt();
+    Err(Error::TooLong { argument, row, norm })
+}

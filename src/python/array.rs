@@ -1,0 +1,70 @@
+//! numpy arrays seen as slices, and vectors handed over as arrays.
+
+use crate::candidates::Filter;
+use crate::hits::Hits;
+use crate::numbers::Block;
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+
+/// A contiguous matrix of one of the four types that hold every real numpy type exactly.
+#[derive(FromPyObject)]
+pub enum Matrix<'py> {
+    F32(PyReadonlyArray2<'py, f32>),
+    F64(PyReadonlyArray2<'py, f64>),
+    I64(PyReadonlyArray2<'py, i64>),
+    U64(PyReadonlyArray2<'py, u64>),
+}
+
+impl Matrix<'_> {
+    /// Its numbers, row after row.
+    pub fn block(&self) -> PyResult<Block<'_>> {
+        Ok(match self {
+            Matrix::F32(array) => Block::F32(array.as_slice()?),
+            Matrix::F64(array) => Block::F64(array.as_slice()?),
+            Matrix::I64(array) => Block::I64(array.as_slice()?),
+            Matrix::U64(array) => Block::U64(array.as_slice()?),
+        })
+    }
+
+    /// (rows, columns).
+    pub fn shape(&self) -> [usize; 2] {
+        let shape = match self {
+            Matrix::F32(array) => array.shape(),
+            Matrix::F64(array) => array.shape(),
+            Matrix::I64(array) => array.shape(),
+            Matrix::U64(array) => array.shape(),
+        };
+        [shape[0], shape[1]]
+    }
+}
+
+/// A mask or row numbers.
+#[derive(FromPyObject)]
+pub enum Allowed<'py> {
+    Mask(PyReadonlyArray1<'py, bool>),
+    Rows(PyReadonlyArray1<'py, i64>),
+}
+
+impl Allowed<'_> {
+    /// The filter that it says.
+    pub fn filter(&self) -> PyResult<Filter<'_>> {
+        Ok(match self {
+            Allowed::Mask(mask) => Filter::Mask(mask.as_slice()?),
+            Allowed::Rows(rows) => Filter::Rows(rows.as_slice()?),
+        })
+    }
+}
+
+/// Indices, scores and keys, each of shape (queries, hits of one query).
+pub type HitArrays<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<f64>>);
+
+/// Hands the hits over without a copy.
+pub fn hits<'py>(py: Python<'py>, hits: Hits, queries: usize) -> PyResult<HitArrays<'py>> {
+    let shape = [queries, hits.per_query];
+    Ok((matrix(py, hits.rows, shape)?, matrix(py, hits.scores, shape)?, matrix(py, hits.keys, shape)?))
+}
+
+/// Hands `values` over as a matrix without a copy.
+pub fn matrix<T: numpy::Element>(py: Python<'_>, values: Vec<T>, shape: [usize; 2]) -> PyResult<Bound<'_, PyArray2<T>>> {
+    PyArray1::from_vec(py, values).reshape(shape)
+}

@@ -1,0 +1,30 @@
+//! The Python binding: views in, arrays out, the interpreter released while Rust works.
+//! No wording, no defaults, no logic: those are the core's and the facade's.
+
+mod array;
+mod error;
+mod index;
+
+use crate::kernel;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// Which kernels this CPU can run, and which one is in use.
+#[pyfunction]
+fn simd_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = PyDict::new(py);
+    let names: Vec<&str> = kernel::available().iter().map(|table| table.name).collect();
+    info.set_item("available", names)?;
+    info.set_item("used", kernel::selected().map_err(error::raise)?.name)?;
+    Ok(info)
+}
+
+/// The compiled part of nseekfs.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<index::Builder>()?;
+    module.add_class::<index::Index>()?;
+    module.add_function(wrap_pyfunction!(index::load, module)?)?;
+    module.add_function(wrap_pyfunction!(simd_info, module)?)
+}

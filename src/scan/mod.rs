@@ -1,0 +1,147 @@
+//! Searching candidates: rows are visited in panels that fit a cache, jobs run in parallel, each
+//! worker keeps the best k of what it saw, and the workers' best are merged.
+//!
+//! Two ways through a panel give the same bits: [`plain`] computes every key in float64, and
+//! [`tile`] lets a float32 product with a proven error band say which keys are worth computing.
+
+mod band;
+mod panel;
+mod plain;
+mod query;
+mod tile;
+
+pub use query::Queries;
+
+use crate::error::Result;
+use crate::kernel::Kernel;
+use crate::metric::Metric;
+use crate::pool::{self, Watch};
+use crate::store::rows::{Rows, Values};
+use crate::topk::TopK;
+use panel::Panels;
+use std::ops::Range;
+
+/// Below this a second thread costs more than it brings: waking one takes as long as reading
+/// some hundreds of kilobytes.
+const BYTES_WORTH_A_THREAD: u64 = 1 << 20;
+/// Bytes of stored rows in one job of the plain scan: long enough for the prefetcher, short
+/// enough to share out and to interrupt.
+const JOB_BYTES: usize = 2 << 20;
+/// From this many queries on, a tile beats one float64 pass a query over the cached panel.
+const TILE_FROM: usize = 3;
+
+/// Some rows of one segment, by their numbers in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Which of the segments.
+    pub segment: usize,
+    /// Which of its rows.
+    pub rows: Range<usize>,
+}
+
+/// What a scan is told besides where to look.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How vectors are compared.
+    pub metric: Metric,
+    /// How many rows to keep for each query.
+    pub k: usize,
+    /// The functions that compute.
+    pub kernel: &'static Kernel,
+    /// Whether tiles may pick the rows to compute; else every row is computed.
+    pub tiles: bool,
+    /// Workers at most.
+    pub threads: usize,
+}
+
+/// The best rows of every query among the rows of `runs`, which are disjoint.
+pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, watch: &Watch) -> Result<Vec<TopK>> {
+    let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
+    let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
+    let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
+    let tiles = plan.tiles && !wide && queries.len() >= TILE_FROM;
+    let panel_rows = panel::rows_for(tiles, queries.dims());
+    let job_rows = if tiles { 4 * panel_rows } else { (JOB_BYTES / row_bytes).max(panel_rows) };
+    let jobs = share(runs, job_rows);
+    let columns = if tiles { tile::Tiles::new(queries) } else { tile::Tiles::default() };
+    let work = allowed * row_bytes as u64 * queries.len() as u64;
+    let threads = plan.threads.min((work / BYTES_WORTH_A_THREAD + 1) as usize);
+    let start = || Worker::new(plan, queries, panel_rows, allowed);
+    let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
+        let Worker { panels, best, tile } = worker;
+        panels.visit(plan.kernel, segments, &jobs[job], &mut |panel| {
+            watch.check()?;
+            if tiles {
+                tile.visit(plan, queries, &columns, panel, best, watch)
+            } else {
+                plain::visit(plan, queries, panel, best);
+                Ok(())
+            }
+        })
+    })?;
+    merge(workers.into_iter().map(|worker| worker.best))
+}
+
+/// What one worker owns.
+struct Worker {
+    panels: Panels,
+    best: Vec<TopK>,
+    tile: tile::Scratch,
+}
+
+impl Worker {
+    fn new(plan: &Plan, queries: &Queries, panel_rows: usize, allowed: u64) -> Result<Self> {
+        let best = (0..queries.len()).map(|_| TopK::new(plan.k, allowed)).collect::<Result<_>>()?;
+        Ok(Worker { panels: Panels::new(panel_rows), best, tile: tile::Scratch::default() })
+    }
+}
+
+/// Cuts runs into jobs of about `rows` rows; short runs share a job, long ones fill several.
+fn share(runs: &[Run], rows: usize) -> Vec<Vec<Run>> {
+    let mut jobs: Vec<Vec<Run>> = Vec::new();
+    let mut room = 0;
+    for run in runs {
+        let mut at = run.rows.start;
+        while at < run.rows.end {
+            if room == 0 {
+                jobs.push(Vec::new());
+                room = rows;
+            }
+            let end = run.rows.end.min(at + room);
+            if let Some(job) = jobs.last_mut() {
+                job.push(Run { segment: run.segment, rows: at..end });
+            }
+            room -= end - at;
+            at = end;
+        }
+    }
+    jobs
+}
+
+/// The best of what all workers kept, query by query.
+fn merge(workers: impl Iterator<Item = Vec<TopK>>) -> Result<Vec<TopK>> {
+    let mut merged: Vec<TopK> = Vec::new();
+    for best in workers {
+        if merged.is_empty() {
+            merged = best;
+        } else {
+            merged.iter_mut().zip(best).for_each(|(all, some)| all.merge(some));
+        }
+    }
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_hold_every_row_once_in_order() {
+        let run = |segment, rows| Run { segment, rows };
+        let runs = [run(0, 0..1), run(0, 5..6), run(0, 7..30), run(1, 0..3)];
+        let jobs = share(&runs, 10);
+        assert!(jobs.iter().all(|job| job.iter().map(|run| run.rows.len()).sum::<usize>() <= 10));
+        let rows = |runs: &[Run]| runs.iter().flat_map(|run| run.rows.clone().map(|row| (run.segment, row))).collect::<Vec<_>>();
+        assert_eq!(rows(&jobs.concat()), rows(&runs));
+    }
+}

@@ -1,0 +1,53 @@
+//! Rows that were written together.
+
+use super::Bytes;
+use super::rows::{Rows, Values};
+use crate::level::Level;
+use bytemuck::AnyBitPattern;
+use std::ops::Range;
+
+/// Consecutive rows that were written together.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// How many.
+    pub rows: usize,
+    /// Their values, as the level stores them.
+    pub values: Section,
+    /// float64 norm of every decoded row.
+    pub norms: Section,
+    /// float32 scale of every row; empty but for level f8.
+    pub scales: Section,
+}
+
+/// A part of a region that holds values of one type.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// The region.
+    pub bytes: Bytes,
+    /// Where in it.
+    pub range: Range<usize>,
+}
+
+impl Section {
+    /// A whole region.
+    pub fn whole(bytes: Bytes) -> Self {
+        let range = 0..bytes.len();
+        Section { bytes, range }
+    }
+
+    /// The section as values of `T`, in place.
+    pub fn view<T: AnyBitPattern>(&self) -> &[T] {
+        self.bytes.view(self.range.clone())
+    }
+}
+
+/// The rows of a segment, the first of which is row `first` of the index.
+pub fn rows(dims: usize, level: Level, segment: &Segment, first: u64) -> Rows<'_> {
+    let values = match level {
+        Level::F64 => Values::F64(segment.values.view()),
+        Level::F32 => Values::F32(segment.values.view()),
+        Level::F16 => Values::F16(segment.values.view()),
+        Level::F8 => Values::F8 { codes: segment.values.view(), scales: segment.scales.view() },
+    };
+    Rows { dims, first, values, norms: segment.norms.view() }
+}
