@@ -7,7 +7,12 @@
 //! to nearest. Multiply-add may be fused only for products of two float32, which float64 holds
 //! exactly. Imports nothing of ours but the error type; allocates nothing.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod float_mode;
+mod portable;
 pub mod scalar;
 
 pub use float_mode::FloatMode;
@@ -22,7 +27,12 @@ pub const LANES: usize = 32;
 ///
 /// `query` holds `dims` values padded with zeros to `padded(dims)`, `rows` holds `out.len()` rows
 /// of `dims` values, `out[i]` receives the float64 sum for row i.
+///
+/// For float32 rows the values of `query` are float32 values too: their products are then exact.
 pub type RowSums<T> = fn(&[f64], &[T], usize, &mut [f64]);
+
+/// Which rows may matter to which queries; the contract stands at [`Kernel::tile`].
+pub type TileKeep = fn(&Tile, &[f32], usize, &[f32], &[f32], &mut [u32]);
 
 /// A tile of queries for [`Kernel::tile`]: up to `width` of them, the remaining columns idle.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +73,7 @@ pub struct Kernel {
     /// `s` being `sum q_j x_j` in float32 in any order of summation, fused or not, bit i of `keep[r]`
     /// is set exactly when `(s + slope[i] * norms[r]) - halves[r] >= floor[i]`, evaluated in float32
     /// with at most three roundings after `s`. Bits from `width` up are 0.
-    pub tile: fn(&Tile, &[f32], usize, &[f32], &[f32], &mut [u32]),
+    pub tile: TileKeep,
 }
 
 /// `dims` rounded up to whole lanes.
@@ -73,7 +83,20 @@ pub fn padded(dims: usize) -> usize {
 
 /// The tables that this CPU can run, slowest first.
 pub fn available() -> Vec<&'static Kernel> {
-    let tables = vec![&scalar::KERNEL];
+    let mut tables = vec![&scalar::KERNEL, &portable::KERNEL];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            tables.push(&avx2::KERNEL);
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                tables.push(&avx512::KERNEL);
+            }
+        }
+    }
     tables
 }
 
@@ -105,11 +128,23 @@ fn check_sums<T>(query: &[f64], rows: &[T], dims: usize, out: &[f64]) {
     assert!(dims > 0 && query.len() == padded(dims) && rows.len() == dims * out.len());
 }
 
+/// Panics unless the lengths fit. Called by every `squared_norm`.
+#[inline(always)]
+fn check_norms<T>(rows: &[T], dims: usize, out: &[f64]) {
+    assert!(dims > 0 && rows.len() == dims * out.len());
+}
+
+/// Panics unless the lengths fit. Called by every [`Kernel::decode_f8`].
+#[inline(always)]
+fn check_decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &[f32]) {
+    assert!(dims > 0 && codes.len() == out.len() && codes.len() == dims * scales.len());
+}
+
 /// Panics unless the lengths fit. Called by every [`Kernel::tile`].
 #[inline(always)]
 fn check_tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &[u32]) {
     let width = tile.width;
-    assert!((width == 16 || width == 32) && tile.columns.len() == dims * width);
+    assert!(dims > 0 && (width == 16 || width == 32) && tile.columns.len() == dims * width);
     assert!(tile.slope.len() == width && tile.floor.len() == width);
     assert!(rows.len() == dims * keep.len() && norms.len() == keep.len() && halves.len() == keep.len());
 }

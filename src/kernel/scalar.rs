@@ -1,6 +1,6 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
-use super::{Kernel, LANES, Tile, check_sums, check_tile};
+use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile};
 
 /// The table of plain loops.
 pub static KERNEL: Kernel = Kernel {
@@ -58,12 +58,14 @@ fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64
 }
 
 fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
+    check_norms(rows, dims, out);
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));
     }
 }
 
 fn squared_norm_f64(rows: &[f64], dims: usize, out: &mut [f64]) {
+    check_norms(rows, dims, out);
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| x * x));
     }
@@ -76,7 +78,8 @@ fn decode_f16(codes: &[u16], out: &mut [f32]) {
     }
 }
 
-/// One binary16 value as float32, exactly (IEEE 754-2019, 3.4 and 3.6).
+/// One binary16 value as float32, exactly (IEEE 754-2019, 3.4 and 3.6); a NaN comes out quiet, as
+/// processors convert it.
 #[inline(always)]
 pub(super) fn f16_to_f32(code: u16) -> f32 {
     let sign = u32::from(code & 0x8000) << 16;
@@ -85,14 +88,14 @@ pub(super) fn f16_to_f32(code: u16) -> f32 {
     let magnitude = match exponent {
         // Subnormal: a multiple of 2^-24, exact in float32.
         0 => (fraction as f32 * f32::from_bits(0x3380_0000)).to_bits(),
-        31 => 0x7f80_0000 | fraction << 13,
+        31 => 0x7f80_0000 | fraction << 13 | u32::from(fraction != 0) << 22,
         _ => (exponent + 112) << 23 | fraction << 13,
     };
     f32::from_bits(sign | magnitude)
 }
 
 fn decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &mut [f32]) {
-    assert!(codes.len() == out.len() && codes.len() == dims * scales.len());
+    check_decode_f8(codes, scales, dims, out);
     for ((row, values), &scale) in codes.chunks_exact(dims).zip(out.chunks_exact_mut(dims)).zip(scales) {
         for (value, &code) in values.iter_mut().zip(row) {
             *value = scale * f32::from(code);

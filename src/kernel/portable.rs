@@ -1,0 +1,153 @@
+//! Vectors of the crate `wide`: any target, whatever it was compiled for, so that a CPU without a
+//! kernel of its own still adds several lanes at once.
+//!
+//! Four virtual lanes a vector, eight vectors a sum. Tails are copied between zeros, which add +0.0
+//! to their lanes. The decoding loops are the scalar ones: compilers make vectors of them.
+
+use super::{Kernel, LANES, Tile, check_norms, check_sums, check_tile, scalar};
+use wide::{f32x8, f64x4};
+
+/// The table for every CPU.
+pub static KERNEL: Kernel = Kernel {
+    name: "portable",
+    dot,
+    dot_f64,
+    squared_distance,
+    squared_distance_f64,
+    squared_norm,
+    squared_norm_f64,
+    decode_f16: scalar::KERNEL.decode_f16,
+    decode_f8: scalar::KERNEL.decode_f8,
+    tile,
+};
+
+/// Virtual lanes a vector.
+const WIDTH: usize = 4;
+
+/// Rows of a tile summed side by side: with 16 queries, as many sums as the target has registers for.
+const TILE_ROWS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 4 };
+
+fn dot(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
+    check_sums(query, rows, dims, out);
+    // Fused where the target can: products of two float32 are exact in float64.
+    sums(rows, dims, out, |at, x, sum| four(query, at).mul_add(x, sum));
+}
+
+fn dot_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
+    check_sums(query, rows, dims, out);
+    sums(rows, dims, out, |at, x, sum| sum + four(query, at) * x);
+}
+
+fn squared_distance(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
+    check_sums(query, rows, dims, out);
+    sums(rows, dims, out, |at, x, sum| squared_difference(four(query, at), x, sum));
+}
+
+fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
+    check_sums(query, rows, dims, out);
+    sums(rows, dims, out, |at, x, sum| squared_difference(four(query, at), x, sum));
+}
+
+fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
+    check_norms(rows, dims, out);
+    sums(rows, dims, out, |_, x, sum| x.mul_add(x, sum));
+}
+
+fn squared_norm_f64(rows: &[f64], dims: usize, out: &mut [f64]) {
+    check_norms(rows, dims, out);
+    sums(rows, dims, out, |_, x, sum| sum + x * x);
+}
+
+#[inline(always)]
+fn squared_difference(q: f64x4, x: f64x4, sum: f64x4) -> f64x4 {
+    let difference = q - x;
+    sum + difference * difference
+}
+
+/// Values `at..at + 4` of a padded query.
+#[inline(always)]
+fn four(query: &[f64], at: usize) -> f64x4 {
+    f64x4::new(query.as_chunks::<WIDTH>().0[at / WIDTH])
+}
+
+/// `out[i]` receives the sum of row i: `term(at, x, sum)` adds values `at..at + 4` to their lanes.
+#[inline(always)]
+fn sums<T: Copy + Default + Into<f64>>(rows: &[T], dims: usize, out: &mut [f64], term: impl Fn(usize, f64x4, f64x4) -> f64x4) {
+    for (row, out) in rows.chunks_exact(dims).zip(out) {
+        let mut sums = [f64x4::ZERO; LANES / WIDTH];
+        let (blocks, tail) = row.as_chunks::<LANES>();
+        for (b, block) in blocks.iter().enumerate() {
+            add_block(b * LANES, block, &mut sums, &term);
+        }
+        if !tail.is_empty() {
+            let mut block = [T::default(); LANES];
+            block[..tail.len()].copy_from_slice(tail);
+            add_block(blocks.len() * LANES, &block, &mut sums, &term);
+        }
+        *out = reduce(sums);
+    }
+}
+
+#[inline(always)]
+fn add_block<T: Copy + Into<f64>>(
+    start: usize,
+    block: &[T; LANES],
+    sums: &mut [f64x4; LANES / WIDTH],
+    term: &impl Fn(usize, f64x4, f64x4) -> f64x4,
+) {
+    for (part, (values, sum)) in block.as_chunks::<WIDTH>().0.iter().zip(sums).enumerate() {
+        *sum = term(start + part * WIDTH, f64x4::new(values.map(Into::into)), *sum);
+    }
+}
+
+/// Lanes added in halves: 16, 8, 4, 2, 1.
+#[inline(always)]
+fn reduce(s: [f64x4; LANES / WIDTH]) -> f64 {
+    let by16 = [s[0] + s[4], s[1] + s[5], s[2] + s[6], s[3] + s[7]];
+    let by8 = [by16[0] + by16[2], by16[1] + by16[3]];
+    let [a, b, c, d] = (by8[0] + by8[1]).to_array();
+    (a + c) + (b + d)
+}
+
+fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
+    check_tile(tile, rows, dims, norms, halves, keep);
+    keep.fill(0);
+    for first in (0..tile.width).step_by(16) {
+        let whole = keep.len() - keep.len() % TILE_ROWS;
+        for r in (0..whole).step_by(TILE_ROWS) {
+            tile_group::<TILE_ROWS>(tile, first, &rows[r * dims..], dims, &norms[r..], &halves[r..], &mut keep[r..]);
+        }
+        for r in whole..keep.len() {
+            tile_group::<1>(tile, first, &rows[r * dims..], dims, &norms[r..], &halves[r..], &mut keep[r..]);
+        }
+    }
+}
+
+/// The first `R` rows against queries `first..first + 16`; sets their bits.
+#[inline(always)]
+fn tile_group<const R: usize>(tile: &Tile, first: usize, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r * dims..][..dims]);
+    let mut sums = [[f32x8::ZERO; 2]; R];
+    for (j, column) in tile.columns.chunks_exact(tile.width).enumerate().take(dims) {
+        let queries = [eight(column, first), eight(column, first + 8)];
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            let x = f32x8::splat(row[j]);
+            for (sum, query) in sums.iter_mut().zip(queries) {
+                *sum = query.mul_add(x, *sum);
+            }
+        }
+    }
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (v, sum) in sums.into_iter().enumerate() {
+            let at = first + 8 * v;
+            let reach = eight(tile.slope, at).mul_add(f32x8::splat(norms[r]), sum) - f32x8::splat(halves[r]);
+            keep[r] |= reach.simd_ge(eight(tile.floor, at)).to_bitmask() << at;
+        }
+    }
+}
+
+/// Values `at..at + 8`.
+#[inline(always)]
+fn eight(values: &[f32], at: usize) -> f32x8 {
+    f32x8::new(values.as_chunks::<8>().0[at / 8])
+}

@@ -1,0 +1,324 @@
+//! Every kernel that this CPU can run returns the scalar kernel's bits; every tile keeps what a
+//! float64 evaluation says it must. `NSEEKFS_TEST_KERNELS` (`scalar,portable,avx2,avx512`) names
+//! the kernels whose absence is a failure.
+
+use nseekfs::kernel::{Kernel, Tile, available, padded, scalar};
+use proptest::prelude::*;
+
+/// Half a unit in the last place of float32, relative.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// Where every sequence of loads has its own tail.
+fn all_dims() -> impl Iterator<Item = usize> {
+    (1..=65).chain([96, 127, 384, 385, 1000, 4097])
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Nearly standard normal: twelve uniforms.
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+    }
+}
+
+/// What the values of a table are like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Values {
+    Gaussian,
+    /// Magnitudes from 1e-30 to 1e18, zeros of both signs, subnormals of float32.
+    Wild,
+}
+
+impl Values {
+    fn f32(self, random: &mut Random) -> f32 {
+        let sign = if random.next() & 1 == 0 { 1.0 } else { -1.0 };
+        match (self, random.next() % 8) {
+            (Values::Gaussian, _) => random.normal() as f32,
+            (Values::Wild, 0) => 0.0f32.copysign(sign),
+            (Values::Wild, 1) => f32::from_bits(random.next() as u32 & 0x007f_ffff).copysign(sign),
+            (Values::Wild, _) => sign * 10f32.powf(random.uniform() as f32 * 48.0 - 30.0),
+        }
+    }
+
+    /// As [`Values::f32`] with all digits of float64 and magnitudes from 1e-170, whose squares
+    /// vanish, to 1e150.
+    fn f64(self, random: &mut Random) -> f64 {
+        let sign = if random.next() & 1 == 0 { 1.0 } else { -1.0 };
+        match (self, random.next() % 8) {
+            (Values::Gaussian, _) => random.normal(),
+            (Values::Wild, 0) => 0.0f64.copysign(sign),
+            (Values::Wild, 1) => f64::from_bits(random.next() & 0x000f_ffff_ffff_ffff).copysign(sign),
+            (Values::Wild, _) => sign * 10f64.powf(random.uniform() * 320.0 - 170.0),
+        }
+    }
+}
+
+fn others() -> impl Iterator<Item = &'static Kernel> {
+    available().into_iter().filter(|kernel| kernel.name != scalar::KERNEL.name)
+}
+
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Compares every sum of every kernel with the scalar one, on rows that start off alignment.
+fn sums_are_the_scalar_bits(dims: usize, rows: usize, values: Values, seed: u64) {
+    let mut random = Random(seed);
+    let narrow: Vec<f32> = (0..rows * dims + 1).map(|_| values.f32(&mut random)).collect();
+    let wide: Vec<f64> = (0..rows * dims + 1).map(|_| values.f64(&mut random)).collect();
+    let (narrow, wide) = (&narrow[1..], &wide[1..]);
+    let (mut query, mut query_f64) = (vec![0.0; padded(dims)], vec![0.0; padded(dims)]);
+    query[..dims].fill_with(|| f64::from(values.f32(&mut random)));
+    query_f64[..dims].fill_with(|| values.f64(&mut random));
+
+    let all = |kernel: &Kernel| {
+        let mut sums = vec![vec![f64::NAN; rows]; 6];
+        (kernel.dot)(&query, narrow, dims, &mut sums[0]);
+        (kernel.dot_f64)(&query_f64, wide, dims, &mut sums[1]);
+        (kernel.squared_distance)(&query, narrow, dims, &mut sums[2]);
+        (kernel.squared_distance_f64)(&query_f64, wide, dims, &mut sums[3]);
+        (kernel.squared_norm)(narrow, dims, &mut sums[4]);
+        (kernel.squared_norm_f64)(wide, dims, &mut sums[5]);
+        sums
+    };
+    let names = ["dot", "dot_f64", "squared_distance", "squared_distance_f64", "squared_norm", "squared_norm_f64"];
+    let expected = all(&scalar::KERNEL);
+    for kernel in others() {
+        for ((expected, got), name) in expected.iter().zip(all(kernel)).zip(names) {
+            assert!(expected.iter().all(|sum| sum.is_finite()));
+            assert_eq!(bits(&got), bits(expected), "{} {name}: {rows} rows of {dims}, {values:?}, seed {seed}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn kernels_that_ci_asks_for_are_available() {
+    let names: Vec<&str> = available().iter().map(|kernel| kernel.name).collect();
+    let asked = std::env::var("NSEEKFS_TEST_KERNELS").unwrap_or_default();
+    for name in asked.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        assert!(names.contains(&name), "NSEEKFS_TEST_KERNELS asks for {name}; this CPU runs {}", names.join(", "));
+    }
+}
+
+/// The sum as the module's header words it.
+fn worded(terms: &[f64]) -> f64 {
+    let mut lanes: Vec<f64> = (0..32).map(|l| terms.iter().skip(l).step_by(32).fold(0.0, |sum, term| sum + term)).collect();
+    while lanes.len() > 1 {
+        let upper = lanes.split_off(lanes.len() / 2);
+        lanes.iter_mut().zip(upper).for_each(|(lane, other)| *lane += other);
+    }
+    lanes[0]
+}
+
+#[test]
+fn scalar_sums_are_the_worded_definition() {
+    let mut random = Random(5);
+    for dims in all_dims() {
+        let mut query = vec![0.0; padded(dims)];
+        query[..dims].fill_with(|| Values::Gaussian.f64(&mut random));
+        let row: Vec<f64> = (0..dims).map(|_| Values::Gaussian.f64(&mut random)).collect();
+        let terms = |term: &dyn Fn(f64, f64) -> f64| query.iter().zip(&row).map(|(&q, &x)| term(q, x)).collect::<Vec<f64>>();
+        let mut got = [f64::NAN; 3];
+        (scalar::KERNEL.dot_f64)(&query, &row, dims, &mut got[..1]);
+        (scalar::KERNEL.squared_distance_f64)(&query, &row, dims, &mut got[1..2]);
+        (scalar::KERNEL.squared_norm_f64)(&row, dims, &mut got[2..]);
+        let expected = [worded(&terms(&|q, x| q * x)), worded(&terms(&|q, x| (q - x) * (q - x))), worded(&terms(&|_, x| x * x))];
+        assert_eq!(bits(&got), bits(&expected), "{dims} dims");
+    }
+}
+
+#[test]
+fn scalar_f16_is_the_formula_of_ieee_754() {
+    for code in (0..=u16::MAX).filter(|code| code & 0x7c00 != 0x7c00) {
+        let (exponent, fraction) = (i32::from(code >> 10 & 31), f64::from(code & 1023));
+        let magnitude = if exponent == 0 { fraction * 2f64.powi(-24) } else { (1024.0 + fraction) * 2f64.powi(exponent - 25) };
+        let mut out = [f32::NAN];
+        (scalar::KERNEL.decode_f16)(&[code], &mut out);
+        let expected = if code >> 15 == 1 { -magnitude } else { magnitude };
+        assert_eq!(f64::from(out[0]).to_bits(), expected.to_bits(), "code {code:#06x}");
+    }
+}
+
+#[test]
+fn sums_are_the_scalar_bits_for_every_tail() {
+    for dims in all_dims() {
+        for rows in [1, 4, 7, 10] {
+            for values in [Values::Gaussian, Values::Wild] {
+                sums_are_the_scalar_bits(dims, rows, values, (dims * 100 + rows) as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_are_the_scalar_bits_for_every_count_of_rows() {
+    for rows in (0..=17).chain([31, 64, 101]) {
+        for dims in [1, 31, 32, 33, 100, 384] {
+            for values in [Values::Gaussian, Values::Wild] {
+                sums_are_the_scalar_bits(dims, rows, values, (dims * 100 + rows) as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_f16_code_decodes_to_the_scalar_bits() {
+    let codes: Vec<u16> = (0..=u16::MAX).collect();
+    let decode = |kernel: &Kernel, codes: &[u16]| {
+        let mut out = vec![1.0; codes.len()];
+        (kernel.decode_f16)(codes, &mut out);
+        out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    for kernel in others() {
+        assert_eq!(decode(kernel, &codes), decode(&scalar::KERNEL, &codes), "{}", kernel.name);
+        for tail in (0..=40).map(|length| &codes[codes.len() / 3..][..length]) {
+            assert_eq!(decode(kernel, tail), decode(&scalar::KERNEL, tail), "{}: {} codes", kernel.name, tail.len());
+        }
+    }
+}
+
+#[test]
+fn every_f8_code_decodes_to_the_scalar_bits() {
+    let subnormal = f32::from_bits(3);
+    let scales = [1.0, 0.007_874_016, subnormal, f32::from_bits(0x007f_ffff), f32::MIN_POSITIVE, 0.0, f32::MAX / 128.0];
+    for dims in (1..=65).chain([256, 1000]) {
+        let codes: Vec<i8> = (0..scales.len() * dims).map(|i| (i % dims) as u8 as i8).collect();
+        let decode = |kernel: &Kernel| {
+            let mut out = vec![1.0; codes.len()];
+            (kernel.decode_f8)(&codes, &scales, dims, &mut out);
+            out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        for kernel in others() {
+            assert_eq!(decode(kernel), decode(&scalar::KERNEL), "{}: {dims} codes a row", kernel.name);
+        }
+    }
+}
+
+/// One call of a tile: `rows` rows against `queries` queries, the columns beyond them idle.
+struct TileCase {
+    width: usize,
+    dims: usize,
+    columns: Vec<f32>,
+    slope: Vec<f32>,
+    rows: Vec<f32>,
+    norms: Vec<f32>,
+    halves: Vec<f32>,
+}
+
+impl TileCase {
+    fn random(width: usize, queries: usize, dims: usize, rows: usize, values: Values, random: &mut Random) -> Self {
+        let mut columns = vec![0.0; width * dims];
+        for column in columns.chunks_exact_mut(width) {
+            column[..queries].fill_with(|| values.f32(random));
+        }
+        let mut several = |count: usize| (0..count).map(|_| random.normal() as f32).collect::<Vec<f32>>();
+        let (slope, norms, halves) = (several(width), several(rows), several(rows));
+        let rows = (0..rows * dims + 1).map(|_| values.f32(random)).collect();
+        TileCase { width, dims, columns, slope, rows, norms, halves }
+    }
+
+    /// Left-hand side of query i and row r in float64, and how far a float32 one may be from it.
+    ///
+    /// A float32 sum of dims products errs by less than (dims + 8) u |q||x| for dims <= 11,585, plus
+    /// half the least subnormal a product; three more roundings by u of what they round, each.
+    fn reach(&self, i: usize, r: usize) -> (f64, f64) {
+        let row = &self.rows[1 + r * self.dims..][..self.dims];
+        let (mut sum, mut qq, mut xx) = (0.0, 0.0, 0.0);
+        for (&x, column) in row.iter().zip(self.columns.chunks_exact(self.width)) {
+            let (q, x) = (f64::from(column[i]), f64::from(x));
+            sum += q * x;
+            qq += q * q;
+            xx += x * x;
+        }
+        let lift = f64::from(self.slope[i]) * f64::from(self.norms[r]);
+        let half = f64::from(self.halves[r]);
+        let dims = self.dims as f64;
+        let bound = (dims + 8.0) * U * (qq * xx).sqrt() + (dims + 3.0) * f64::from(f32::from_bits(1));
+        (sum + lift - half, bound + 4.0 * U * ((qq * xx).sqrt() + lift.abs() + half.abs()))
+    }
+
+    fn keep(&self, kernel: &Kernel, floor: &[f32]) -> Vec<u32> {
+        let tile = Tile { width: self.width, columns: &self.columns, slope: &self.slope, floor };
+        let mut keep = vec![0xdead_beef; self.norms.len()];
+        (kernel.tile)(&tile, &self.rows[1..], self.dims, &self.norms, &self.halves, &mut keep);
+        keep
+    }
+
+    /// Floors within a few bounds of what some row reaches, so that both answers are put to the test.
+    fn check(&self, random: &mut Random) {
+        let rows = self.norms.len();
+        let floor: Vec<f32> = (0..self.width)
+            .map(|i| match rows {
+                0 => 0.0,
+                _ => {
+                    let (reach, bound) = self.reach(i, random.next() as usize % rows);
+                    (reach + bound * (random.uniform() * 8.0 - 4.0)) as f32
+                }
+            })
+            .collect();
+        let all = (u32::MAX >> (32 - self.width), 0);
+        for kernel in available() {
+            let shape = format!("{}: width {}, {rows} rows of {}", kernel.name, self.width, self.dims);
+            for (r, keep) in self.keep(kernel, &floor).into_iter().enumerate() {
+                assert_eq!(keep & !all.0, 0, "{shape}: a bit beyond the width");
+                for (i, &floor) in floor.iter().enumerate() {
+                    let (reach, bound) = self.reach(i, r);
+                    let (above, set) = (reach - f64::from(floor), keep >> i & 1 == 1);
+                    assert!(set || above <= bound, "{shape}: query {i} missed row {r}, {above:e} above its floor, bound {bound:e}");
+                    assert!(!set || above >= -bound, "{shape}: query {i} kept row {r}, {above:e} above its floor, bound {bound:e}");
+                }
+            }
+            assert_eq!(self.keep(kernel, &vec![f32::INFINITY; self.width]), vec![all.1; rows], "{shape}: idle columns");
+            assert_eq!(self.keep(kernel, &vec![f32::NEG_INFINITY; self.width]), vec![all.0; rows], "{shape}: no floor");
+        }
+    }
+}
+
+#[test]
+fn tiles_keep_what_float64_says_for_every_count_of_rows() {
+    let mut random = Random(7);
+    for rows in (0..=40).chain([255, 256]) {
+        for (width, queries, dims) in [(16, 16, 384), (32, 32, 384), (16, 3, 33), (32, 17, 1), (32, 29, 100)] {
+            TileCase::random(width, queries, dims, rows, Values::Gaussian, &mut random).check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn tiles_keep_what_float64_says_for_every_dims() {
+    let mut random = Random(8);
+    for dims in all_dims() {
+        for (width, values) in [(16, Values::Gaussian), (32, Values::Gaussian), (16, Values::Wild), (32, Values::Wild)] {
+            TileCase::random(width, width, dims, 29, values, &mut random).check(&mut random);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+    #[test]
+    fn sums_are_the_scalar_bits_for_any_shape(dims in 1usize..700, rows in 0usize..40, wild: bool, seed: u64) {
+        sums_are_the_scalar_bits(dims, rows, if wild { Values::Wild } else { Values::Gaussian }, seed);
+    }
+
+    #[test]
+    fn tiles_keep_what_float64_says_for_any_shape(dims in 1usize..300, rows in 0usize..60, queries in 1usize..=32, wild: bool, seed: u64) {
+        let (mut random, width) = (Random(seed), if queries > 16 { 32 } else { 16 });
+        let values = if wild { Values::Wild } else { Values::Gaussian };
+        TileCase::random(width, queries, dims, rows, values, &mut random).check(&mut random);
+    }
+}
