@@ -1,0 +1,33 @@
+"""Exact vector search that returns the float64 answer, bit for bit, on every machine.
+
+>>> import nseekfs
+>>> index = nseekfs.from_embeddings([[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]])
+>>> index.query([0.0, 1.0], top_k=2).indices
+array([1, 2])
+
+`from_embeddings` builds an index, `create_index` builds one into a file, `load_index` opens it;
+`Index.query` asks for one vector and `Index.search` for many.
+"""
+
+from nseekfs._core import __version__, simd_info
+from nseekfs._errors import Error, FormatError, InputError, InputTypeError
+from nseekfs.build import create_index, from_embeddings, load_index
+from nseekfs.hits import Hit, Hits, KeyedSearchResult, SearchResult
+from nseekfs.index import Index
+
+__all__ = [
+    "Error",
+    "FormatError",
+    "Hit",
+    "Hits",
+    "Index",
+    "InputError",
+    "InputTypeError",
+    "KeyedSearchResult",
+    "SearchResult",
+    "__version__",
+    "create_index",
+    "from_embeddings",
+    "load_index",
+    "simd_info",
+]

@@ -1,0 +1,92 @@
+"""Single arguments of any type, made into the one type that the extension module takes.
+
+Only types are refused here, and numbers that no machine word holds; whether a value is allowed is
+the extension's to say.
+"""
+
+import numbers
+import operator
+import os
+
+import numpy as np
+
+from nseekfs._errors import InputError, InputTypeError
+
+
+def shown(value: object) -> str:
+    """What came, short enough for a message."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    if value is None or isinstance(value, str | bytes | int | float | np.generic):
+        text = repr(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    kind = type(value)
+    return f"a {kind.__name__}" if kind.__module__ == "builtins" else f"a {kind.__module__}.{kind.__name__}"
+
+
+def whole(argument: str, value: object, low: int = -(2**63), high: int = 2**63 - 1) -> int:
+    """A whole number of Python or numpy, from `low` to `high`."""
+    if isinstance(value, bool | np.bool_):
+        raise InputTypeError(f"{argument}: expected a whole number, got {shown(value)}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputTypeError(f"{argument}: expected a whole number, got {shown(value)}") from None
+    if not low <= number <= high:
+        raise InputError(f"{argument}: expected a whole number from {low} to {high}, got {shown(number)}")
+    return number
+
+
+def maybe_whole(argument: str, value: object) -> int | None:
+    """`whole`, or None for None."""
+    return None if value is None else whole(argument, value)
+
+
+def real(argument: str, value: object) -> float:
+    """A real number of Python or numpy as a float64."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise InputTypeError(f"{argument}: expected a real number, got {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{argument}: expected a number within float64, got {shown(value)}") from None
+
+
+def flag(argument: str, value: object) -> bool:
+    """True or False; nothing else is taken for one of them."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputTypeError(f"{argument}: expected True or False, got {shown(value)}")
+    return bool(value)
+
+
+def maybe_flag(argument: str, value: object) -> bool | None:
+    """`flag`, or None for None."""
+    return None if value is None else flag(argument, value)
+
+
+def word(argument: str, value: object) -> str:
+    """A string; which words there are is the extension's to say."""
+    if not isinstance(value, str):
+        raise InputTypeError(f"{argument}: expected a word, got {shown(value)}")
+    return value
+
+
+def path(argument: str, value: object) -> str:
+    """An absolute path from a string, bytes or `os.PathLike`."""
+    try:
+        text = os.fsdecode(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputTypeError(f"{argument}: expected a path, got {shown(value)}") from None
+    if not text or "\0" in text:
+        raise InputError(f"{argument}: expected a path without NUL and not empty, got {text!r}")
+    return os.path.abspath(text)
+
+
+def file_stem(argument: str, value: object) -> str:
+    """A name that stays inside the folder it is joined to."""
+    stem = word(argument, value)
+    if stem in ("", ".", "..") or any(mark in stem for mark in "/\\\0"):
+        raise InputError(
+            f"{argument}: expected a file name without separators, the folder being output_dir, got {stem!r}"
+        )
+    return stem

@@ -1,0 +1,44 @@
+"""The words and the arrays that the public functions take, for type checkers.
+
+The words are those that the extension module accepts; a test compares the two.
+"""
+
+import os
+from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias
+
+import numpy.typing as npt
+
+CosineWord: TypeAlias = Literal["cosine", "cos", "cosine_similarity"]
+DotWord: TypeAlias = Literal["dot", "dot_product", "ip", "inner_product", "inner"]
+EuclideanWord: TypeAlias = Literal["euclidean", "l2", "euclidean_distance", "euclid"]
+Metric: TypeAlias = CosineWord | DotWord | EuclideanWord
+Level: TypeAlias = Literal["f64", "f32", "f16", "f8"]
+Method: TypeAlias = Literal["auto", "simd", "scalar"]
+Mode: TypeAlias = Literal["mmap", "ram"]
+Verify: TypeAlias = Literal["auto", "header", "full"]
+
+
+class SupportsDLPack(Protocol):
+    """A producer of the DLPack protocol, such as a torch or a JAX array."""
+
+    def __dlpack__(self) -> Any: ...
+    def __dlpack_device__(self) -> Any: ...
+
+
+class Progress(Protocol):
+    """What is called after each block of rows, with the rows done so far and all of them."""
+
+    def __call__(self, done_rows: int, total_rows: int, /) -> object: ...
+
+
+Vectors: TypeAlias = npt.ArrayLike | SupportsDLPack
+"""Real numbers: an array of any layout, nested lists, a buffer, a DLPack producer on the CPU."""
+
+Filter: TypeAlias = npt.ArrayLike | SupportsDLPack
+"""Which rows may be found: a bool for every row, or row numbers."""
+
+Count: TypeAlias = SupportsIndex
+"""A whole number, of Python or of numpy; a bool is refused."""
+
+AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""The name of a file or a folder."""

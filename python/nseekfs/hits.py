@@ -1,0 +1,102 @@
+"""What a query finds: `Hits` for one vector, `SearchResult` for several, best first."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypedDict, overload
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Hit(TypedDict):
+    """One row found: its number, and how it scores."""
+
+    idx: int
+    score: float
+
+
+class SearchResult(NamedTuple):
+    """Row numbers (int64) and scores (float32), of one shape, best first along the last axis."""
+
+    indices: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+
+class KeyedSearchResult(NamedTuple):
+    """A `SearchResult` with the float64 keys that rows are ranked by; merge answers by (key, row)."""
+
+    indices: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    keys: npt.NDArray[np.float64]
+
+
+class Hits(Sequence[Hit]):
+    """The rows found for one vector, best first: a sequence of ``{"idx": int, "score": float}``.
+
+    Equal to the plain list of the same dictionaries; slices are `Hits`. The dictionaries are made
+    when asked for, the arrays are there at once.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (n,)
+        Row numbers.
+    scores : ndarray of float32, shape (n,)
+        Cosine or dot product, larger is better, or euclidean distance, smaller is better.
+    keys : ndarray of float64, shape (n,)
+        What rows are ranked by: the score before rounding, for euclidean the squared distance.
+
+    Examples
+    --------
+    >>> import nseekfs
+    >>> index = nseekfs.from_embeddings([[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]])
+    >>> hits = index.query([0.0, 2.0], top_k=2)
+    >>> hits[0]
+    {'idx': 1, 'score': 1.0}
+    >>> hits.indices
+    array([1, 2])
+    >>> hits == [{"idx": 1, "score": 1.0}, {"idx": 2, "score": float(hits.scores[1])}]
+    True
+    """
+
+    __slots__ = ("indices", "keys", "scores")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        indices: npt.NDArray[np.int64],
+        scores: npt.NDArray[np.float32],
+        keys: npt.NDArray[np.float64],
+    ) -> None:
+        self.indices = indices
+        self.scores = scores
+        self.keys = keys
+
+    def to_list(self) -> list[Hit]:
+        """The plain list of dictionaries."""
+        return list(self)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, item: int) -> Hit: ...
+    @overload
+    def __getitem__(self, item: slice) -> "Hits": ...
+    def __getitem__(self, item: int | slice) -> "Hit | Hits":
+        if isinstance(item, slice):
+            return Hits(self.indices[item], self.scores[item], self.keys[item])
+        return {"idx": int(self.indices[item]), "score": float(self.scores[item])}
+
+    def __iter__(self) -> Iterator[Hit]:
+        for row, score in zip(self.indices.tolist(), self.scores.tolist(), strict=True):
+            yield {"idx": row, "score": score}
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, Hits | list):
+            return NotImplemented
+        return self.to_list() == list(other)
+
+    def __repr__(self) -> str:
+        first = ", ".join(
+            f"{row}: {score:.4g}" for row, score in zip(self.indices[:3], self.scores[:3], strict=True)
+        )
+        return f"Hits({len(self)} rows, {first}{', ...' if len(self) > 3 else ''})"
