@@ -1,0 +1,73 @@
+"""The answer does not depend on the rounding and flushing modes that the process has set."""
+
+import platform
+
+import float_mode
+import numpy as np
+import pytest
+import reference
+from test_exact import LEVELS, METHODS, METRICS, same
+
+import nseekfs
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="sets the MXCSR register of x86-64")
+
+MODES = {"flush": float_mode.FLUSH, **float_mode.ROUNDINGS}
+
+
+def tiny(level):
+    """Rows and queries whose values, products or sums are subnormal in the type of `level`."""
+    random = np.random.default_rng(11)
+    size = {"f64": 1e-160, "f32": 1e-40, "f16": 1e-6, "f8": 1e-36}[level]
+    return random.standard_normal((400, 40)) * size, random.standard_normal((20, 40)) * size
+
+
+def normal(_level):
+    random = np.random.default_rng(12)
+    return random.standard_normal((400, 40)), random.standard_normal((20, 40))
+
+
+def test_the_modes_are_really_set():
+    small = np.array([1e-310])
+    with float_mode.changed(float_mode.FLUSH):
+        flushed = (small * 0.5)[0]
+    assert flushed == 0
+    assert (small * 0.5)[0] > 0
+    one, eps = np.array([1.0]), np.array([2.0**-60])
+    with float_mode.changed(float_mode.ROUNDINGS["up"]):
+        above = (one + eps)[0]
+    assert above > 1
+
+
+@pytest.mark.parametrize("make", [tiny, normal])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_building_and_asking_are_the_same_in_every_mode(level, mode, make):
+    rows, queries = make(level)
+    table = reference.stored(rows, level)
+    with float_mode.changed(MODES[mode]):
+        index = nseekfs.from_embeddings(rows, level=level)
+        decoded = index[:]
+        found = {
+            (metric, method, threads): (
+                index.search(queries, 30, similarity=metric, method=method, threads=threads, return_keys=True),
+                index.search(queries[:1], 30, similarity=metric, method=method, threads=threads, return_keys=True),
+            )
+            for metric in METRICS
+            for method in METHODS
+            for threads in (1, 2)
+        }
+    assert decoded.tobytes() == table.tobytes()
+    for (metric, method, threads), (batch, single) in found.items():
+        expected = reference.top(queries, table, 30, metric)
+        assert same(batch, expected), (metric, method, threads)
+        assert same(single, [part[:1] for part in expected]), (metric, method, threads)
+
+
+@pytest.mark.parametrize("level", ["f64", "f32"])
+def test_flushing_would_have_changed_the_answer(level):
+    rows, queries = tiny(level)
+    table = reference.stored(rows, level)
+    with float_mode.changed(float_mode.FLUSH):
+        flushed = reference.top(queries, table, 30, "dot")
+    assert not same(flushed, reference.top(queries, table, 30, "dot"))
