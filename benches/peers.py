@@ -1,0 +1,339 @@
+"""The engines that compare.py measures, each behind the same four calls, and the process each runs in.
+
+An engine lives in a process of its own, started with the thread count in its environment, because some
+libraries (OpenBLAS, OpenMP runtimes, rayon's global pool) read it only once and because two packages here
+share one name. Run as a script this file is that process: it reads one JSON request a line and answers with
+one JSON line. Times are taken here, next to the call, so the pipe is never part of them.
+
+An engine may offer several settings for a batch; the fastest is found once, before the rounds, and kept, so
+that no engine is measured at its worst.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Setting = dict[str, int | str]
+TRIAL = 0.3  # seconds given to one setting
+
+
+class Engine:
+    """One engine over one table; `ask` returns row numbers, best first, shape (queries, k)."""
+
+    package = ""
+
+    def __init__(self, table: Array, metric: str, k: int, threads: int) -> None:
+        self.table, self.metric, self.k, self.threads = table, metric, k, threads
+        self.build()
+
+    def build(self) -> None:
+        """Make the table searchable. The time it takes is reported, not compared."""
+
+    def version(self) -> str:
+        """What was measured."""
+        from importlib.metadata import version
+
+        return version(self.package)
+
+    def settings(self, batch: int) -> list[Setting]:  # noqa: ARG002
+        """What may be tuned for this batch size."""
+        return [{}]
+
+    def use(self, setting: Setting) -> None:
+        """Take one of `settings`."""
+
+    def ask(self, queries: Array) -> Array:
+        """Row numbers of the best k."""
+        raise NotImplementedError
+
+
+class Nseekfs(Engine):
+    """This project, through the calls that users type: `query` for one vector, `search` for several."""
+
+    package = "nseekfs"
+
+    def build(self) -> None:
+        import nseekfs
+
+        if super().version() < "2":
+            raise RuntimeError(f"nseekfs {super().version()} is installed, not this project")
+        self.index = nseekfs.from_embeddings(self.table, metric=self.metric, threads=self.threads)
+        self.simd_info = nseekfs.simd_info()
+
+    def version(self) -> str:
+        return f"{super().version()} {self.simd_info}"
+
+    def ask(self, queries: Array) -> Array:
+        if len(queries) == 1:
+            return np.asarray(self.index.query(queries[0], top_k=self.k, threads=self.threads).indices)[None]
+        return np.asarray(self.index.search(queries, k=self.k, threads=self.threads).indices)
+
+
+class Seed(Engine):
+    """nseekfs 1.1.0 from the registry, where this project began."""
+
+    package = "nseekfs"
+
+    def build(self) -> None:
+        import nseekfs
+
+        if self.version() != "1.1.0":
+            raise RuntimeError(f"nseekfs {self.version()} is installed, not 1.1.0")
+        # The rows have length 1, and this is its fast path for such rows. It writes a file where it runs.
+        self.index = nseekfs.from_embeddings(self.table, metric="cosine", normalized=True)
+
+    def settings(self, batch: int) -> list[Setting]:
+        return [{"call": "single"}] if batch == 1 else [{"call": "batch"}, {"call": "single"}]
+
+    def use(self, setting: Setting) -> None:
+        self.call = setting["call"]
+
+    def ask(self, queries: Array) -> Array:
+        if self.call == "batch":
+            return np.asarray(self.index.query_batch_arrays(queries, top_k=self.k)["indices"])
+        rows = [self.index.query_simple_arrays(query, top_k=self.k) for query in queries]
+        return np.stack([np.asarray(row["indices"] if "indices" in row else row["idx"]) for row in rows])
+
+
+class Faiss(Engine):
+    """faiss IndexFlatIP as it comes."""
+
+    package = "faiss-cpu"
+
+    def build(self) -> None:
+        import faiss
+
+        faiss.omp_set_num_threads(self.threads)
+        self.faiss = faiss
+        self.index = faiss.IndexFlatIP(self.table.shape[1])
+        self.index.add(self.table)
+
+    def ask(self, queries: Array) -> Array:
+        return np.asarray(self.index.search(queries, self.k)[1])
+
+
+class FaissTuned(Faiss):
+    """faiss IndexFlatIP with its choice between loops and BLAS, and the block of BLAS, set for the batch."""
+
+    def settings(self, batch: int) -> list[Setting]:  # noqa: ARG002
+        # The threshold counts queries in older releases and their values since; 1 and the maximum fit both.
+        blas: list[Setting] = [
+            {"blas_threshold": 1, "database_block": block} for block in (1024, 4096, 16384)
+        ]
+        return [{"blas_threshold": 2**31 - 1}, *blas]
+
+    def use(self, setting: Setting) -> None:
+        self.faiss.cvar.distance_compute_blas_threshold = setting["blas_threshold"]
+        self.faiss.cvar.distance_compute_blas_database_bs = setting.get("database_block", 1024)
+
+
+class Blocks(Engine):
+    """A matrix product and a partial sort over blocks of rows; the block is tuned, up to the whole table."""
+
+    def settings(self, batch: int) -> list[Setting]:
+        rows = len(self.table)
+        sizes = {rows} if batch * rows <= 1 << 28 else set()
+        return [{"block": size} for size in sorted(sizes | {min(rows, 8192), min(rows, 65536)})]
+
+    def use(self, setting: Setting) -> None:
+        self.block = int(setting["block"])
+
+    def starts(self) -> range:
+        """First row of each block."""
+        return range(0, len(self.table), self.block)
+
+
+class Numpy(Blocks):
+    """numpy in float32: matmul, argpartition, sort of the few kept."""
+
+    package = "numpy"
+
+    def ask(self, queries: Array) -> Array:
+        kept = [self.best(queries, start) for start in self.starts()]
+        scores = np.concatenate([part[0] for part in kept], axis=1)
+        rows = np.concatenate([part[1] for part in kept], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : self.k]
+        return np.take_along_axis(rows, order, axis=1)
+
+    def best(self, queries: Array, start: int) -> tuple[Array, Array]:
+        scores = queries @ self.table[start : start + self.block].T
+        keep = min(self.k, scores.shape[1])
+        rows = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
+        return np.take_along_axis(scores, rows, axis=1), rows + start
+
+
+class Torch(Blocks):
+    """torch in float32 on the CPU: mm, topk."""
+
+    package = "torch"
+
+    def build(self) -> None:
+        import torch
+
+        torch.set_num_threads(self.threads)
+        self.torch = torch
+        self.rows = torch.from_numpy(self.table)
+
+    def ask(self, queries: Array) -> Array:
+        with self.torch.inference_mode():
+            asked = self.torch.from_numpy(queries)
+            kept = [self.best(asked, start) for start in self.starts()]
+            scores = self.torch.cat([part[0] for part in kept], dim=1)
+            rows = self.torch.cat([part[1] for part in kept], dim=1)
+            order = scores.topk(self.k, dim=1).indices
+            return np.asarray(rows.gather(1, order).numpy())
+
+    def best(self, queries: Any, start: int) -> tuple[Any, Any]:
+        scores = queries @ self.rows[start : start + self.block].T
+        top = scores.topk(min(self.k, scores.shape[1]), dim=1)
+        return top.values, top.indices + start
+
+
+class Scann(Engine):
+    """ScaNN's brute force over float32."""
+
+    package = "scann"
+
+    def build(self) -> None:
+        import scann
+
+        self.index = (
+            scann.scann_ops_pybind.builder(self.table, self.k, "dot_product").score_brute_force().build()
+        )
+        self.index.set_num_threads(self.threads)
+
+    def settings(self, batch: int) -> list[Setting]:
+        if batch == 1:
+            return [{"call": "single"}]
+        shares = {-(-batch // self.threads), min(batch, 16), min(batch, 256)} if self.threads > 1 else set()
+        parallel: list[Setting] = [{"call": "parallel", "share": share} for share in sorted(shares)]
+        return [{"call": "batched"}, *parallel]
+
+    def use(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def ask(self, queries: Array) -> Array:
+        match self.setting["call"]:
+            case "single":
+                return np.asarray(self.index.search(queries[0])[0])[None]
+            case "batched":
+                return np.asarray(self.index.search_batched(queries)[0])
+            case _:
+                return np.asarray(
+                    self.index.search_batched_parallel(queries, batch_size=self.setting["share"])[0]
+                )
+
+
+class Usearch(Engine):
+    """usearch's exact search over float32."""
+
+    package = "usearch"
+
+    def build(self) -> None:
+        from usearch.index import MetricKind, search
+
+        self.search, self.kind = search, MetricKind.IP
+
+    def ask(self, queries: Array) -> Array:
+        found = self.search(self.table, queries, self.k, self.kind, exact=True, threads=self.threads)
+        return np.asarray(found.keys).reshape(len(queries), -1)
+
+
+ENGINES: dict[str, Callable[[Array, str, int, int], Engine]] = {
+    "nseekfs": Nseekfs,
+    "faiss": Faiss,
+    "faiss-tuned": FaissTuned,
+    "numpy": Numpy,
+    "torch": Torch,
+    "scann": Scann,
+    "usearch": Usearch,
+    "nseekfs-1.1.0": Seed,
+}
+
+
+class Worker:
+    """What a request can ask of the engine in this process."""
+
+    def __init__(self, name: str, table: str, metric: str, k: int, threads: int) -> None:
+        rows = np.load(table)
+        start = time.perf_counter()
+        self.engine = ENGINES[name](rows, metric, k, threads)
+        self.built = time.perf_counter() - start
+
+    def hello(self) -> dict[str, Any]:
+        return {"version": self.engine.version(), "build_seconds": self.built}
+
+    def prepare(self, queries: str, batch: int, seconds: float) -> dict[str, Any]:
+        """Cut the queries into batches, take the fastest setting, decide how many calls a measurement has."""
+        asked = np.load(queries)
+        self.batches = [asked[i : i + batch] for i in range(0, len(asked) - batch + 1, batch)]
+        settings = self.engine.settings(batch)
+        tried = [self.trial(setting) for setting in settings]
+        best = settings[int(np.argmin(tried))]
+        self.engine.use(best)
+        self.calls = max(1, min(200, round(seconds / min(tried))))
+        return {"setting": best, "calls": self.calls, "seconds": min(tried)}
+
+    def trial(self, setting: Setting) -> float:
+        """Seconds of the fastest of a few calls; a slow call is not repeated."""
+        self.engine.use(setting)
+        self.calls = 1
+        spent: list[float] = []
+        while len(spent) < 2 or (sum(spent) < TRIAL and len(spent) < 20):
+            spent.append(self.measure()["seconds"])
+            if spent[-1] > 2:
+                break
+        return min(spent)
+
+    def measure(self) -> dict[str, Any]:
+        """Mean seconds of a call, over as many calls as were decided, each with other queries."""
+        chosen = [self.batches[i % len(self.batches)] for i in range(self.calls)]
+        start = time.perf_counter()
+        for batch in chosen:
+            self.engine.ask(batch)
+        return {"seconds": (time.perf_counter() - start) / self.calls}
+
+    def answers(self, path: str, count: int) -> dict[str, Any]:
+        """Write the row numbers answered to the first `count` queries."""
+        found: list[Array] = []
+        for batch in self.batches:
+            if sum(map(len, found)) >= count:
+                break
+            found.append(self.engine.ask(batch))
+        np.save(path, np.concatenate(found)[:count].astype(np.int64))
+        return {}
+
+
+def serve() -> None:
+    """Answer requests until the input ends. Whatever a library prints goes to standard error."""
+    parser = argparse.ArgumentParser()
+    for name, kind in (("engine", str), ("table", str), ("metric", str), ("k", int), ("threads", int)):
+        parser.add_argument(name, type=kind)
+    args = parser.parse_args()
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def reply(answer: dict[str, Any]) -> None:
+        replies.write(json.dumps(answer) + "\n")
+        replies.flush()
+
+    try:
+        worker = Worker(args.engine, args.table, args.metric, args.k, args.threads)
+        reply(worker.hello())
+    except Exception as error:  # an absent or broken peer is a line of the report, whatever it raises
+        reply({"error": f"{type(error).__name__}: {error}"})
+        return
+    for line in sys.stdin:
+        request = json.loads(line)
+        reply(getattr(worker, request.pop("do"))(**request))
+
+
+if __name__ == "__main__":
+    serve()
