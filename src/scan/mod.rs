@@ -60,7 +60,8 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
     let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
     let tiles = plan.tiles && !wide && queries.len() >= TILE_FROM;
-    let panel_rows = panel::rows_for(tiles, queries.dims());
+    let in_place = queries.len() == 1 && segments.iter().all(|segment| segment.in_place(0..0).is_some());
+    let panel_rows = panel::rows_for(tiles, in_place, queries.dims());
     let job_rows = if tiles { 4 * panel_rows } else { (JOB_BYTES / row_bytes).max(panel_rows) };
     let jobs = share(runs, job_rows);
     let columns = if tiles { tile::Tiles::new(queries) } else { tile::Tiles::default() };

@@ -6,8 +6,10 @@ use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
 
-/// Bytes of float32 values in a panel that one query at a time passes over: half of a small L1.
-const ROW_PANEL_BYTES: usize = 16 << 10;
+/// Rows of a panel that one query passes over where they lie: enough for a kernel's streams.
+const IN_PLACE_ROWS: usize = 1024;
+/// Bytes of decoded values in a panel that one query at a time passes over: half of a small L1.
+const DECODED_BYTES: usize = 16 << 10;
 /// The same for a panel that tiles of queries pass over: a part of L2, with room for a tile.
 const TILE_PANEL_BYTES: usize = 384 << 10;
 /// A multiple of the rows that any kernel takes at a time.
@@ -22,9 +24,15 @@ pub(super) struct Panel<'a> {
 }
 
 /// How many rows a panel holds at most.
-pub(super) fn rows_for(tiles: bool, dims: usize) -> usize {
+pub(super) fn rows_for(tiles: bool, in_place: bool, dims: usize) -> usize {
     let fit = |bytes: usize| bytes / (4 * dims);
-    if tiles { (fit(TILE_PANEL_BYTES) / TILE_ROWS).clamp(1, 40) * TILE_ROWS } else { fit(ROW_PANEL_BYTES).clamp(4, 256) }
+    if tiles {
+        (fit(TILE_PANEL_BYTES) / TILE_ROWS).clamp(1, 40) * TILE_ROWS
+    } else if in_place {
+        IN_PLACE_ROWS
+    } else {
+        fit(DECODED_BYTES).clamp(4, 256)
+    }
 }
 
 /// Room for one panel after the other.

@@ -9,7 +9,7 @@ use crate::store::rows::PanelValues;
 use crate::topk::TopK;
 
 /// Sums of one query that a panel needs at a time.
-const SUMS: usize = 256;
+const SUMS: usize = 1024;
 
 /// Offers every row of the panel to every query.
 pub(super) fn visit(plan: &Plan, queries: &Queries, panel: Panel, best: &mut [TopK]) {
