@@ -36,7 +36,9 @@ pub fn thread_count(asked: Option<i64>) -> Result<usize> {
             return count.ok_or_else(|| Error::input(variable, expected(), format!("{word:?}")));
         }
     }
-    Ok(std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_THREADS))
+    // Asked once: the answer takes the reading of several system files.
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    Ok(*CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_THREADS)))
 }
 
 /// Lets a caller stop work that is under way.
