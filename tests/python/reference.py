@@ -13,7 +13,7 @@ def stored(x, level):
     if level == "f8":
         scale = (np.abs(x.astype(np.float64)).max(axis=1, keepdims=True) / 127).astype(np.float32)
         codes = np.rint(x / np.where(scale == 0, 1, scale).astype(np.float64)).clip(-127, 127)
-        return scale * np.where(scale == 0, 0, codes).astype(np.float32)
+        return scale * np.where(scale == 0, 0, codes).astype(np.int8).astype(np.float32)
     return x.astype({"f64": np.float64, "f32": np.float32, "f16": np.float16}[level]).astype(
         np.float64 if level == "f64" else np.float32
     )
@@ -57,7 +57,9 @@ def top(queries, rows, k, metric, allowed=None):
     ids = np.arange(len(rows)) if allowed is None else np.sort(allowed)
     rows = rows if allowed is None else rows[ids]
     k = min(k, len(ids))
-    answers = [_top(query, rows, k, metric, near) for query, near in zip(queries, _near(queries, rows, k, metric))]
+    answers = [
+        _top(query, rows, k, metric, near) for query, near in zip(queries, _near(queries, rows, k, metric))
+    ]
     places, found = (np.array(part).reshape(len(queries), k) for part in zip(*answers))
     return ids[places], score(found, metric), found
 
@@ -75,7 +77,7 @@ def _near(queries, rows, k, metric):
         return
     q, x = queries.astype(rows.dtype).astype(np.float64), rows.astype(np.float64)
     q_norm, x_norm = np.linalg.norm(q, axis=1), np.linalg.norm(x, axis=1)
-    for query, length, dots in zip(q, q_norm, q @ x.T):
+    for length, dots in zip(q_norm, q @ x.T):
         if metric == "euclidean":
             goodness, room = 2 * dots - x_norm**2, 1e-9 * (length + x_norm) ** 2
         elif metric == "dot":
