@@ -1,0 +1,285 @@
+//! One test per rule of FORMAT.md. Each break is made with checksums that are right, so that the rule
+//! itself refuses it, except where the checksum is the rule.
+
+use crate::sample::{LEVELS, SLOT_A, SLOT_B, TABLE, entry, file, get, header_refusal, index, open, patient, put, refusal, rehash};
+use nseekfs::error::Error;
+use nseekfs::format::{self, Header, Kind, Mode, Verify};
+use nseekfs::level::Level;
+use std::path::Path;
+
+/// A sealed f8 file of one segment (sections rows, norms, scales), changed and hashed again.
+fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut content = file(Level::F8, &[5]);
+    change(&mut content);
+    rehash(&mut content);
+    content
+}
+
+/// The header must be refused for `reason`, which names the rule, the field and both sides.
+#[track_caller]
+fn refused(reason: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let got = header_refusal(&changed(change));
+    assert!(got.starts_with(reason), "expected {reason:?}, got {got:?}");
+}
+
+#[test]
+fn a_whole_file_holds_what_was_written() {
+    for level in LEVELS {
+        for mode in [Mode::Mmap, Mode::Ram] {
+            let (bytes, header) = open(&file(level, &[5, 2]), mode, Verify::Full).unwrap();
+            assert_eq!((header.index, header.generation, header.rows()), (index(level, 3), 1, 7));
+            for (segment, rows) in header.segments.iter().zip([5, 2]) {
+                let expected = crate::sample::Segment::sample(level, 3, rows);
+                assert_eq!(segment.rows, rows as u64);
+                assert_eq!(bytes[segment.row_values.clone()], expected.row_values);
+                assert_eq!(bytes.view::<f64>(segment.norms.clone())[1], 1.5);
+                assert_eq!(segment.scales.clone().map(|scales| bytes[scales].to_vec()), expected.scales);
+            }
+            assert!(header.sections.iter().all(|section| section.extent.start % 64 == 0 && section.extent.end % 64 == 0));
+        }
+    }
+}
+
+#[test]
+fn f1_a_file_starts_with_the_magic() {
+    refused("F1: magic: expected 89 4e 53 4b 0d 0a 1a 0a, got 89 4e 53 4c 0d 0a 1a 0a", |content| content[3] += 1);
+    assert_eq!(header_refusal(&[]), "F1: magic: expected an nseekfs file, got an empty one");
+    assert_eq!(header_refusal(&file(Level::F32, &[1])[..5]), "F1: magic: expected 8 bytes, got 5: the file is cut short");
+}
+
+#[test]
+fn f2_the_prologue_is_whole_and_its_checksum_holds() {
+    let mut content = file(Level::F32, &[1]);
+    content[56] ^= 1;
+    assert!(header_refusal(&content).starts_with("F2: checksum of the prologue: stored "));
+    assert!(header_refusal(&content[..63]).starts_with("F2: prologue: expected at least 64 bytes of file, got 63"));
+}
+
+#[test]
+fn f3_the_version_is_known() {
+    refused("F3: version: this nseekfs reads up to version 1 of the format, the file is of version 2", |c| put(c, 8, 2u32.to_le_bytes()));
+    refused("F3: version: expected 1, got 0", |content| put(content, 8, 0u32.to_le_bytes()));
+}
+
+#[test]
+fn f4_every_required_feature_is_known() {
+    refused("F4: required feature bit 0: the file is unsealed", |content| put(content, 16, 1u64.to_le_bytes()));
+    refused("F4: required: expected features 0x0 at most, got 0x8000000000000000", |c| put(c, 16, (1u64 << 63).to_le_bytes()));
+    let content = changed(|content| put(content, 24, u64::MAX.to_le_bytes()));
+    open(&content, Mode::Mmap, Verify::Full).expect("ignorable features are ignored");
+}
+
+#[test]
+fn f5_the_file_is_sealed() {
+    refused("F5: flags: expected 1, got 0", |content| put(content, 32, 0u64.to_le_bytes()));
+    refused("F5: flags: expected 1, got 3", |content| put(content, 32, 3u64.to_le_bytes()));
+    refused("F5: header_bytes: expected 192, got 256", |content| put(content, 12, 256u32.to_le_bytes()));
+}
+
+#[test]
+fn f6_slot_a_is_whole_and_not_empty() {
+    let mut content = file(Level::F32, &[1]);
+    content[SLOT_A + 8] ^= 1;
+    assert!(header_refusal(&content).starts_with("F6: checksum of the slot A: stored "));
+    assert!(header_refusal(&content[..SLOT_A]).starts_with("F6: commit slots: expected at least 192 bytes of file, got 64"));
+    refused("F6: generation of slot A: expected 1 or more, got 0", |content| put(content, SLOT_A, 0u64.to_le_bytes()));
+}
+
+#[test]
+fn f7_slot_b_is_all_zero() {
+    for at in SLOT_B..TABLE {
+        refused("F7: slot B: expected 64 zero bytes", |content| content[at] = 1);
+    }
+    refused("F7: slot B: expected 64 zero bytes", |content| content.copy_within(SLOT_A..SLOT_B, SLOT_B));
+}
+
+#[test]
+fn f8_the_length_is_exact() {
+    let length = file(Level::F8, &[5]).len();
+    refused(&format!("F8: file_bytes: expected {length} bytes of file, got {}: bytes were added", length + 64), |content| {
+        content.extend([0; 64]);
+    });
+    refused(&format!("F8: file_bytes: expected {length} bytes of file, got {}: the file is cut short", length - 64), |content| {
+        content.truncate(length - 64);
+    });
+}
+
+#[test]
+fn f9_the_table_is_whole() {
+    refused("F9: table_offset: expected 192, got 256", |content| put(content, SLOT_A + 8, 256u64.to_le_bytes()));
+    refused("F9: table_bytes: expected at least 64, got 0", |content| put(content, SLOT_A + 16, 0u64.to_le_bytes()));
+    refused("F9: table_bytes: expected", |content| put(content, SLOT_A + 16, u64::MAX.to_le_bytes()));
+    refused("F9: table_bytes beyond the index record: expected 192, got 191", |c| put(c, SLOT_A + 16, 255u64.to_le_bytes()));
+    refused("F9: table_bytes beyond the index record: expected 274877906880, got 192", |c| put(c, TABLE + 28, u32::MAX.to_le_bytes()));
+    let mut content = file(Level::F8, &[5]);
+    content[TABLE + 100] ^= 1;
+    assert!(header_refusal(&content).starts_with("F9: checksum of the table: stored "));
+}
+
+#[test]
+fn f10_reserved_bytes_are_zero() {
+    let records = [(0, 40..56), (SLOT_A, 40..56), (TABLE, 40..64), (entry(0), 40..64), (entry(2), 40..64)];
+    for (record, fields) in records {
+        for at in fields {
+            refused("F10: reserved bytes of ", |content| content[record + at] = 0x80);
+        }
+    }
+}
+
+#[test]
+fn f11_the_index_record_holds_listed_values() {
+    refused("F11: dims: expected 1 to 65536, got 0", |content| put(content, TABLE, 0u32.to_le_bytes()));
+    refused("F11: dims: expected 1 to 65536, got 65537", |content| put(content, TABLE, 65_537u32.to_le_bytes()));
+    refused("F11: level: expected 0 to 3, got 4", |content| put(content, TABLE + 4, 4u32.to_le_bytes()));
+    refused("F11: metric: expected 0 to 2, got 3", |content| put(content, TABLE + 8, 3u32.to_le_bytes()));
+    refused("F11: unit: expected 0 or 1, got 2", |content| put(content, TABLE + 12, 2u32.to_le_bytes()));
+}
+
+#[test]
+fn f12_kinds_and_segments_are_known() {
+    refused("F12: kind of entry 1: expected one that this nseekfs knows, got 7 (tombstones)", |c| put(c, entry(1), 7u32.to_le_bytes()));
+    refused("F12: kind of entry 0: expected one that this nseekfs knows, got 0 (unknown)", |c| put(c, entry(0), 0u32.to_le_bytes()));
+    refused("F12: segment of entry 0: expected below 1, got 1", |content| put(content, entry(0) + 4, 1u32.to_le_bytes()));
+    refused("F12: segment of entry 0: expected below 1, got 4294967295", |c| put(c, entry(0) + 4, u32::MAX.to_le_bytes()));
+}
+
+/// An f32 file of one segment with a third section of an ignorable kind.
+fn with_ignorable_section(segment: u32) -> Vec<u8> {
+    let mut content = file(Level::F32, &[5]);
+    let mut added = [0u8; 64];
+    put(&mut added, 0, 0x8000_0063u32.to_le_bytes());
+    put(&mut added, 4, segment.to_le_bytes());
+    put(&mut added, 8, (content.len() as u64 + 64).to_le_bytes());
+    put(&mut added, 16, 70u64.to_le_bytes());
+    let end = entry(2);
+    content.splice(end..end, added);
+    content.extend([7; 70]);
+    content.extend([0; 58]);
+    for (at, value) in [(entry(0) + 8, end + 64), (SLOT_A + 16, 256), (SLOT_A + 24, content.len())] {
+        put(&mut content, at, (value as u64).to_le_bytes());
+    }
+    let norms = get(&content, entry(1) + 8) + 64;
+    put(&mut content, entry(1) + 8, norms.to_le_bytes());
+    put(&mut content, TABLE + 28, 3u32.to_le_bytes());
+    rehash(&mut content);
+    content
+}
+
+#[test]
+fn f12_a_section_of_an_ignorable_kind_is_skipped_and_verified() {
+    for segment in [0, u32::MAX] {
+        let content = with_ignorable_section(segment);
+        let (_, header) = open(&content, Mode::Mmap, Verify::Full).unwrap();
+        assert_eq!((header.segments.len(), header.sections.len()), (1, 3));
+        assert_eq!((header.sections[2].kind, header.sections[2].payload.len()), (None, 70));
+        let mut damaged = content.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert!(refusal(&damaged, Mode::Mmap, Verify::Full).starts_with("F17: checksum of the ignorable section"));
+    }
+    assert!(header_refusal(&with_ignorable_section(1)).starts_with("F12: segment of entry 2: expected below 1, got 1"));
+}
+
+#[test]
+fn f13_each_segment_has_its_parts_once() {
+    refused("F13: segments: expected 1 or more, got 0", |content| {
+        put(content, TABLE + 24, 0u32.to_le_bytes());
+        for number in 0..3 {
+            put(content, entry(number), (0x8000_0000u32 + 99).to_le_bytes());
+            put(content, entry(number) + 4, u32::MAX.to_le_bytes());
+        }
+    });
+    refused("F13: sections: expected 12884901885, being rows, norms, scales for each of 4294967295 segments, got 3", |content| {
+        put(content, TABLE + 24, u32::MAX.to_le_bytes());
+    });
+    refused("F13: sections: expected 2, being rows, norms for each of 1 segments, got 3", |c| put(c, TABLE + 4, 1u32.to_le_bytes()));
+    refused("F13: sections: expected 3, being rows, norms, scales for each of 1 segments, got 2", |content| {
+        put(content, entry(1), 0x8000_0004u32.to_le_bytes());
+    });
+    refused("F13: norms section of segment 0: expected one, got two", |content| put(content, entry(2), 2u32.to_le_bytes()));
+    let mut content = file(Level::F32, &[5]);
+    put(&mut content, entry(1), (Kind::Scales as u32).to_le_bytes());
+    rehash(&mut content);
+    assert_eq!(header_refusal(&content), "F13: scales section of segment 0: expected none at level f32, got one");
+    let mut content = file(Level::F32, &[5, 5]);
+    put(&mut content, entry(2) + 4, 0u32.to_le_bytes());
+    rehash(&mut content);
+    assert_eq!(header_refusal(&content), "F13: rows section of segment 0: expected one, got two");
+}
+
+#[test]
+fn f14_rows_and_lengths_agree() {
+    let every_section = |rows: u64| {
+        move |content: &mut Vec<u8>| {
+            for at in [TABLE + 32, entry(0) + 24, entry(1) + 24, entry(2) + 24] {
+                put(content, at, rows.to_le_bytes());
+            }
+        }
+    };
+    refused("F14: rows of the rows section of segment 0: expected 1 to 4294967295, got 0", every_section(0));
+    refused("F14: rows of the rows section of segment 0: expected 1 to 4294967295, got 4294967296", every_section(1 << 32));
+    refused("F14: length of the rows section of segment 0: expected 18, got 15", every_section(6));
+    refused("F14: length of the rows section of segment 0: expected 4294967298, got 15", every_section(0x5555_5556));
+    refused("F14: length of the norms section of segment 0: expected 32, got 40", |c| put(c, entry(1) + 24, 4u64.to_le_bytes()));
+    refused("F14: rows of the norms section of segment 0: expected 5, got 4", |content| {
+        put(content, entry(1) + 24, 4u64.to_le_bytes());
+        put(content, entry(1) + 16, 32u64.to_le_bytes());
+    });
+    refused("F14: rows of all segments: expected 6, got 5", |content| put(content, TABLE + 32, 6u64.to_le_bytes()));
+}
+
+#[test]
+fn f15_sections_are_contiguous_and_fill_the_file() {
+    refused("F15: offset of entry 0: expected 448, got 512", |content| put(content, entry(0) + 8, 512u64.to_le_bytes()));
+    refused("F15: offset of entry 1: expected 512, got 448", |content| put(content, entry(1) + 8, 448u64.to_le_bytes()));
+    for length in [u64::MAX, u64::MAX - 63, 1 << 63, 193] {
+        refused("F15: length of entry 0: expected 192 at most, got", |content| put(content, entry(0) + 16, length.to_le_bytes()));
+    }
+    refused("F15: end of the last section: expected 704, got 640", |content| {
+        content.extend([0; 64]);
+        put(content, SLOT_A + 24, 704u64.to_le_bytes());
+    });
+}
+
+#[test]
+fn f16_a_file_that_is_cut_while_open_is_noticed() {
+    let file_on_disk = tempfile::NamedTempFile::new().unwrap();
+    let content = file(Level::F32, &[5]);
+    std::fs::write(file_on_disk.path(), &content).unwrap();
+    let (bytes, _) = format::open(file_on_disk.path(), Mode::Mmap, Verify::Full, &patient).unwrap();
+    file_on_disk.as_file().set_len(content.len() as u64 - 1).unwrap();
+    for error in [bytes.check_len().unwrap_err(), format::verify(&bytes, file_on_disk.path(), &patient).unwrap_err()] {
+        assert!(matches!(&error, Error::Format { reason, .. } if reason.starts_with("F16: file length: ")), "{error}");
+    }
+}
+
+#[test]
+fn f17_the_checksum_of_every_section_holds() {
+    let whole = file(Level::F8, &[5]);
+    let header = Header::parse(&whole, Path::new("sample.bin")).unwrap();
+    for (section, name) in header.sections.iter().zip(["rows", "norms", "scales"]) {
+        let mut content = whole.clone();
+        content[section.payload.end - 1] ^= 1;
+        open(&content, Mode::Mmap, Verify::Header).expect("data is not read");
+        let expected = format!("F17: checksum of the {name} section of segment 0: stored ");
+        for verify in [Verify::Auto, Verify::Full] {
+            assert!(refusal(&content, Mode::Mmap, verify).starts_with(&expected));
+        }
+    }
+}
+
+#[test]
+fn f18_padding_is_zero() {
+    let content = changed(|content| content[448 + 15] = 1);
+    open(&content, Mode::Mmap, Verify::Header).expect("data is not read");
+    let reason = refusal(&content, Mode::Ram, Verify::Full);
+    assert_eq!(reason, "F18: padding of the rows section of segment 0: expected zero bytes, got others");
+}
+
+#[test]
+fn the_rules_and_the_tests_have_the_same_numbers() {
+    let rules = include_str!("../../src/format/FORMAT.md").lines().filter_map(|line| line.strip_prefix("- **F")?.split("**").next());
+    let tests = include_str!("rules.rs");
+    for number in rules {
+        assert!(tests.contains(&format!("fn f{number}_")), "F{number} has no test");
+    }
+}

@@ -1,0 +1,132 @@
+//! Small files to break: written by the crate, patched at the offsets that FORMAT.md gives (spelled
+//! out again here, so that a slip in the code's constants shows), and hashed again on request.
+
+use nseekfs::error::{Error, Result};
+use nseekfs::format::{self, Header, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::level::Level;
+use nseekfs::metric::Metric;
+use nseekfs::store::Bytes;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub const LEVELS: [Level; 4] = [Level::F64, Level::F32, Level::F16, Level::F8];
+
+/// Offsets of the records in a sealed file.
+pub const SLOT_A: usize = 64;
+pub const SLOT_B: usize = 128;
+pub const TABLE: usize = 192;
+
+/// The tick of someone patient.
+pub fn patient() -> Result<()> {
+    Ok(())
+}
+
+/// The parts of a segment, owned.
+pub struct Segment {
+    pub rows: u64,
+    pub row_values: Vec<u8>,
+    pub norms: Vec<u8>,
+    pub scales: Option<Vec<u8>>,
+}
+
+impl Segment {
+    /// Bytes that are all different from their neighbours, so that a shift shows.
+    pub fn sample(level: Level, dims: usize, rows: usize) -> Self {
+        let row_values = (0..rows * dims * level.value_bytes()).map(|i| (i * 37 % 251) as u8).collect();
+        let norms = (0..rows).flat_map(|i| (i as f64 + 0.5).to_le_bytes()).collect();
+        let scales = (level == Level::F8).then(|| (0..rows).flat_map(|i| (i as f32 + 0.25).to_le_bytes()).collect());
+        Segment { rows: rows as u64, row_values, norms, scales }
+    }
+
+    pub fn bytes(&self) -> SegmentBytes<'_> {
+        SegmentBytes { rows: self.rows, row_values: &self.row_values, norms: &self.norms, scales: self.scales.as_deref() }
+    }
+}
+
+pub fn index(level: Level, dims: usize) -> IndexRecord {
+    IndexRecord { dims, level, metric: Metric::Euclidean, unit: true, seed: 0x0123_4567_89ab_cdef }
+}
+
+/// The content of a file of 3 dims with these segments, written once: every write waits for the disk.
+pub fn file(level: Level, rows: &[usize]) -> Vec<u8> {
+    type Shape = (u32, Vec<usize>);
+    static WRITTEN: Mutex<BTreeMap<Shape, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    written.entry((level as u32, rows.to_vec())).or_insert_with(|| written_anew(level, rows)).clone()
+}
+
+/// The same, written now.
+pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
+    let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::sample(level, 3, rows)).collect();
+    let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sample.bin");
+    format::write(&path, &index(level, 3), &parts, &patient).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// Opens `content` as a file of its own.
+pub fn open(content: &[u8], mode: Mode, verify: Verify) -> Result<(Bytes, Header)> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    // Not fs::write: truncating first makes some file systems wait for the disk, thousands of times here.
+    file.write_all(content).unwrap();
+    format::open(file.path(), mode, verify, &patient)
+}
+
+/// The reason why `content` is refused as a file; anything but a format error fails the test.
+pub fn refusal(content: &[u8], mode: Mode, verify: Verify) -> String {
+    match open(content, mode, verify) {
+        Err(Error::Format { reason, .. }) => reason,
+        Err(other) => panic!("expected a format error, got {other}"),
+        Ok((_, header)) => panic!("expected a refusal, got {header:?}"),
+    }
+}
+
+/// The reason why the header of `content` is refused.
+pub fn header_refusal(content: &[u8]) -> String {
+    match Header::parse(content, Path::new("sample.bin")) {
+        Err(Error::Format { reason, .. }) => reason,
+        other => panic!("expected a format error, got {other:?}"),
+    }
+}
+
+pub fn put<const N: usize>(content: &mut [u8], offset: usize, value: [u8; N]) {
+    content[offset..offset + N].copy_from_slice(&value);
+}
+
+pub fn get(content: &[u8], offset: usize) -> u64 {
+    content.get(offset..offset + 8).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+}
+
+/// The offset of entry `number`.
+pub fn entry(number: usize) -> usize {
+    TABLE + 64 * (1 + number)
+}
+
+/// Makes every checksum right that can be reached: sections as their entries claim, table, slots, prologue.
+pub fn rehash(content: &mut [u8]) {
+    let start = usize::try_from(get(content, SLOT_A + 8)).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(get(content, SLOT_A + 16)).unwrap_or(usize::MAX);
+    let table = start..start.saturating_add(bytes);
+    if content.get(table.clone()).is_some() {
+        for at in (table.start + 64..table.end).step_by(64) {
+            let offset = usize::try_from(get(content, at + 8)).unwrap_or(usize::MAX);
+            let length = usize::try_from(get(content, at + 16)).unwrap_or(usize::MAX);
+            let end = offset.saturating_add(length).checked_next_multiple_of(64).unwrap_or(usize::MAX);
+            let extent = content.get(offset..end).unwrap_or(&[]);
+            let hashes: Vec<u8> = extent.chunks(1 << 20).flat_map(|block| xxh3_64(block).to_le_bytes()).collect();
+            if at + 40 <= content.len() {
+                put(content, at + 32, xxh3_64(&hashes).to_le_bytes());
+            }
+        }
+        let hash = xxh3_64(&content[table]);
+        put(content, SLOT_A + 32, hash.to_le_bytes());
+    }
+    for record in [0, SLOT_A] {
+        let hash = xxh3_64(&content[record..record + 56]);
+        put(content, record + 56, hash.to_le_bytes());
+    }
+}
