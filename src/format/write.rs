@@ -141,15 +141,18 @@ fn extent_bytes(payload: &[u8]) -> u64 {
 }
 
 /// A new file beside the target, removed when dropped unless it has become the target.
-struct Sibling {
+struct Sibling<'a> {
     file: File,
     path: PathBuf,
+    /// What will be replaced: `named`, links followed.
     target: PathBuf,
+    /// The target as the user named it, for errors.
+    named: &'a Path,
     renamed: bool,
 }
 
-impl Sibling {
-    fn create(path: &Path) -> Result<Self> {
+impl<'a> Sibling<'a> {
+    fn create(path: &'a Path) -> Result<Self> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let (target, permissions) = match regular_file(path) {
             Ok(old) => (fs::canonicalize(path).map_err(|e| Error::io(path, e))?, Some(old.permissions())),
@@ -162,13 +165,13 @@ impl Sibling {
             let sibling = target.with_file_name(name);
             match OpenOptions::new().write(true).create_new(true).open(&sibling) {
                 Ok(file) => {
-                    let sibling = Sibling { file, path: sibling, target, renamed: false };
+                    let sibling = Sibling { file, path: sibling, target, named: path, renamed: false };
                     // Before any content, so that a private file is never readable by others.
                     permissions.map_or(Ok(()), |permissions| sibling.file.set_permissions(permissions)).map_err(|e| sibling.error(e))?;
                     return Ok(sibling);
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(Error::io(target, error)),
+                Err(error) => return Err(Error::io(path, error)),
             }
         }
     }
@@ -185,13 +188,12 @@ impl Sibling {
         folder.sync()
     }
 
-    /// The target is the name that the user knows.
     fn error(&self, source: std::io::Error) -> Error {
-        Error::io(&self.target, source)
+        Error::io(self.named, source)
     }
 }
 
-impl Drop for Sibling {
+impl Drop for Sibling<'_> {
     fn drop(&mut self) {
         if !self.renamed {
             // Nothing better can be done if this fails too; the first failure is the one reported.
