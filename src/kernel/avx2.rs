@@ -190,12 +190,12 @@ fn decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &mut [f32]) {
 fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
     check_tile(tile, rows, dims, norms, halves, keep);
     keep.fill(0);
-    for first in (0..tile.width).step_by(16) {
-        let mut at = 0;
-        while at < keep.len() {
-            let group = if keep.len() - at >= 6 { 6 } else { 1 };
-            let (rows, keep) = (&rows[at * dims..(at + group) * dims], &mut keep[at..at + group]);
-            let (norms, halves) = (&norms[at..at + group], &halves[at..at + group]);
+    let mut at = 0;
+    while at < keep.len() {
+        let group = if keep.len() - at >= 6 { 6 } else { 1 };
+        let (rows, keep) = (&rows[at * dims..(at + group) * dims], &mut keep[at..at + group]);
+        let (norms, halves) = (&norms[at..at + group], &halves[at..at + group]);
+        for first in (0..tile.width).step_by(16) {
             // SAFETY: `available` lists this table only where the CPU has these features.
             unsafe {
                 match group {
@@ -203,8 +203,8 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
                     _ => tile_group::<1>(tile, first, rows, dims, norms, halves, keep),
                 }
             }
-            at += group;
         }
+        at += group;
     }
 }
 

@@ -31,6 +31,9 @@ const STREAMS: usize = 4;
 /// the fastest on Sapphire Rapids.
 const AHEAD: usize = 2048;
 
+/// Bytes of rows that a cache may hold between two tiles; more come from memory.
+const NEAR: usize = 2 << 20;
+
 /// A stored value that widens to float64, eight at a time.
 trait Value: Copy {
     /// Eight values from `from`.
@@ -230,30 +233,36 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
     check_tile(tile, rows, dims, norms, halves, keep);
     // SAFETY: `available` lists this table only where the CPU has these features.
     unsafe {
-        match tile.width {
-            16 => tile_rows::<1>(tile, rows, dims, norms, halves, keep),
-            _ => tile_rows::<2>(tile, rows, dims, norms, halves, keep),
+        match (tile.width, size_of_val(rows) > NEAR) {
+            (16, false) => tile_rows::<1, false>(tile, rows, dims, norms, halves, keep),
+            (16, true) => tile_rows::<1, true>(tile, rows, dims, norms, halves, keep),
+            (_, false) => tile_rows::<2, false>(tile, rows, dims, norms, halves, keep),
+            (_, true) => tile_rows::<2, true>(tile, rows, dims, norms, halves, keep),
         }
     }
 }
 
-/// All rows, in groups whose sums fill the registers; `V` registers hold the queries.
+/// All rows, in groups whose sums fill the registers; `V` registers hold the queries. `FAR` rows
+/// are asked for a group ahead.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn tile_rows<const V: usize>(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
+fn tile_rows<const V: usize, const FAR: bool>(
+    tile: &Tile,
+    rows: &[f32],
+    dims: usize,
+    norms: &[f32],
+    halves: &[f32],
+    keep: &mut [u32],
+) {
     let mut at = 0;
     while at < keep.len() {
-        let group = match keep.len() - at {
-            12.. => 12,
-            4.. => 4,
-            _ => 1,
-        };
+        let group = [12, 4].into_iter().find(|&group| group <= keep.len() - at).unwrap_or(1);
         let some = at..at + group;
         let (rows, norms, halves) = (&rows[at * dims..(at + group) * dims], &norms[some.clone()], &halves[some.clone()]);
         let keep = &mut keep[some];
         match group {
-            12 => tile_group::<V, 12>(tile, rows, dims, norms, halves, keep),
-            4 => tile_group::<V, 4>(tile, rows, dims, norms, halves, keep),
-            _ => tile_group::<V, 1>(tile, rows, dims, norms, halves, keep),
+            12 => tile_group::<V, 12, FAR>(tile, rows, dims, norms, halves, keep),
+            4 => tile_group::<V, 4, false>(tile, rows, dims, norms, halves, keep),
+            _ => tile_group::<V, 1, false>(tile, rows, dims, norms, halves, keep),
         }
         at += group;
     }
@@ -261,21 +270,34 @@ fn tile_rows<const V: usize>(tile: &Tile, rows: &[f32], dims: usize, norms: &[f3
 
 /// `R` rows against `16 * V` queries: the sums stay in registers until they are bits of `keep`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn tile_group<const V: usize, const R: usize>(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
+fn tile_group<const V: usize, const R: usize, const FAR: bool>(
+    tile: &Tile,
+    rows: &[f32],
+    dims: usize,
+    norms: &[f32],
+    halves: &[f32],
+    keep: &mut [u32],
+) {
     assert!(tile.columns.len() == dims * 16 * V && rows.len() == R * dims);
     let (columns, from) = (tile.columns.as_ptr(), rows.as_ptr());
     let mut sums = [[_mm512_setzero_ps(); V]; R];
-    for j in 0..dims {
-        let mut queries = [_mm512_setzero_ps(); V];
-        for (v, query) in queries.iter_mut().enumerate() {
-            // SAFETY: column j holds 16 * V values, by the assertion.
-            *query = unsafe { _mm512_loadu_ps(columns.add((j * V + v) * 16)) };
+    for start in (0..dims).step_by(if FAR { 16 } else { dims }) {
+        let end = if FAR { dims.min(start + 16) } else { dims };
+        for line in 0..if FAR { R } else { 0 } {
+            _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add((dims + start) * R + 16 * line).cast());
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: value j of row r < R, by the assertion.
-            let x = _mm512_set1_ps(unsafe { *from.add(r * dims + j) });
-            for (sum, query) in sums.iter_mut().zip(queries) {
-                *sum = _mm512_fmadd_ps(query, x, *sum);
+        for j in start..end {
+            let mut queries = [_mm512_setzero_ps(); V];
+            for (v, query) in queries.iter_mut().enumerate() {
+                // SAFETY: column j holds 16 * V values, by the assertion.
+                *query = unsafe { _mm512_loadu_ps(columns.add((j * V + v) * 16)) };
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: value j of row r < R, by the assertion.
+                let x = _mm512_set1_ps(unsafe { *from.add(r * dims + j) });
+                for (sum, query) in sums.iter_mut().zip(queries) {
+                    *sum = _mm512_fmadd_ps(query, x, *sum);
+                }
             }
         }
     }
