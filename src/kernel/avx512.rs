@@ -245,14 +245,7 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
 /// All rows, in groups whose sums fill the registers; `V` registers hold the queries. `FAR` rows
 /// are asked for a group ahead.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn tile_rows<const V: usize, const FAR: bool>(
-    tile: &Tile,
-    rows: &[f32],
-    dims: usize,
-    norms: &[f32],
-    halves: &[f32],
-    keep: &mut [u32],
-) {
+fn tile_rows<const V: usize, const FAR: bool>(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
     let mut at = 0;
     while at < keep.len() {
         let group = [12, 4].into_iter().find(|&group| group <= keep.len() - at).unwrap_or(1);
