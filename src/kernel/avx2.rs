@@ -30,6 +30,9 @@ const STREAMS: usize = 4;
 /// How far ahead of a row's loads its lines are asked for, in bytes.
 const AHEAD: usize = 2048;
 
+/// Bytes of rows that a cache may hold between two tiles; more come from memory.
+const NEAR: usize = 2 << 20;
+
 /// A stored value that widens to float64, four at a time.
 trait Value: Copy + Default {
     /// Four values from `from`.
@@ -209,17 +212,20 @@ fn decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &mut [f32]) {
 fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
     check_tile(tile, rows, dims, norms, halves, keep);
     keep.fill(0);
+    let far = size_of_val(rows) > NEAR;
     let mut at = 0;
     while at < keep.len() {
-        let group = if keep.len() - at >= 6 { 6 } else { 1 };
+        let group = [6, 2].into_iter().find(|&group| group <= keep.len() - at).unwrap_or(1);
         let (rows, keep) = (&rows[at * dims..(at + group) * dims], &mut keep[at..at + group]);
         let (norms, halves) = (&norms[at..at + group], &halves[at..at + group]);
         for first in (0..tile.width).step_by(16) {
             // SAFETY: `available` lists this table only where the CPU has these features.
             unsafe {
                 match group {
-                    6 => tile_group::<6>(tile, first, rows, dims, norms, halves, keep),
-                    _ => tile_group::<1>(tile, first, rows, dims, norms, halves, keep),
+                    6 if far && first == 0 => tile_group::<6, true>(tile, first, rows, dims, norms, halves, keep),
+                    6 => tile_group::<6, false>(tile, first, rows, dims, norms, halves, keep),
+                    2 => tile_group::<2, false>(tile, first, rows, dims, norms, halves, keep),
+                    _ => tile_group::<1, false>(tile, first, rows, dims, norms, halves, keep),
                 }
             }
         }
@@ -228,22 +234,37 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
 }
 
 /// `R` rows against queries `first..first + 16`: the sums stay in registers until they are bits.
+/// Where they are `FAR`, the rows that follow are asked for.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn tile_group<const R: usize>(tile: &Tile, first: usize, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
+fn tile_group<const R: usize, const FAR: bool>(
+    tile: &Tile,
+    first: usize,
+    rows: &[f32],
+    dims: usize,
+    norms: &[f32],
+    halves: &[f32],
+    keep: &mut [u32],
+) {
     assert!(first + 16 <= tile.width && tile.columns.len() == dims * tile.width && rows.len() == R * dims);
     let (columns, from) = (tile.columns.as_ptr(), rows.as_ptr());
     let mut sums = [[_mm256_setzero_ps(); 2]; R];
-    for j in 0..dims {
-        // SAFETY: queries first..first + 16 of column j, by the assertion.
-        let queries = unsafe {
-            let column = columns.add(j * tile.width + first);
-            [_mm256_loadu_ps(column), _mm256_loadu_ps(column.add(8))]
-        };
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: value j of row r < R, by the assertion.
-            let x = _mm256_set1_ps(unsafe { *from.add(r * dims + j) });
-            for (sum, query) in sums.iter_mut().zip(queries) {
-                *sum = _mm256_fmadd_ps(query, x, *sum);
+    for start in (0..dims).step_by(if FAR { 16 } else { dims }) {
+        let end = if FAR { dims.min(start + 16) } else { dims };
+        for line in 0..if FAR { R } else { 0 } {
+            _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add((dims + start) * R + 16 * line).cast());
+        }
+        for j in start..end {
+            // SAFETY: queries first..first + 16 of column j, by the assertion.
+            let queries = unsafe {
+                let column = columns.add(j * tile.width + first);
+                [_mm256_loadu_ps(column), _mm256_loadu_ps(column.add(8))]
+            };
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: value j of row r < R, by the assertion.
+                let x = _mm256_set1_ps(unsafe { *from.add(r * dims + j) });
+                for (sum, query) in sums.iter_mut().zip(queries) {
+                    *sum = _mm256_fmadd_ps(query, x, *sum);
+                }
             }
         }
     }
