@@ -297,6 +297,34 @@ fn tiles_keep_what_float64_says_for_every_count_of_rows() {
     }
 }
 
+/// Small whole numbers round nowhere, so every bit is known, ties with the floor included.
+#[test]
+fn tiles_keep_ties_with_the_floor() {
+    let mut random = Random(6);
+    for (width, dims, rows) in [(16, 40, 31), (32, 40, 31), (32, 384, 12), (32, 100, 0)] {
+        let mut case = TileCase::random(width, width, dims, rows, Values::Gaussian, &mut random);
+        for values in [&mut case.columns, &mut case.slope, &mut case.rows, &mut case.norms, &mut case.halves] {
+            values.iter_mut().for_each(|value| *value = value.round());
+        }
+        let reach = |i: usize, r: usize| case.reach(i, r).0 as f32;
+        let floor: Vec<f32> = (0..width).map(|i| if rows == 0 { 0.0 } else { reach(i, i % rows) }).collect();
+        let expected: Vec<u32> = (0..rows).map(|r| (0..width).map(|i| u32::from(reach(i, r) >= floor[i]) << i).sum()).collect();
+        for kernel in available() {
+            assert_eq!(case.keep(kernel, &floor), expected, "{}: width {width}, {rows} rows of {dims}", kernel.name);
+        }
+    }
+}
+
+/// More rows than a cache holds take other paths.
+#[test]
+fn tiles_keep_what_float64_says_of_rows_from_memory() {
+    let mut random = Random(9);
+    for (width, dims, rows) in [(16, 4097, 140), (32, 1000, 600)] {
+        assert!(rows * dims * size_of::<f32>() > 2 << 20);
+        TileCase::random(width, width, dims, rows, Values::Gaussian, &mut random).check(&mut random);
+    }
+}
+
 #[test]
 fn tiles_keep_what_float64_says_for_every_dims() {
     let mut random = Random(8);
