@@ -164,6 +164,9 @@ impl Index {
         let k = k.ok_or_else(|| Error::input("k", "a whole number of at least 1", params.k))?;
         self.check_file()?;
         let metric = params.metric.unwrap_or(self.about.metric);
+        if params.bound.is_some_and(f64::is_nan) {
+            return Err(Error::input(metric.bound_name(), "a number", "NaN"));
+        }
         let kernel = kernel_of(params.method)?;
         let tiles = params.method != Method::Scalar;
         let plan = Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)? };
@@ -207,7 +210,7 @@ impl Index {
                 rows.decode(kernel, start - first..end - first, &mut buffer);
             }
         }
-        Ok(buffer.into_rows())
+        Ok(buffer.into_rows(self.about.level))
     }
 
     /// A mapped file that was cut short must not be touched: the system would end the process.

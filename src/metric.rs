@@ -81,6 +81,14 @@ impl Metric {
         }
     }
 
+    /// What users call the bound of [`Metric::reaches`].
+    pub fn bound_name(self) -> &'static str {
+        match self {
+            Metric::Euclidean => "max_distance",
+            _ => "min_score",
+        }
+    }
+
     /// Whether a hit is good enough: `bound` is the least key, or the largest distance.
     pub fn reaches(self, key: f64, bound: f64) -> bool {
         match self {

@@ -3,6 +3,7 @@
 //! A level differs from another only here: kernels see float32 or float64 values, never codes.
 
 use crate::kernel::Kernel;
+use crate::level::Level;
 use std::ops::Range;
 
 /// The stored values of some rows, one variant a level.
@@ -122,9 +123,9 @@ impl PanelBuffer {
         self.f64.clear();
     }
 
-    /// The rows themselves.
-    pub fn into_rows(self) -> DecodedRows {
-        if self.f64.is_empty() { DecodedRows::F32(self.f32) } else { DecodedRows::F64(self.f64) }
+    /// The rows themselves, in the type that rows of `level` decode to even if there are none.
+    pub fn into_rows(self, level: Level) -> DecodedRows {
+        if level == Level::F64 { DecodedRows::F64(self.f64) } else { DecodedRows::F32(self.f32) }
     }
 
     /// What was decoded since the last `clear`.
