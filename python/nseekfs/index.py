@@ -40,7 +40,7 @@ class Index:
 
     def query(
         self,
-        vector: Vectors,
+        query: Vectors,
         top_k: Count = 10,
         *,
         method: Method = "auto",
@@ -54,7 +54,7 @@ class Index:
 
         Parameters
         ----------
-        vector : array_like of real numbers, shape (dims,)
+        query : array_like of real numbers, shape (dims,)
             Rounded once to float32, or to float64 at level ``"f64"``.
         top_k : int
             How many rows to return at most, from 1; all rows if there are fewer.
@@ -96,7 +96,7 @@ class Index:
         core = self._open()
         word = None if similarity is None else _arguments.word("similarity", similarity)
         indices, scores, keys = core.search(
-            _arrays.vector("vector", vector, _query_type(core)),
+            _arrays.vector("query", query, _query_type(core)),
             _arguments.whole("top_k", top_k),
             self._method_of(method),
             word,

