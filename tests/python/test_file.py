@@ -1,0 +1,131 @@
+"""A file is whole or refused: every flipped byte, every truncation, everything that is not ours."""
+
+import os
+from typing import get_args
+
+import numpy as np
+import pytest
+
+import nseekfs
+from nseekfs import FormatError, _typing
+
+LEVELS = get_args(_typing.Level)
+ROWS = np.random.default_rng(51).standard_normal((5, 7)).astype(np.float32)
+
+
+@pytest.fixture(params=LEVELS)
+def whole(request, tmp_path):
+    """The bytes of a small file of each kind."""
+    path = nseekfs.create_index(ROWS, tmp_path, level=request.param)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "changed.bin")
+
+
+def write(path, content):
+    """A new file each time: writing over the old one would wait for the disk."""
+    if os.path.exists(path):
+        os.unlink(path)
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("mode", get_args(_typing.Mode))
+def test_every_flipped_byte_is_refused(whole, path, mode):
+    for place in range(len(whole)):
+        for flip in (0x01, 0xFF):
+            changed = bytearray(whole)
+            changed[place] ^= flip
+            write(path, changed)
+            with pytest.raises(FormatError, match=r"changed\.bin: "):
+                nseekfs.load_index(path, mode=mode, verify="full")
+
+
+def test_a_flipped_byte_passes_the_header_only_where_data_is(whole, path):
+    """Damage that `header` does not see is found by `verify`, and searching it gives no crash."""
+    header = None
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 0x10
+        write(path, changed)
+        try:
+            index = nseekfs.load_index(path, verify="header")
+        except FormatError:
+            assert header is None, "the header ends before the data begins"
+            continue
+        header = header or place
+        for queries in (ROWS, np.zeros_like(ROWS), np.vstack([ROWS, 0 * ROWS])):
+            indices, scores = index.search(queries)
+            assert indices.shape == scores.shape == (len(queries), min(5, indices.shape[1]))
+            assert ((indices >= 0) & (indices < 5)).all()
+        with pytest.raises(FormatError):
+            index.verify()
+    assert header >= 192
+
+
+@pytest.mark.parametrize("verify", get_args(_typing.Verify))
+@pytest.mark.parametrize("mode", get_args(_typing.Mode))
+def test_every_truncation_and_every_addition_is_refused(whole, path, mode, verify):
+    for length in range(len(whole)):
+        write(path, whole[:length])
+        with pytest.raises(FormatError, match=r"changed\.bin: "):
+            nseekfs.load_index(path, mode=mode, verify=verify)
+    for more in (b"\0", b"\n", b"\0" * 64, whole):
+        write(path, whole + more)
+        with pytest.raises(FormatError, match="F8"):
+            nseekfs.load_index(path, mode=mode, verify=verify)
+
+
+def test_bytes_in_another_order_are_refused(whole, path):
+    for size in (64, 8):
+        parts = [whole[i : i + size] for i in range(0, len(whole), size)]
+        for i in range(len(parts) - 1):
+            if parts[i] == parts[i + 1]:
+                continue
+            swapped = [*parts[:i], parts[i + 1], parts[i], *parts[i + 2 :]]
+            write(path, b"".join(swapped))
+            with pytest.raises(FormatError):
+                nseekfs.load_index(path, verify="full")
+
+
+def test_noise_is_refused(path):
+    random = np.random.default_rng(52)
+    for length in (1, 7, 8, 11, 12, 63, 64, 191, 192, 193, 1000, 5000):
+        write(path, random.bytes(length))
+        with pytest.raises(FormatError):
+            nseekfs.load_index(path)
+
+
+@pytest.mark.parametrize(("level", "most"), [("f64", 2.01), ("f32", 1.01), ("f16", 0.51), ("f8", 0.27)])
+def test_a_level_takes_the_space_that_it_says(tmp_path, level, most):
+    rows = np.random.default_rng(53).standard_normal((2000, 384)).astype(np.float32)
+    path = nseekfs.create_index(rows, tmp_path, level=level)
+    assert os.path.getsize(path) <= most * rows.nbytes + 8 * len(rows)
+    assert nseekfs.load_index(path).nbytes <= os.path.getsize(path)
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "index_f32.bin"
+    index = nseekfs.from_embeddings(ROWS, output_dir=tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside").write_bytes(b"")
+    with pytest.raises(OSError, match="folder"):
+        index.save(tmp_path / "folder")
+    with pytest.raises(nseekfs.InputError):
+        nseekfs.create_index(ROWS * np.nan, tmp_path)
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["folder", "index_f32.bin"]
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff\xfe.bin"
+    index = nseekfs.from_embeddings(ROWS)
+    index.save(name)
+    again = nseekfs.load_index(name)
+    assert os.fsencode(again.path) == name
+    assert again.query(ROWS[0]) == index.query(ROWS[0])
