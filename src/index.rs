@@ -182,6 +182,9 @@ impl Index {
             let ready = Queries::new(kernel, self.about.level, block, dims, first as u64)?;
             for top in scan::search(&plan, &segments, &runs, &ready, watch)? {
                 let mut best = top.into_sorted();
+                if best.len() as u64 != (k as u64).min(allowed) || best.iter().any(|entry| entry.key.is_nan()) {
+                    return Err(self.not_numbers());
+                }
                 if let Some(bound) = params.bound {
                     best.retain(|entry| metric.reaches(entry.key, bound));
                 }
@@ -211,6 +214,12 @@ impl Index {
             }
         }
         Ok(buffer.into_rows(self.about.level))
+    }
+
+    /// What an unverified file with damaged rows deserves: builds let only finite rows in.
+    fn not_numbers(&self) -> Error {
+        let reason = "F17: a row or its norm is not a number; verify the file".to_owned();
+        Error::Format { path: self.path().map(Path::to_owned).unwrap_or_default(), reason }
     }
 
     /// A mapped file that was cut short must not be touched: the system would end the process.

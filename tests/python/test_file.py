@@ -3,10 +3,9 @@
 import os
 from typing import get_args
 
+import nseekfs
 import numpy as np
 import pytest
-
-import nseekfs
 from nseekfs import FormatError, _typing
 
 LEVELS = get_args(_typing.Level)
@@ -50,7 +49,7 @@ def test_a_flipped_byte_passes_the_header_only_where_data_is(whole, path):
     header = None
     for place in range(len(whole)):
         changed = bytearray(whole)
-        changed[place] ^= 0x10
+        changed[place] ^= 0x01
         write(path, changed)
         try:
             index = nseekfs.load_index(path, verify="header")
@@ -58,13 +57,25 @@ def test_a_flipped_byte_passes_the_header_only_where_data_is(whole, path):
             assert header is None, "the header ends before the data begins"
             continue
         header = header or place
-        for queries in (ROWS, np.zeros_like(ROWS), np.vstack([ROWS, 0 * ROWS])):
-            indices, scores = index.search(queries)
-            assert indices.shape == scores.shape == (len(queries), min(5, indices.shape[1]))
-            assert ((indices >= 0) & (indices < 5)).all()
+        assert index.search(ROWS).indices.shape == (5, 5)
         with pytest.raises(FormatError):
             index.verify()
     assert header >= 192
+
+
+@pytest.mark.parametrize("method", get_args(_typing.Method))
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_an_unverified_row_that_is_no_number_is_refused_when_it_is_asked(tmp_path, method, metric):
+    path = nseekfs.create_index(ROWS, tmp_path)
+    with open(path, "rb") as file:
+        whole = file.read()
+    changed = whole.replace(ROWS[2, 3].tobytes(), np.float32(np.nan).tobytes(), 1)
+    write(path, changed)
+    index = nseekfs.load_index(path, verify="header")
+    for queries in (ROWS, np.vstack([ROWS, 0 * ROWS]), ROWS[:1]):
+        with pytest.raises(FormatError, match="verify"):
+            index.search(queries, 5, similarity=metric, method=method)
+    assert index.search(ROWS, 5, similarity=metric, method=method, filter=[0, 1, 3]).indices.shape == (5, 3)
 
 
 @pytest.mark.parametrize("verify", get_args(_typing.Verify))
