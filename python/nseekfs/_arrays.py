@@ -108,9 +108,7 @@ def row_filter(value: object) -> Array | None:
     return np.require(array, np.int64, ["C", "A"])
 
 
-def numbers(
-    argument: str, value: object, kinds: str = "fiu", expected: str = "an array of real numbers"
-) -> Array:
+def numbers(argument: str, value: object, kinds: str = "fiu", expected: str = "an array of real numbers") -> Array:
     """`value` as an array whose dtype is of one of `kinds`, sharing its memory wherever possible."""
     try:
         array = _asarray(value)
@@ -119,9 +117,7 @@ def numbers(
     except MemoryError:
         raise
     except Exception as error:
-        raise InputTypeError(
-            f"{argument}: expected {expected}, got {shown(value)}: {error}{_REMEDY}"
-        ) from error
+        raise InputTypeError(f"{argument}: expected {expected}, got {shown(value)}: {error}{_REMEDY}") from error
     if array is None:
         raise InputError(f"{argument}: expected {expected}, got masked entries; fill or drop them first")
     if array.dtype.kind not in kinds:
@@ -148,9 +144,7 @@ def readable(array: Array, store: type[np.floating[Any]]) -> Array:
 def matrix_shape(argument: str, shape: tuple[int, ...]) -> tuple[int, int]:
     """`shape` if it is that of a matrix with something in it."""
     if len(shape) != 2 or 0 in shape:
-        raise InputError(
-            f"{argument}: expected shape (rows, dims) with at least one of each, got {shape_text(shape)}"
-        )
+        raise InputError(f"{argument}: expected shape (rows, dims) with at least one of each, got {shape_text(shape)}")
     return shape[0], shape[1]
 
 

@@ -82,9 +82,7 @@ def from_embeddings(
     options = _Options(metric, level, ann, method, normalized, seed, threads, progress)
     if output_dir is None:
         if base_name is not None:
-            raise InputError(
-                "base_name: expected output_dir with it, got a base_name alone, which names no file"
-            )
+            raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
         return Index(options.build(embeddings), options.method)
     path = options.write(embeddings, output_dir, "index" if base_name is None else base_name)
     return Index(_core.load(path, "mmap", "header"), options.method)
@@ -140,9 +138,7 @@ def create_index(
     return options.write(embeddings, output_dir, base_name)
 
 
-def load_index(
-    path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", verify: Verify = "auto"
-) -> Index:
+def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", verify: Verify = "auto") -> Index:
     """Open an index from its file.
 
     Parameters

@@ -96,7 +96,5 @@ class Hits(Sequence[Hit]):
         return self.to_list() == list(other)
 
     def __repr__(self) -> str:
-        first = ", ".join(
-            f"{row}: {score:.4g}" for row, score in zip(self.indices[:3], self.scores[:3], strict=True)
-        )
+        first = ", ".join(f"{row}: {score:.4g}" for row, score in zip(self.indices[:3], self.scores[:3], strict=True))
         return f"Hits({len(self)} rows, {first}{', ...' if len(self) > 3 else ''})"

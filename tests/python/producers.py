@@ -37,6 +37,4 @@ class Refusing:
 
 
 ON_GPU = Refusing(TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first."))
-WITH_GRADIENT = Refusing(
-    RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().")
-)
+WITH_GRADIENT = Refusing(RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach()."))

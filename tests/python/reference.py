@@ -57,9 +57,7 @@ def top(queries, rows, k, metric, allowed=None):
     ids = np.arange(len(rows)) if allowed is None else np.sort(allowed)
     rows = rows if allowed is None else rows[ids]
     k = min(k, len(ids))
-    answers = [
-        _top(query, rows, k, metric, near) for query, near in zip(queries, _near(queries, rows, k, metric))
-    ]
+    answers = [_top(query, rows, k, metric, near) for query, near in zip(queries, _near(queries, rows, k, metric))]
     places, found = (np.array(part).reshape(len(queries), k) for part in zip(*answers))
     return ids[places], score(found, metric), found
 

@@ -3,10 +3,9 @@
 import subprocess
 import sys
 
+import nseekfs
 import numpy as np
 import pytest
-
-import nseekfs
 
 ROWS = np.random.default_rng(61).standard_normal((9, 5)).astype(np.float32)
 

@@ -8,10 +8,9 @@ import pkgutil
 import re
 from pathlib import Path
 
+import nseekfs
 import numpy as np
 import pytest
-
-import nseekfs
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(

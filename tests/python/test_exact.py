@@ -79,9 +79,7 @@ def differences(rows, queries, level, metrics=METRICS, methods=METHODS, threads=
             expected = [part[:, :k] for part in truth]
             if not same(index.search(queries, k, return_keys=True, **how), expected):
                 wrong.append((level, k, how, "batch"))
-            if not same(
-                index.search(queries[:1], k, return_keys=True, **how), [part[:1] for part in expected]
-            ):
+            if not same(index.search(queries[:1], k, return_keys=True, **how), [part[:1] for part in expected]):
                 wrong.append((level, k, how, "batch of one"))
             for query, *answer in zip(queries[-2:], *(part[-2:] for part in expected)):
                 hits = index.query(query, k, **how)

@@ -44,9 +44,7 @@ def test_a_filter_is_applied_before_selection(data, built, count):
                 assert same((hits.indices, hits.scores, hits.keys), [part[0] for part in expected])
 
 
-@pytest.mark.parametrize(
-    "where", [slice(0, 40), slice(ROWS - 40, ROWS), slice(1000, 3000), slice(0, ROWS, 97)]
-)
+@pytest.mark.parametrize("where", [slice(0, 40), slice(ROWS - 40, ROWS), slice(1000, 3000), slice(0, ROWS, 97)])
 def test_rows_side_by_side_or_far_apart(data, built, where):
     index, table = built
     allowed = np.arange(ROWS)[where]
@@ -90,9 +88,7 @@ def test_limits_that_nothing_or_everything_meets(data, built):
     query = data[1][0]
     assert index.query(query, min_score=2.0) == []
     assert index.query(query, similarity="l2", max_distance=-1.0) == []
-    assert index.query(query, similarity="l2", max_distance=float("inf")) == index.query(
-        query, similarity="l2"
-    )
+    assert index.query(query, similarity="l2", max_distance=float("inf")) == index.query(query, similarity="l2")
     assert index.query(query, min_score=float("-inf")) == index.query(query)
 
 

@@ -49,12 +49,8 @@ def test_building_and_asking_are_the_same_in_every_mode(level, mode, make):
         decoded = index[:]
         found = {
             (metric, method, threads): (
-                index.search(
-                    queries, 30, similarity=metric, method=method, threads=threads, return_keys=True
-                ),
-                index.search(
-                    queries[:1], 30, similarity=metric, method=method, threads=threads, return_keys=True
-                ),
+                index.search(queries, 30, similarity=metric, method=method, threads=threads, return_keys=True),
+                index.search(queries[:1], 30, similarity=metric, method=method, threads=threads, return_keys=True),
             )
             for metric in METRICS
             for method in METHODS

@@ -244,9 +244,7 @@ class TestFiles:
     def test_the_name_is_the_base_name_and_the_level(self, tmp_path):
         folder = tmp_path / "a" / "b"
         assert nseekfs.create_index(ROWS, folder) == str(folder / "index_f32.bin")
-        index = nseekfs.from_embeddings(
-            ROWS, level="f8", output_dir=os.fsencode(folder), base_name="production_v1"
-        )
+        index = nseekfs.from_embeddings(ROWS, level="f8", output_dir=os.fsencode(folder), base_name="production_v1")
         assert index.path == str(folder / "production_v1_f8.bin")
         assert sorted(os.listdir(folder)) == ["index_f32.bin", "production_v1_f8.bin"]
 
@@ -339,7 +337,5 @@ def test_import_brings_in_nothing_but_numpy():
         "import sys, numpy; before = set(sys.modules); import nseekfs;"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}; print(*sorted(new))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert set(done.stdout.split()) <= {"nseekfs", "numpy"}

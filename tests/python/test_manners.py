@@ -1,0 +1,281 @@
+"""Fork, Ctrl-C, threads, memory and files cut short: nothing hangs, nothing crashes, nobody waits.
+
+Limits in seconds here only end a hang; none of them judges speed.
+"""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import nseekfs
+import numpy as np
+import pytest
+
+HANG = 120
+ROWS = np.random.default_rng(81).standard_normal((3000, 24)).astype(np.float32)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return nseekfs.create_index(ROWS, tmp_path)
+
+
+def run(code, *arguments, **options):
+    """A process that runs `code`; killed, and so failing the test, if it hangs."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG, **options)
+
+
+def test_children_forked_after_use_answer(path):
+    done = run(
+        """
+        import os, sys, signal, warnings
+        import numpy as np, nseekfs
+        warnings.simplefilter("ignore")
+        mapped = nseekfs.load_index(sys.argv[1])
+        rows = mapped[:]
+        built = nseekfs.from_embeddings(rows)
+        expected = mapped.search(rows[:200], 50, threads=2)
+        for child in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(60)
+                code = 1
+                try:
+                    for index in (mapped, built, nseekfs.from_embeddings(rows, threads=2)):
+                        for threads in (None, 1, 2):
+                            found = index.search(rows[:200], 50, threads=threads)
+                            assert all(np.array_equal(a, b) for a, b in zip(found, expected))
+                            assert index.query(rows[0], threads=threads)[0]["idx"] == 0
+                    code = 0
+                finally:
+                    os._exit(code)
+            _, status = os.waitpid(pid, 0)
+            assert status == 0, (child, status)
+            assert mapped.query(rows[1], threads=2)[0]["idx"] == 1
+        print("answered")
+        """,
+        path,
+    )
+    assert (done.returncode, done.stdout) == (0, "answered\n"), done.stderr
+
+
+def test_a_child_forked_while_another_thread_searches_answers():
+    done = run(
+        """
+        import os, signal, threading, warnings
+        import numpy as np, nseekfs
+        warnings.simplefilter("ignore")
+        rows = np.random.default_rng(0).standard_normal((20000, 32)).astype(np.float32)
+        index = nseekfs.from_embeddings(rows)
+        stop = threading.Event()
+        def ask():
+            while not stop.is_set():
+                index.search(rows[:300], 10, threads=2)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(60)
+                os._exit(0 if index.query(rows[5], threads=2)[0]["idx"] == 5 else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        stop.set()
+        thread.join()
+        print("answered")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "answered\n"), done.stderr
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_worker_processes_reopen_a_saved_index(path, method, tmp_path):
+    script = tmp_path / "workers.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, sys, warnings
+            import nseekfs
+            def ask(index):
+                return index.query(index[7], 3)
+            if __name__ == "__main__":
+                warnings.simplefilter("ignore")
+                index = nseekfs.load_index(sys.argv[1])
+                with multiprocessing.get_context(sys.argv[2]).Pool(2) as pool:
+                    assert all(hits == ask(index) for hits in pool.map(ask, [index] * 6))
+                print("answered")
+            """
+        )
+    )
+    command = [sys.executable, str(script), path, method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
+    assert (done.returncode, done.stdout) == (0, "answered\n"), done.stderr
+
+
+INTERRUPTED = """
+    import os, signal, sys, threading, time
+    import numpy as np, nseekfs
+    rows = np.random.default_rng(0).standard_normal((100_000, 64)).astype(np.float32)
+    index = nseekfs.from_embeddings(rows)
+    threads = int(sys.argv[2])
+    calls = {
+        "batch": lambda: index.search(rows, 100, method="scalar", threads=threads),
+        "build": lambda: [nseekfs.from_embeddings(rows, level="f8", threads=threads) for _ in range(10**6)],
+        "query": lambda: [index.query(rows[0], threads=threads) for _ in range(10**9)],
+    }
+    def interrupt():
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        calls[sys.argv[1]]()
+        print("ended by itself")
+    except KeyboardInterrupt:
+        print("interrupted", index.query(rows[3], threads=2)[0]["idx"])
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("work", ["batch", "build", "query"])
+def test_ctrl_c_ends_the_work_and_the_index_stays_usable(work, threads):
+    done = run(INTERRUPTED, work, threads)
+    assert (done.returncode, done.stdout) == (0, "interrupted 3\n"), done.stderr
+
+
+def test_an_exception_of_a_signal_handler_ends_the_work():
+    done = run(
+        """
+        import signal
+        import numpy as np, nseekfs
+        class Enough(Exception): pass
+        def stop(*_): raise Enough
+        rows = np.random.default_rng(0).standard_normal((100_000, 64)).astype(np.float32)
+        index = nseekfs.from_embeddings(rows)
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            index.search(rows, 100, method="scalar")
+        except Enough:
+            print("enough")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "enough\n"), done.stderr
+
+
+def test_other_threads_run_while_a_search_does():
+    """The search itself runs in a thread and ends only when this one has counted far enough."""
+    rows = np.random.default_rng(82).standard_normal((50_000, 64)).astype(np.float32)
+    index = nseekfs.from_embeddings(rows)
+    searching, counted, during = threading.Event(), threading.Event(), []
+
+    def search():
+        while not counted.is_set():
+            searching.set()
+            before = ticks
+            index.search(rows[:60], 10, method="scalar", threads=1)
+            during.append(ticks - before)
+
+    ticks = 0
+    thread = threading.Thread(target=search)
+    thread.start()
+    searching.wait(HANG)
+    end = time.monotonic() + HANG
+    while (len(during) < 2 or max(during) < 1000) and time.monotonic() < end:
+        ticks += 1
+    counted.set()
+    thread.join(HANG)
+    assert max(during) >= 1000
+
+
+def test_many_threads_share_an_index(path):
+    index = nseekfs.load_index(path)
+    expected = index.search(ROWS[:64], 20)
+    wrong = []
+
+    def ask(seed):
+        for threads in np.random.default_rng(seed).integers(1, 4, 20):
+            found = index.search(ROWS[:64], 20, threads=int(threads))
+            if not all(np.array_equal(a, b) for a, b in zip(found, expected)):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "use", ["index.query(x)", "index.search([x, x])", "index[0]", "index.verify()", "index.save(sys.argv[1])"]
+)
+def test_a_mapped_file_cut_short_is_an_error_not_a_signal(path, use):
+    done = run(
+        f"""
+        import os, sys, nseekfs
+        index = nseekfs.load_index(sys.argv[1])
+        x = index[0]
+        os.truncate(sys.argv[1], 4096)
+        try:
+            {use}
+        except nseekfs.FormatError as error:
+            print("refused", "F16" in str(error))
+        """,
+        path,
+    )
+    assert (done.returncode, done.stdout) == (0, "refused True\n"), done.stderr
+
+
+def peak(code, *arguments):
+    """Growth of the largest resident size while `code` runs, in bytes; it prepares in `prepare`."""
+    done = run(
+        "import resource, sys, numpy as np, nseekfs\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n" + textwrap.dedent(code),
+        *arguments,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "how", ["x", "x[:, ::-1]", "np.asfortranarray(x)", "x.astype('>f4')", "x.astype('f8')", "x.astype('f2')"]
+)
+def test_a_build_needs_no_second_copy_of_its_input(how):
+    size = 64 << 20
+    grown = peak(
+        f"""
+        x = np.ones(({size} // 1024, 256), np.float32)
+        x[:, 0] = np.arange(len(x)) % 100
+        rows = {how}
+        del x
+        before = peak()
+        index = nseekfs.from_embeddings(rows)
+        print(max(0, peak() - before - index.nbytes))
+        """
+    )
+    assert grown < 48 << 20
+
+
+def test_opening_a_file_does_not_read_it(tmp_path):
+    rows = np.ones((64 << 10, 256), np.float32)
+    path = nseekfs.create_index(rows, tmp_path)
+    grown = peak(
+        """
+        nseekfs.from_embeddings([[1.0]]).query([1.0])
+        before = peak()
+        index = nseekfs.load_index(sys.argv[1], verify="header")
+        print(peak() - before)
+        """,
+        path,
+    )
+    assert grown < 2 << 20
+
+
+def test_signals_are_left_as_they_were():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGBUS)}
+    nseekfs.from_embeddings(ROWS).query(ROWS[0])
+    assert {number: signal.getsignal(number) for number in before} == before
