@@ -38,8 +38,11 @@ def rate(seconds: float, stop: threading.Event) -> float:
     return turns / (time.perf_counter() - start)
 
 
-def rate_kept(index: nseekfs.Index, seconds: float) -> tuple[float, float]:
-    """The rate during a search of about `seconds`, over the rate alone; and how long the search took."""
+def rate_kept(index: nseekfs.Index, seconds: float) -> tuple[float, float, float]:
+    """The rate during a search of about `seconds`, over the rate alone; how long the search took; a control.
+
+    The control is the rate beside another process that is busy: what sharing the machine costs in any case.
+    """
     rng = np.random.default_rng(1)
     queries = rng.random((256, index.dims), dtype=np.float32)
     start = time.perf_counter()
@@ -47,6 +50,9 @@ def rate_kept(index: nseekfs.Index, seconds: float) -> tuple[float, float]:
     repeats = max(1, round(seconds / (time.perf_counter() - start)))
     queries = np.tile(queries, (repeats, 1))
     alone = rate(1.0, threading.Event())
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        control = rate(1.0, threading.Event())
+        busy.kill()
     done, took = threading.Event(), []
 
     def search() -> None:
@@ -59,7 +65,7 @@ def rate_kept(index: nseekfs.Index, seconds: float) -> tuple[float, float]:
     thread.start()
     beside = rate(60.0, done)
     thread.join()
-    return beside / alone, took[0]
+    return beside / alone, took[0], control / alone
 
 
 def interrupt(call: str, rows: int, after: float) -> float:
@@ -101,8 +107,9 @@ def main() -> None:
     args = parser.parse_args()
     rows = np.random.default_rng(0).random((args.rows, 384), dtype=np.float32)
     index = nseekfs.from_embeddings(rows)
-    kept, took = rate_kept(index, args.seconds)
-    print(f"another thread keeps {kept:.0%} of its rate during a search of {took:.1f} s with threads=1")
+    kept, took, control = rate_kept(index, args.seconds)
+    print(f"another thread keeps {kept:.0%} of its rate during a search of {took:.1f} s with threads=1,")
+    print(f"{control:.0%} beside a busy process")
     fine = forked(index, args.children, 30)
     print(f"{fine} of {args.children} children forked after use answer as the parent does")
     for name, call in (("build", BUILD), ("search", SEARCH)):

@@ -15,12 +15,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 Setting = dict[str, int | str]
+Metric = Literal["dot", "cosine"]
 TRIAL = 0.3  # seconds given to one setting
 
 
@@ -29,7 +30,7 @@ class Engine:
 
     package = ""
 
-    def __init__(self, table: Array, metric: str, k: int, threads: int) -> None:
+    def __init__(self, table: Array, metric: Metric, k: int, threads: int) -> None:
         self.table, self.metric, self.k, self.threads = table, metric, k, threads
         self.build()
 
@@ -87,7 +88,7 @@ class Seed(Engine):
         if self.version() != "1.1.0":
             raise RuntimeError(f"nseekfs {self.version()} is installed, not 1.1.0")
         # The rows have length 1, and this is its fast path for such rows. It writes a file where it runs.
-        self.index = nseekfs.from_embeddings(self.table, metric="cosine", normalized=True)
+        self.index: Any = nseekfs.from_embeddings(self.table, metric="cosine", normalized=True)
 
     def settings(self, batch: int) -> list[Setting]:
         return [{"call": "single"}] if batch == 1 else [{"call": "batch"}, {"call": "single"}]
@@ -246,7 +247,7 @@ class Usearch(Engine):
         return np.asarray(found.keys).reshape(len(queries), -1)
 
 
-ENGINES: dict[str, Callable[[Array, str, int, int], Engine]] = {
+ENGINES: dict[str, Callable[[Array, Metric, int, int], Engine]] = {
     "nseekfs": Nseekfs,
     "faiss": Faiss,
     "faiss-tuned": FaissTuned,
@@ -261,7 +262,7 @@ ENGINES: dict[str, Callable[[Array, str, int, int], Engine]] = {
 class Worker:
     """What a request can ask of the engine in this process."""
 
-    def __init__(self, name: str, table: str, metric: str, k: int, threads: int) -> None:
+    def __init__(self, name: str, table: str, metric: Metric, k: int, threads: int) -> None:
         rows = np.load(table)
         start = time.perf_counter()
         self.engine = ENGINES[name](rows, metric, k, threads)

@@ -10,11 +10,12 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 import nseekfs
 import numpy as np
 
-LEVELS = ("f64", "f32", "f16", "f8")
+LEVELS: tuple[Literal["f64", "f32", "f16", "f8"], ...] = ("f64", "f32", "f16", "f8")
 
 
 def main() -> None:

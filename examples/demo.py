@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,7 @@ def large(texts: Array, rows: int = 200_000, asked: int = 20, k: int = 10) -> No
     print(f"Rows and order equal to float64, {asked} questions, top {k}: {same}")
 
     for name, batch in (("one question", queries[:1]), (f"{asked} questions at once", queries)):
-        ours, theirs = interleaved(
-            lambda batch=batch: index.search(batch, k=k), lambda batch=batch: best_numpy(batch, table, k)
-        )
+        ours, theirs = interleaved(partial(index.search, batch, k), partial(best_numpy, batch, table, k))
         times = f"nseekfs {ours * 1e3:.1f} ms, numpy float32 {theirs * 1e3:.1f} ms"
         print(f"{name}: {times}, ratio {theirs / ours:.1f}")
     if not same:
