@@ -5,6 +5,9 @@ median of the per-round ratios (time of the peer / time of nseekfs, above 1 mean
 with quartiles. Answers are checked against float64 before anything is timed. Engines run in processes of
 their own (peers.py says why); `--peer-python` names an interpreter that has the peers installed. A peer that
 cannot be imported is reported as absent.
+
+The machine should be idle: matrix products that wait for each other's threads suffer most from company. The
+load that the header prints is that of the minute before.
 """
 
 import argparse

@@ -85,7 +85,7 @@ def check(found: Array, ids: Array, scores: Array, k: int) -> dict[str, float]:
 
 
 def machine() -> str:
-    """The machine and the day, in one line."""
+    """The machine, how busy it already is, and the day, in one line."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -97,4 +97,7 @@ def machine() -> str:
         model = lines[0] if lines else model
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     today = datetime.date.today().isoformat()
-    return f"{model}, {cpus} CPUs; Python {platform.python_version()}, numpy {np.__version__}; {today}"
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+    return (
+        f"{model}, {cpus} CPUs, {load}; Python {platform.python_version()}, numpy {np.__version__}; {today}"
+    )
