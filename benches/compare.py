@@ -80,20 +80,12 @@ class Process:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--dims", type=int, default=384, help="of gaussian data; a file has its own")
-    parser.add_argument(
-        "--data", default="gaussian", help="gaussian, or a .npy file repeated with noise up to --rows"
-    )
-    parser.add_argument(
-        "--jitter", type=float, default=0.3, help="length of that noise, rows having length 1"
-    )
-    parser.add_argument(
-        "--metric", choices=("dot", "cosine"), default="dot", help="asked of nseekfs; peers take dot"
-    )
+    parser.add_argument("--data", default="gaussian", help="gaussian, or a .npy file repeated with noise up to --rows")
+    parser.add_argument("--jitter", type=float, default=0.3, help="length of that noise, rows having length 1")
+    parser.add_argument("--metric", choices=("dot", "cosine"), default="dot", help="asked of nseekfs; peers take dot")
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument(
         "--work",
@@ -103,12 +95,8 @@ def parse() -> argparse.Namespace:
         help="what to measure",
     )
     parser.add_argument("--rounds", type=int, default=11, help="9 or more, for quartiles that mean something")
-    parser.add_argument(
-        "--seconds", type=float, default=0.3, help="length of one measurement, in whole calls"
-    )
-    parser.add_argument(
-        "--patience", type=float, default=30, help="a peer with slower calls is measured once"
-    )
+    parser.add_argument("--seconds", type=float, default=0.3, help="length of one measurement, in whole calls")
+    parser.add_argument("--patience", type=float, default=30, help="a peer with slower calls is measured once")
     parser.add_argument("--check", type=int, default=100, help="queries checked against float64")
     parser.add_argument("--engines", nargs="+", choices=list(peers.ENGINES), default=list(peers.ENGINES))
     parser.add_argument("--peer-python", default=os.environ.get("PEER_PYTHON", sys.executable))
@@ -130,18 +118,14 @@ def start(args: argparse.Namespace, table: Path, threads: int) -> dict[str, Proc
             print(f"ABSENT  {name}: {process.hello['error']}", flush=True)
             process.close()
             continue
-        print(
-            f"{name}: {process.hello['version']}; built in {process.hello['build_seconds']:.2f} s", flush=True
-        )
+        print(f"{name}: {process.hello['version']}; built in {process.hello['build_seconds']:.2f} s", flush=True)
         running[name] = process
     if OURS not in running:
         sys.exit("nseekfs itself cannot be imported: make build")
     return running
 
 
-def measure(
-    running: dict[str, Process], plans: dict[str, dict[str, Any]], args: argparse.Namespace
-) -> dict[str, Any]:
+def measure(running: dict[str, Process], plans: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a call, one value a round; engines beyond patience keep the one value of their warm-up."""
     names = [name for name in running if name == OURS or plans[name]["seconds"] <= args.patience]
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -153,9 +137,7 @@ def measure(
     return {name: seconds.get(name, [plans[name]["seconds"]]) for name in running}
 
 
-def compare(
-    running: dict[str, Process], batch: int, files: Files, args: argparse.Namespace
-) -> list[dict[str, Any]]:
+def compare(running: dict[str, Process], batch: int, files: Files, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Tune, check and time every engine at one batch size: one record an engine."""
     plans, checks = {}, {}
     for name, process in running.items():
@@ -172,9 +154,7 @@ def compare(
             "setting": plans[name]["setting"],
             "seconds": seconds[name],
             # A peer that was measured once has no rounds to pair.
-            "ratios": (
-                seconds[name] / (ours if len(seconds[name]) == len(ours) else np.median(ours))
-            ).tolist(),
+            "ratios": (seconds[name] / (ours if len(seconds[name]) == len(ours) else np.median(ours))).tolist(),
             **checks[name],
         }
         for name, process in running.items()
@@ -205,9 +185,7 @@ def print_table(records: list[dict[str, Any]]) -> None:
 def main() -> None:
     args = parse()
     most = max(batch for batch, _ in args.work)
-    table, queries = workload.make(
-        args.data, args.rows, args.dims, max(most, args.check), args.seed, args.jitter
-    )
+    table, queries = workload.make(args.data, args.rows, args.dims, max(most, args.check), args.seed, args.jitter)
     print(workload.machine())
     print(
         f"{table.shape[0]} x {table.shape[1]} float32 ({table.nbytes / 1e6:.0f} MB), {args.data}, "

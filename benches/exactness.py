@@ -14,9 +14,8 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
-
 import nseekfs
+import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "python"))
 import reference
@@ -63,7 +62,7 @@ def compare(options: argparse.Namespace) -> dict[str, int]:
                 expected = reference.top(queries, rows, options.k, metric)
                 for method in ("auto", "simd", "scalar"):
                     for threads in (1, 2):
-                        ask = dict(similarity=metric, method=method, threads=threads, return_keys=True)
+                        ask = {"similarity": metric, "method": method, "threads": threads, "return_keys": True}
                         batch = index.search(queries, options.k, **ask)
                         singles = [index.search(query[None], options.k, **ask) for query in queries]
                         single = tuple(np.concatenate(parts) for parts in zip(*singles))

@@ -95,13 +95,9 @@ def forked(index: nseekfs.Index, children: int, limit: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=400_000)
-    parser.add_argument(
-        "--seconds", type=float, default=2.0, help="length of the search beside the other thread"
-    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of the search beside the other thread")
     parser.add_argument("--interrupts", type=int, default=5)
     parser.add_argument("--children", type=int, default=20)
     args = parser.parse_args()

@@ -59,9 +59,7 @@ def child(code: str, *arguments: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--levels", nargs="+", default=["f32"], choices=("f64", "f32", "f16", "f8"))
     parser.add_argument("--wheel", type=Path)

@@ -125,9 +125,7 @@ class FaissTuned(Faiss):
 
     def settings(self, batch: int) -> list[Setting]:  # noqa: ARG002
         # The threshold counts queries in older releases and their values since; 1 and the maximum fit both.
-        blas: list[Setting] = [
-            {"blas_threshold": 1, "database_block": block} for block in (1024, 4096, 16384)
-        ]
+        blas: list[Setting] = [{"blas_threshold": 1, "database_block": block} for block in (1024, 4096, 16384)]
         return [{"blas_threshold": 2**31 - 1}, *blas]
 
     def use(self, setting: Setting) -> None:
@@ -205,9 +203,7 @@ class Scann(Engine):
     def build(self) -> None:
         import scann
 
-        self.index = (
-            scann.scann_ops_pybind.builder(self.table, self.k, "dot_product").score_brute_force().build()
-        )
+        self.index = scann.scann_ops_pybind.builder(self.table, self.k, "dot_product").score_brute_force().build()
         self.index.set_num_threads(self.threads)
 
     def settings(self, batch: int) -> list[Setting]:
@@ -227,9 +223,7 @@ class Scann(Engine):
             case "batched":
                 return np.asarray(self.index.search_batched(queries)[0])
             case _:
-                return np.asarray(
-                    self.index.search_batched_parallel(queries, batch_size=self.setting["share"])[0]
-                )
+                return np.asarray(self.index.search_batched_parallel(queries, batch_size=self.setting["share"])[0])
 
 
 class Usearch(Engine):

@@ -19,9 +19,7 @@ LEVELS: tuple[Literal["f64", "f32", "f16", "f8"], ...] = ("f64", "f32", "f16", "
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npy")
     parser.add_argument("--queries", type=Path, metavar="FILE.npy")
     parser.add_argument("--count", type=int, default=1000, help="queries, at most")

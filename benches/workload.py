@@ -90,14 +90,10 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = lines[0] if lines else model
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     today = datetime.date.today().isoformat()
     load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
-    return (
-        f"{model}, {cpus} CPUs, {load}; Python {platform.python_version()}, numpy {np.__version__}; {today}"
-    )
+    return f"{model}, {cpus} CPUs, {load}; Python {platform.python_version()}, numpy {np.__version__}; {today}"

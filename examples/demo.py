@@ -68,9 +68,7 @@ def large(texts: Array, rows: int = 200_000, asked: int = 20, k: int = 10) -> No
 
 def best_float64(queries: Array, table: Array, k: int) -> Array:
     """The definition: cosine in float64, best first, equal scores by row."""
-    dot = np.concatenate(
-        [queries.astype(np.float64) @ part.astype(np.float64).T for part in halves(table)], axis=1
-    )
+    dot = np.concatenate([queries.astype(np.float64) @ part.astype(np.float64).T for part in halves(table)], axis=1)
     norms = np.concatenate([np.sqrt(np.square(part, dtype=np.float64).sum(axis=1)) for part in halves(table)])
     return np.argsort(-dot / norms, axis=1, kind="stable")[:, :k]
 
