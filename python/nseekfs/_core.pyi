@@ -3,7 +3,8 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-__all__: list[str]
+__all__ = ["Builder", "Index", "__version__", "load", "simd_info"]
+
 __version__: str
 
 def simd_info() -> dict[str, Any]: ...
