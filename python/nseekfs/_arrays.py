@@ -123,7 +123,8 @@ def numbers(argument: str, value: object, kinds: str = "fiu", expected: str = "a
     if array.dtype.kind not in kinds:
         if array.dtype.kind == "O" and not isinstance(value, np.ndarray):
             raise InputTypeError(f"{argument}: expected {expected}, got {_odd_items(value)}")
-        raise InputTypeError(f"{argument}: expected {expected}, got dtype {array.dtype}")
+        remedy = "; convert it to float32, which holds it exactly" if array.dtype.name == "bfloat16" else ""
+        raise InputTypeError(f"{argument}: expected {expected}, got dtype {array.dtype}{remedy}")
     return array
 
 
