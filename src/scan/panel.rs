@@ -8,8 +8,8 @@ use crate::store::rows::{PanelBuffer, PanelValues, Rows};
 
 /// Rows of a panel that one query passes over where they lie: enough for a kernel's streams.
 const IN_PLACE_ROWS: usize = 1024;
-/// Bytes of decoded values in a panel that one query at a time passes over: half of a small L1.
-const DECODED_BYTES: usize = 16 << 10;
+/// Bytes of decoded values in a panel that one query at a time passes over: a small L1.
+const DECODED_BYTES: usize = 32 << 10;
 /// The same for a panel that tiles of queries pass over: a part of L2, with room for a tile.
 const TILE_PANEL_BYTES: usize = 384 << 10;
 /// A multiple of the rows that any kernel takes at a time.
