@@ -3,11 +3,12 @@
 //!
 //! `cargo bench --bench kernels -- [filter]`. `NSEEKFS_BENCH_DIMS` (384), `NSEEKFS_BENCH_ROWS`
 //! (200000: a table larger than caches) and `NSEEKFS_BENCH_PANEL` (256: rows that stay in L2 while
-//! tiles of queries pass over them) set the sizes.
+//! tiles of queries pass over them) set the sizes; `NSEEKFS_BENCH_LEAD` (192 coordinates) and
+//! `NSEEKFS_BENCH_CODES` (1048576 rows, 100 MB) those of codes.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use nseekfs::kernel::{Kernel, Tile, available, padded};
+use nseekfs::kernel::{Kernel, Lines, Probe, Tile, available, padded};
 
 /// A whole number from the environment.
 fn number(name: &str, default: usize) -> usize {
@@ -72,5 +73,24 @@ fn decode(criterion: &mut Criterion) {
     each(&mut group, "f8", |kernel| (kernel.decode_f8)(&bytes, &scales, dims, &mut out));
 }
 
-criterion_group!(benches, stream, tile, decode);
+/// One query against codes, of rows that stay in L2 and of a table in memory.
+fn bounds(criterion: &mut Criterion) {
+    let lead = number("NSEEKFS_BENCH_LEAD", 192);
+    let rows = number("NSEEKFS_BENCH_CODES", 1 << 20);
+    let plane: Vec<i8> = (0..lead).map(|j| (j * 37) as i8).collect();
+    let probe = Probe { high: &plane, low: &plane, high_sum: 0, low_sum: 0, step: 1e-5, base: 0.0, lead: 0.5, tail: 0.5 };
+    let codes: Vec<u8> = (0..rows * lead / 2 + 64).map(|i| (i * 101 / 8) as u8).collect();
+    // As in an index, lines are lines of a cache.
+    let codes = &codes[codes.as_ptr().align_offset(64)..];
+    let (offsets, residuals, mut out) = (vec![0.1; rows], vec![0x3d00; rows], vec![0.0; rows]);
+    for rows in [4096, rows] {
+        let lines =
+            Lines { codes: &codes[..rows * lead / 2], offsets: &offsets[..rows], lead: &residuals[..rows], tail: &residuals[..rows] };
+        let mut group = criterion.benchmark_group(format!("bounds of {rows} x {lead}"));
+        group.sample_size(10).throughput(Throughput::Bytes((rows * (lead / 2 + 8)) as u64));
+        each(&mut group, "bounds", |kernel| (kernel.bounds)(&probe, &lines, &mut out[..rows]));
+    }
+}
+
+criterion_group!(benches, stream, bounds, tile, decode);
 criterion_main!(benches);

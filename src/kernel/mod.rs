@@ -47,6 +47,42 @@ pub struct Tile<'a> {
     pub floor: &'a [f32],
 }
 
+/// A query for [`Kernel::bounds`]: its quantised coordinates in two signed byte planes, a multiple
+/// of 8 of them, and the factors of a bound.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe<'a> {
+    /// High bytes.
+    pub high: &'a [i8],
+    /// Low bytes.
+    pub low: &'a [i8],
+    /// Taken off the high plane's sum.
+    pub high_sum: i32,
+    /// Taken off the low plane's sum.
+    pub low_sum: i32,
+    /// What one unit of `256 * high + low` is worth.
+    pub step: f32,
+    /// Added to every bound.
+    pub base: f32,
+    /// Factor of a row's lead residual.
+    pub lead: f32,
+    /// Factor of a row's tail residual.
+    pub tail: f32,
+}
+
+/// Rows for [`Kernel::bounds`], whole blocks of 16.
+#[derive(Debug, Clone, Copy)]
+pub struct Lines<'a> {
+    /// 64 bytes for 8 coordinates of a block; dword i belongs to row i: low nibbles for the first
+    /// four coordinates, high nibbles for the others.
+    pub codes: &'a [u8],
+    /// Added to a row's bound.
+    pub offsets: &'a [f32],
+    /// Upper halves of float32.
+    pub lead: &'a [u16],
+    /// Upper halves of float32.
+    pub tail: &'a [u16],
+}
+
 /// What one kind of CPU does, resolved once and called per block of rows.
 #[derive(Debug)]
 pub struct Kernel {
@@ -74,6 +110,21 @@ pub struct Kernel {
     /// is set exactly when `(s + slope[i] * norms[r]) - halves[r] >= floor[i]`, evaluated in float32
     /// with at most three roundings after `s`. Bits from `width` up are 0.
     pub tile: TileKeep,
+    /// An upper bound a row: `(probe, lines, out)`.
+    ///
+    /// With `s` the exact sums of nibbles times plane bytes, less `high_sum` and `low_sum`:
+    /// `(256 * s_high + s_low) * step + (offset + base) + lead * row lead + tail * row tail`, in
+    /// float32 with at most a dozen roundings, fused or not.
+    pub bounds: fn(&Probe, &Lines, &mut [f32]),
+}
+
+/// Panics unless the lengths fit. Called by every [`Kernel::bounds`].
+#[inline(always)]
+fn check_bounds(probe: &Probe, lines: &Lines, out: &[f32]) {
+    let rows = out.len();
+    assert!(rows.is_multiple_of(16) && probe.high.len().is_multiple_of(8) && probe.low.len() == probe.high.len());
+    assert!(lines.codes.len() == rows / 16 * (probe.high.len() / 8) * 64);
+    assert!(lines.offsets.len() == rows && lines.lead.len() == rows && lines.tail.len() == rows);
 }
 
 /// `dims` rounded up to whole lanes.
@@ -93,7 +144,7 @@ pub fn available() -> Vec<&'static Kernel> {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
             {
-                tables.push(&avx512::KERNEL);
+                tables.push(if is_x86_feature_detected!("avx512vnni") { &avx512::WITH_VNNI } else { &avx512::KERNEL });
             }
         }
     }

@@ -4,8 +4,8 @@
 //! Four virtual lanes a vector, eight vectors a sum. Tails are copied between zeros, which add +0.0
 //! to their lanes. The decoding loops are the scalar ones: compilers make vectors of them.
 
-use super::{Kernel, LANES, Tile, check_norms, check_sums, check_tile, scalar};
-use wide::{f32x8, f64x4};
+use super::{Kernel, LANES, Lines, Probe, Tile, check_bounds, check_norms, check_sums, check_tile, scalar};
+use wide::{f32x8, f64x4, i16x8, i32x4};
 
 /// The table for every CPU.
 pub static KERNEL: Kernel = Kernel {
@@ -19,6 +19,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16: scalar::KERNEL.decode_f16,
     decode_f8: scalar::KERNEL.decode_f8,
     tile,
+    bounds,
 };
 
 /// Virtual lanes a vector.
@@ -150,4 +151,45 @@ fn tile_group<const R: usize>(tile: &Tile, first: usize, rows: &[f32], dims: usi
 #[inline(always)]
 fn eight(values: &[f32], at: usize) -> f32x8 {
     f32x8::new(values.as_chunks::<8>().0[at / 8])
+}
+
+fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
+    check_bounds(probe, lines, out);
+    let (codes, size) = (lines.codes.as_chunks::<64>().0, probe.high.len() / 8);
+    for (block, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let (high, low) = block_sums(probe, &codes[block * size..][..size]);
+        for (lane, bound) in out.iter_mut().enumerate() {
+            *bound = scalar::row_bound(probe, lines, 16 * block + lane, high[lane], low[lane]);
+        }
+    }
+}
+
+/// Sums of nibbles times plane bytes of the rows of a block, `(high, low)`.
+#[inline(always)]
+fn block_sums(probe: &Probe, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16]) {
+    let (high, low) = (probe.high.as_chunks::<8>().0, probe.low.as_chunks::<8>().0);
+    let mut sums = [[i32x4::ZERO; 4]; 2];
+    for ((line, high), low) in lines.iter().zip(high).zip(low) {
+        let planes = [high, low].map(pairs);
+        for (part, rows) in line.as_chunks::<16>().0.iter().enumerate() {
+            let words = i16x8::new(std::array::from_fn(|i| i16::from_le_bytes([rows[2 * i], rows[2 * i + 1]])));
+            let nibbles = [words, words >> 4, words >> 8, words >> 12].map(|words| words & i16x8::splat(15));
+            for (sums, plane) in sums.iter_mut().zip(planes) {
+                for (nibbles, bytes) in nibbles.into_iter().zip(plane) {
+                    sums[part] += nibbles.dot(bytes);
+                }
+            }
+        }
+    }
+    let [high, low] = sums.map(|sums| std::array::from_fn(|row| sums[row / 4].to_array()[row % 4]));
+    (high, low)
+}
+
+/// What multiplies the four nibbles of a row's two words: first, second, third and fourth from below.
+#[inline(always)]
+fn pairs(plane: &[i8; 8]) -> [i16x8; 4] {
+    [0, 4, 1, 5].map(|j| {
+        let pair = [i16::from(plane[j]), i16::from(plane[j + 2])];
+        bytemuck::cast(i32x4::splat(bytemuck::cast(pair)))
+    })
 }

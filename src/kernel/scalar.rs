@@ -1,6 +1,6 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
-use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile};
+use super::{Kernel, LANES, Lines, Probe, Tile, check_bounds, check_decode_f8, check_norms, check_sums, check_tile};
 
 /// The table of plain loops.
 pub static KERNEL: Kernel = Kernel {
@@ -14,6 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16,
     decode_f8,
     tile,
+    bounds,
 };
 
 /// The sum of `terms`, in 32 lanes added in halves.
@@ -118,4 +119,28 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
             bits | u32::from(reached) << i
         });
     }
+}
+
+fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
+    check_bounds(probe, lines, out);
+    for (row, bound) in out.iter_mut().enumerate() {
+        let (block, lane) = (row / 16, row % 16);
+        let (mut high, mut low) = (0, 0);
+        for j in 0..probe.high.len() {
+            let line = block * (probe.high.len() / 8) + j / 8;
+            let byte = lines.codes[64 * line + 4 * lane + j % 4];
+            let code = i32::from(byte >> (j % 8 / 4 * 4) & 15);
+            high += code * i32::from(probe.high[j]);
+            low += code * i32::from(probe.low[j]);
+        }
+        *bound = row_bound(probe, lines, row, high, low);
+    }
+}
+
+/// The bound of `row` from its sums of nibbles times plane bytes.
+#[inline(always)]
+pub(super) fn row_bound(probe: &Probe, lines: &Lines, row: usize, high: i32, low: i32) -> f32 {
+    let half = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+    let sum = 256.0 * (high - probe.high_sum) as f32 + (low - probe.low_sum) as f32;
+    sum * probe.step + (lines.offsets[row] + probe.base) + probe.lead * half(lines.lead[row]) + probe.tail * half(lines.tail[row])
 }

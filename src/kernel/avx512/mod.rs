@@ -1,8 +1,11 @@
-//! AVX-512 (f, bw, dq, vl): eight virtual lanes a register, four registers a sum.
+//! AVX-512 (f, bw, dq, vl): eight virtual lanes a register, four registers a sum. Bounds of codes use
+//! VNNI where the CPU has it.
 //!
 //! The functions of the table check lengths and step into code compiled for AVX-512; nothing else
 //! here runs, so a CPU without it never meets an instruction that it lacks. Tails are masked loads,
 //! whose idle lanes are +0.0 and never touch memory.
+
+mod bounds;
 
 use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile};
 use std::arch::x86_64::*;
@@ -19,7 +22,11 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16,
     decode_f8,
     tile,
+    bounds: bounds::madd,
 };
+
+/// The table for CPUs with VNNI as well.
+pub static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, ..KERNEL };
 
 /// Virtual lanes a register.
 const WIDTH: usize = 8;

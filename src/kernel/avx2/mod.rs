@@ -4,6 +4,8 @@
 //! runs, so a CPU without it never meets an instruction that it lacks. Tails of rows are copied
 //! between zeros, which add +0.0 to their lanes.
 
+mod bounds;
+
 use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile, scalar};
 use std::arch::x86_64::*;
 
@@ -19,6 +21,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16,
     decode_f8,
     tile,
+    bounds: bounds::bounds,
 };
 
 /// Virtual lanes a register.

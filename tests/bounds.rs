@@ -1,0 +1,214 @@
+//! Every kernel's bounds are what a float64 evaluation says, within the roundings that the contract
+//! of `Kernel::bounds` allows, and exact where float32 holds every step.
+
+use nseekfs::kernel::{Lines, Probe, available};
+use proptest::prelude::*;
+
+/// Half a unit in the last place of float32, relative.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn uniform(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 24) as f32
+    }
+}
+
+/// A query against rows; `codes` holds a byte a coordinate, row by row.
+#[derive(Debug)]
+struct Case {
+    codes: Vec<u8>,
+    high: Vec<i8>,
+    low: Vec<i8>,
+    high_sum: i32,
+    low_sum: i32,
+    /// Step, base, lead and tail.
+    factors: [f32; 4],
+    offsets: Vec<f32>,
+    lead: Vec<u16>,
+    tail: Vec<u16>,
+}
+
+impl Case {
+    /// Integers alone: the bounds are `256 * s_high + s_low`.
+    fn whole(rows: usize, dims: usize, mut code: impl FnMut() -> u8, mut bytes: impl FnMut() -> (i8, i8)) -> Self {
+        let (high, low) = (0..dims).map(|_| bytes()).unzip();
+        Case {
+            codes: (0..rows * dims).map(|_| code()).collect(),
+            high,
+            low,
+            high_sum: 0,
+            low_sum: 0,
+            factors: [1.0, 0.0, 0.0, 0.0],
+            offsets: vec![0.0; rows],
+            lead: vec![0; rows],
+            tail: vec![0; rows],
+        }
+    }
+
+    fn random(rows: usize, dims: usize, random: &mut Random) -> Self {
+        let codes: Vec<u8> = (0..rows * dims).map(|_| random.next() as u8 & 15).collect();
+        let mut codes = codes.into_iter();
+        let mut case = Case::whole(rows, dims, || codes.next().unwrap(), || (random.next() as i8, random.next() as i8));
+        let total = |plane: &[i8]| 8 * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+        (case.high_sum, case.low_sum) = (total(&case.high), total(&case.low));
+        case.factors = [random.uniform() * 1e-5, random.uniform() - 0.5, random.uniform(), random.uniform()];
+        case.offsets.fill_with(|| random.uniform() - 0.5);
+        for residuals in [&mut case.lead, &mut case.tail] {
+            residuals.fill_with(|| (random.uniform().to_bits() >> 16) as u16);
+        }
+        case
+    }
+
+    /// Nibbles as the kernels want them: blocks of 16 rows, lines of 8 coordinates.
+    fn lines(&self) -> Vec<u8> {
+        let dims = self.high.len();
+        let mut lines = vec![0; self.codes.len() / 2];
+        for (at, &code) in self.codes.iter().enumerate() {
+            let (row, j) = (at / dims, at % dims);
+            let line = row / 16 * (dims / 8) + j / 8;
+            lines[64 * line + row % 16 * 4 + j % 4] |= code << (j % 8 / 4 * 4);
+        }
+        lines
+    }
+
+    /// Every kernel's bounds; the codes start off alignment.
+    fn bounds(&self) -> impl Iterator<Item = (&'static str, Vec<f32>)> {
+        let lines = [vec![0xff], self.lines()].concat();
+        let [step, base, lead, tail] = self.factors;
+        let (high_sum, low_sum) = (self.high_sum, self.low_sum);
+        available().into_iter().map(move |kernel| {
+            let probe = Probe { high: &self.high, low: &self.low, high_sum, low_sum, step, base, lead, tail };
+            let lines = Lines { codes: &lines[1..], offsets: &self.offsets, lead: &self.lead, tail: &self.tail };
+            let mut out = vec![f32::NAN; self.offsets.len()];
+            (kernel.bounds)(&probe, &lines, &mut out);
+            (kernel.name, out)
+        })
+    }
+
+    /// `s_high` and `s_low` of a row.
+    fn sums(&self, row: usize) -> (i32, i32) {
+        let codes = &self.codes[row * self.high.len()..][..self.high.len()];
+        let sum = |plane: &[i8]| codes.iter().zip(plane).map(|(&code, &byte)| i32::from(code) * i32::from(byte)).sum::<i32>();
+        (sum(&self.high) - self.high_sum, sum(&self.low) - self.low_sum)
+    }
+
+    /// The terms of a row's bound in float64.
+    fn terms(&self, row: usize) -> [f64; 6] {
+        let [step, base, lead, tail] = self.factors.map(f64::from);
+        let half = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
+        let (high, low) = self.sums(row);
+        let planes = [256.0 * f64::from(high) * step, f64::from(low) * step];
+        [planes[0], planes[1], f64::from(self.offsets[row]), base, lead * half(self.lead[row]), tail * half(self.tail[row])]
+    }
+
+    fn shape(&self) -> String {
+        format!("{} rows of {}", self.offsets.len(), self.high.len())
+    }
+
+    /// Twelve roundings, each of at most what the terms' magnitudes add up to.
+    fn check(&self) {
+        for (name, bounds) in self.bounds() {
+            for (row, bound) in bounds.into_iter().enumerate() {
+                let terms = self.terms(row);
+                let size: f64 = terms.iter().map(|term| term.abs()).sum();
+                let error = (f64::from(bound) - terms.iter().sum::<f64>()).abs();
+                assert!(error <= 12.0 * U * size, "{name}: row {row} of {} is off by {error:e}, size {size:e}", self.shape());
+            }
+        }
+    }
+
+    /// For bounds that are nothing but sums, both of them below 2^24: one rounding is left, that of
+    /// their total, and no kernel may make another.
+    fn check_whole(&self) {
+        let expected = (0..self.offsets.len()).map(|row| {
+            let (high, low) = self.sums(row);
+            assert!(high.abs().max(low.abs()) < 1 << 24);
+            (256 * i64::from(high) + i64::from(low)) as f32
+        });
+        let expected: Vec<f32> = expected.collect();
+        for (name, bounds) in self.bounds() {
+            assert_eq!(bounds, expected, "{name}: {}", self.shape());
+        }
+    }
+}
+
+/// Where every way to walk over blocks and lines has its own tail.
+fn shapes() -> impl Iterator<Item = (usize, usize)> {
+    let rows = [0, 16, 32, 48, 64, 80, 112, 176];
+    rows.into_iter().flat_map(|rows| (8..=136).step_by(8).chain([192, 384, 1000, 4096]).map(move |dims| (rows, dims)))
+}
+
+#[test]
+fn bounds_of_sums_alone_are_exact() {
+    let (mut codes, mut bytes) = (Random(1), Random(2));
+    for (rows, dims) in shapes() {
+        Case::whole(rows, dims, || codes.next() as u8 & 15, || (bytes.next() as i8, bytes.next() as i8)).check_whole();
+    }
+}
+
+#[test]
+fn the_largest_sums_are_exact() {
+    for (rows, dims) in shapes() {
+        for extremes in [(i8::MIN, i8::MIN), (i8::MAX, i8::MAX), (i8::MIN, i8::MAX), (i8::MAX, i8::MIN)] {
+            Case::whole(rows, dims, || 15, || extremes).check_whole();
+        }
+    }
+}
+
+/// A nibble of one row and a byte of one coordinate at a time.
+#[test]
+fn every_nibble_meets_its_own_coordinate_and_row() {
+    let (rows, dims) = (48, 24);
+    for at in 0..rows * dims {
+        let (mut code, mut coordinate) = (0.., 0i32..);
+        let code = || if code.next() == Some(at) { 15 } else { 0 };
+        Case::whole(rows, dims, code, || coordinate.next().map(|j| (j as i8 + 1, -3 * j as i8)).unwrap()).check_whole();
+    }
+}
+
+#[test]
+fn bounds_are_what_float64_says() {
+    let mut random = Random(3);
+    for (rows, dims) in shapes() {
+        Case::random(rows, dims, &mut random).check();
+    }
+}
+
+#[test]
+fn an_infinite_residual_bounds_nothing() {
+    let infinite = (f32::INFINITY.to_bits() >> 16) as u16;
+    for lead in [0.7, 0.0] {
+        let mut case = Case::random(48, 64, &mut Random(4));
+        case.factors[2] = lead;
+        case.lead.iter_mut().step_by(3).for_each(|residual| *residual = infinite);
+        case.tail.iter_mut().skip(1).step_by(3).for_each(|residual| *residual = infinite);
+        for (name, bounds) in case.bounds() {
+            for (row, bound) in bounds.into_iter().enumerate() {
+                match (row % 3, lead) {
+                    (0, 0.0) => assert!(bound.is_nan(), "{name}: row {row}: {bound}"),
+                    (0 | 1, _) => assert_eq!(bound, f32::INFINITY, "{name}: row {row}"),
+                    _ => assert!(bound.is_finite(), "{name}: row {row}: {bound}"),
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+    #[test]
+    fn bounds_are_what_float64_says_of_any_shape(blocks in 0usize..8, lines in 1usize..80, seed: u64) {
+        Case::random(16 * blocks, 8 * lines, &mut Random(seed)).check();
+    }
+}
