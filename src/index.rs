@@ -1,8 +1,9 @@
 //! The index: rows in segments, and the ways to ask, save and open them.
 
 use crate::candidates::{Filter, candidates};
+use crate::code::Coder;
 use crate::error::{Error, Result};
-use crate::format::{self, IndexRecord, Mode, SegmentBytes, Verify};
+use crate::format::{self, CodeBytes, CoderBytes, IndexRecord, Mode, SegmentBytes, Verify};
 use crate::hits::Hits;
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::Level;
@@ -11,6 +12,7 @@ use crate::numbers::Block;
 use crate::pool::{self, Watch};
 use crate::scan::{self, Plan, Queries};
 use crate::store::Bytes;
+use crate::store::codes::CodeSections;
 use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
 use crate::store::segment::{self, Section, Segment};
 use crate::topk::Entry;
@@ -73,13 +75,14 @@ impl Default for SearchParams<'_> {
 pub struct Index {
     about: IndexRecord,
     segments: Vec<Segment>,
+    coder: Option<Coder>,
     file: Option<(PathBuf, Bytes)>,
 }
 
 impl Index {
     /// An index of segments that lie in memory.
-    pub fn in_memory(about: IndexRecord, segments: Vec<Segment>) -> Self {
-        Index { about, segments, file: None }
+    pub fn in_memory(about: IndexRecord, segments: Vec<Segment>, coder: Option<Coder>) -> Self {
+        Index { about, segments, coder, file: None }
     }
 
     /// Opens a saved index.
@@ -95,9 +98,17 @@ impl Index {
             values: section(&layout.row_values),
             norms: section(&layout.norms),
             scales: section(layout.scales.as_ref().unwrap_or(&(0..0))),
+            codes: layout.codes.as_ref().map(|codes| CodeSections {
+                lines: section(&codes.lines),
+                factors: section(&codes.factors),
+                rest: section(&codes.rest),
+            }),
         });
         let segments = segments.collect();
-        Ok(Index { about: header.index, segments, file: Some((path.to_path_buf(), bytes)) })
+        let coder = header.coder.as_ref();
+        let coder =
+            coder.map(|record| Coder { dims: header.index.dims, lead: record.lead, skew: record.skew, values: section(&record.values) });
+        Ok(Index { about: header.index, segments, coder, file: Some((path.to_path_buf(), bytes)) })
     }
 
     /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.
@@ -111,8 +122,14 @@ impl Index {
             row_values: segment.values.view(),
             norms: segment.norms.view(),
             scales: (self.about.level == Level::F8).then(|| segment.scales.view()),
+            codes: segment.codes.as_ref().map(|codes| CodeBytes {
+                lines: codes.lines.view(),
+                factors: codes.factors.view(),
+                rest: codes.rest.view(),
+            }),
         });
-        format::write(path, &self.about, &parts.collect::<Vec<_>>(), &|| watch.check())
+        let coder = self.coder.as_ref().map(|coder| CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() });
+        format::write(path, &self.about, coder.as_ref(), &parts.collect::<Vec<_>>(), &|| watch.check())
     }
 
     /// Reads every byte of the file that the index was opened from and compares checksums.
@@ -131,15 +148,23 @@ impl Index {
         &self.about
     }
 
+    /// What made the codes of the rows, if they have codes.
+    pub fn coder(&self) -> Option<&Coder> {
+        self.coder.as_ref()
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.segments.iter().map(|segment| segment.rows).sum()
     }
 
-    /// Bytes of rows, norms and scales.
+    /// Bytes of rows, norms, scales, codes and what made them.
     pub fn bytes(&self) -> usize {
-        let sections = self.segments.iter().flat_map(|segment| [&segment.values, &segment.norms, &segment.scales]);
-        sections.map(|section| section.range.len()).sum()
+        let rows = self.segments.iter().flat_map(|segment| [&segment.values, &segment.norms, &segment.scales]);
+        let codes = self.segments.iter().filter_map(|segment| segment.codes.as_ref());
+        let codes = codes.flat_map(|codes| [&codes.lines, &codes.factors, &codes.rest]);
+        let coder = self.coder.iter().map(|coder| &coder.values);
+        rows.chain(codes).chain(coder).map(|section| section.range.len()).sum()
     }
 
     /// The file that the index was opened from.
@@ -169,7 +194,8 @@ impl Index {
         }
         let kernel = kernel_of(params.method)?;
         let tiles = params.method != Method::Scalar;
-        let plan = Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)? };
+        let coder = self.coder.as_ref().filter(|_| params.method == Method::Auto);
+        let plan = Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)?, coder };
         let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
         let runs = candidates(params.filter, &sizes)?;
         let segments = self.views();

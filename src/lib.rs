@@ -27,6 +27,7 @@
 //! | [`numbers`], [`topk`], [`pool`] | input numbers, the best k, threads | lines above |
 //! | [`hits`] | answers as users see them | lines above |
 //! | [`store`] | where bytes lie, rows seen in them | lines above |
+//! | [`code`] | what bounds a row's score without reading the row | lines above |
 //! | [`format`], [`scan`] | the file; the search over rows | lines above |
 //! | [`candidates`] | which rows a filter allows | lines above |
 //! | [`index`] | search, save, open | lines above |
@@ -38,6 +39,7 @@
 
 pub mod build;
 pub mod candidates;
+pub mod code;
 pub mod error;
 pub mod format;
 pub mod hits;

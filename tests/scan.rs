@@ -36,7 +36,7 @@ fn index(level: Level, values: &[f32], dims: usize) -> Index {
     let half = values.len() / dims / 2 * dims;
     builder.push(Block::F32(&values[..half]), dims, &watch).unwrap();
     builder.push(Block::F32(&values[half..]), dims, &watch).unwrap();
-    builder.finish().unwrap()
+    builder.finish(&watch).unwrap()
 }
 
 /// Every key by the scalar kernel, sorted in full.
@@ -81,7 +81,7 @@ fn check_all(level: Level, rows: &[f32], given: &[f32], dims: usize, k: usize, r
         let queries = Queries::new(kernel, level, Block::F32(given), dims, 0).unwrap();
         for metric in METRICS {
             for (tiles, threads) in [(false, 1), (true, 1), (true, 3)] {
-                check(&Plan { metric, k, kernel, tiles, threads }, &segments, &runs(index.rows()), &queries);
+                check(&Plan { metric, k, kernel, tiles, threads, coder: None }, &segments, &runs(index.rows()), &queries);
             }
         }
     }
@@ -141,7 +141,7 @@ fn several_segments_answer_as_one() {
     parts.extend(right.views().into_iter().map(|rows| Rows { first: 123, ..rows }));
     let kernel: &'static Kernel = kernel::selected().unwrap();
     let queries = Queries::new(kernel, Level::F16, Block::F32(&given), dims, 0).unwrap();
-    let plan = Plan { metric: Metric::Cosine, k: 9, kernel, tiles: true, threads: 2 };
+    let plan = Plan { metric: Metric::Cosine, k: 9, kernel, tiles: true, threads: 2, coder: None };
     let watch = Watch::new(&|| true);
     let runs = [Run { segment: 0, rows: 0..123 }, Run { segment: 1, rows: 0..377 }];
     let together = scan::search(&plan, &parts, &runs, &queries, &watch).unwrap();

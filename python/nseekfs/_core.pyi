@@ -20,6 +20,7 @@ class Builder:
         dims: int,
         normalized: bool | None,
         seed: int,
+        codes: bool,
         threads: int | None,
     ) -> Builder: ...
     def push(self, block: npt.NDArray[Any]) -> None: ...

@@ -22,6 +22,7 @@ def from_embeddings(
     ann: bool = False,
     method: Method = "auto",
     normalized: bool | None = None,
+    codes: bool = True,
     output_dir: AnyPath | None = None,
     base_name: str | None = None,
     seed: Count = 0,
@@ -48,6 +49,9 @@ def from_embeddings(
     normalized : bool, optional
         Whether the rows have length 1, within 0.002. Measured if not given, checked if True; never
         changes an answer.
+    codes : bool
+        Whether a large table gets compact codes beside its rows, a quarter of the size of float32 rows.
+        They make exact search several times faster and never change an answer.
     output_dir : path, optional
         Folder, made if missing, for the file ``{base_name}_{level}.bin``; the index is then opened
         from that file. Nothing is written if not given.
@@ -79,7 +83,7 @@ def from_embeddings(
     >>> index.query(embeddings[7], top_k=1)[0]["idx"]
     7
     """
-    options = _Options(metric, level, ann, method, normalized, seed, threads, progress)
+    options = _Options(metric, level, ann, method, normalized, codes, seed, threads, progress)
     if output_dir is None:
         if base_name is not None:
             raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
@@ -98,6 +102,7 @@ def create_index(
     ann: bool = False,
     method: Method = "auto",
     normalized: bool | None = None,
+    codes: bool = True,
     seed: Count = 0,
     threads: Count | None = None,
     progress: Progress | None = None,
@@ -106,7 +111,7 @@ def create_index(
 
     Parameters
     ----------
-    embeddings, metric, level, ann, method, normalized, seed, threads, progress
+    embeddings, metric, level, ann, method, normalized, codes, seed, threads, progress
         As in `from_embeddings`.
     output_dir : path
         Folder for the file, made if missing.
@@ -134,7 +139,7 @@ def create_index(
     ...         index.rows
     2
     """
-    options = _Options(metric, level, ann, method, normalized, seed, threads, progress)
+    options = _Options(metric, level, ann, method, normalized, codes, seed, threads, progress)
     return options.write(embeddings, output_dir, base_name)
 
 
@@ -182,6 +187,7 @@ class _Options:
         ann: object,
         method: object,
         normalized: object,
+        codes: object,
         seed: object,
         threads: object,
         progress: Progress | None,
@@ -193,6 +199,7 @@ class _Options:
             raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {self.method!r}")
         _arguments.flag("ann", ann)
         self.normalized = _arguments.maybe_flag("normalized", normalized)
+        self.codes = _arguments.flag("codes", codes)
         self.seed = _arguments.whole("seed", seed, 0, 2**64 - 1)
         self.threads = _arguments.maybe_whole("threads", threads)
         if progress is not None and not callable(progress):
@@ -203,7 +210,9 @@ class _Options:
         """The index in memory."""
         source = _arrays.Rows("embeddings", embeddings)
         rows, dims = source.shape
-        builder = _core.Builder(self.level, self.metric, rows, dims, self.normalized, self.seed, self.threads)
+        builder = _core.Builder(
+            self.level, self.metric, rows, dims, self.normalized, self.seed, self.codes, self.threads
+        )
         done = 0
         for block in source.blocks(_STORED.get(self.level, np.float64)):
             builder.push(block)

@@ -1,10 +1,11 @@
 //! From bytes to a header that can be trusted: [`RawHeader`] holds any bytes, [`Header`] only what
-//! obeys F1 to F15 of FORMAT.md.
+//! obeys F1 to F15 and F19 to F21 of FORMAT.md.
 //!
 //! Sizes are added and multiplied with checks and compared with the real length of the file, and
 //! nothing is allocated before the number that sizes it has been checked. No bytes make it panic.
 
 use super::checksum::hash;
+use super::codes::{self, CoderRecord};
 use super::foreign;
 use super::layout::{self, HEADER_BYTES, RECORD_BYTES};
 use super::section::{self, Section, SegmentLayout};
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::level::Level;
 use crate::metric::Metric;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::path::Path;
 
 /// A rule's verdict: the reason names the rule and both sides of the mismatch.
@@ -33,7 +35,7 @@ pub struct IndexRecord {
 }
 
 /// The checked header and section table of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// What holds for the whole index.
     pub index: IndexRecord,
@@ -41,6 +43,8 @@ pub struct Header {
     pub generation: u64,
     /// Where the parts of each segment lie, at least one segment.
     pub segments: Vec<SegmentLayout>,
+    /// What made the codes of the segments; none if they have no codes.
+    pub coder: Option<CoderRecord>,
     /// Every section of the file in order, unknown ignorable ones included.
     pub sections: Vec<Section>,
 }
@@ -48,11 +52,12 @@ pub struct Header {
 impl Header {
     /// Checks the header and the table of a whole file; `path` is only for the error.
     pub fn parse(file: &[u8], path: &Path) -> Result<Self> {
-        Header::check(file, file.len() as u64).map_err(|reason| Error::Format { path: path.to_owned(), reason })
+        Header::check(file, file.len() as u64, |place| &file[place]).map_err(|reason| Error::Format { path: path.to_owned(), reason })
     }
 
-    /// The same for a file of `file_bytes` of which `head` is the start, header and table at least.
-    pub(super) fn check(head: &[u8], file_bytes: u64) -> Checked<Self> {
+    /// The same for a file of `file_bytes` of which `head` is the start, header and table at least;
+    /// `coder` gives the bytes of the coder section, which lies within `file_bytes`.
+    pub(super) fn check<'a>(head: &[u8], file_bytes: u64, coder: impl FnOnce(Range<usize>) -> &'a [u8]) -> Checked<Self> {
         let raw = RawHeader::read(head, file_bytes)?;
         raw.check_prologue()?;
         raw.check_slots(file_bytes)?;
@@ -66,10 +71,11 @@ impl Header {
         same("F10", "reserved bytes of the index record", [0; 3], stored.reserved)?;
         let index = IndexRecord::check(&stored)?;
         let sections = section::read(entries, HEADER_BYTES + table.len(), file_bytes, stored.segments)?;
-        let segments = section::segments(&sections, &index, stored.segments)?;
+        let mut segments = section::segments(&sections, &index, stored.segments)?;
         let rows = segments.iter().map(|segment| segment.rows).sum();
         same("F14", "rows of all segments", stored.rows, rows)?;
-        Ok(Header { index, generation: raw.a.generation, segments, sections })
+        let coder = codes::read(&sections, &index, &mut segments, coder)?;
+        Ok(Header { index, generation: raw.a.generation, segments, coder, sections })
     }
 
     /// Rows of all segments.

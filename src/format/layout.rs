@@ -21,6 +21,10 @@ pub const BLOCK: usize = 1 << 20;
 pub const MAX_DIMS: u32 = 65_536;
 /// Rows per segment, at most.
 pub const MAX_SEGMENT_ROWS: u64 = u32::MAX as u64;
+/// Dims of rows that may have codes: sums of a byte plane stay exact in float32, 15 * 128 * 4096 < 2^24.
+pub const MIN_CODED_DIMS: u32 = 32;
+/// See [`MIN_CODED_DIMS`].
+pub const MAX_CODED_DIMS: u32 = 4096;
 /// The flag of a file that is whole and never grows.
 pub const SEALED: u64 = 1;
 /// Required feature bits that this code knows.
@@ -118,7 +122,19 @@ pub struct Entry {
     pub reserved: [u64; 3],
 }
 
-/// Bytes of every record: prologue, slot, index record and entry.
+/// The start of the coder section; centre, steps and axes follow it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Coder {
+    /// Coordinates that lines hold.
+    pub lead: u32,
+    /// Zero.
+    pub reserved: [u32; 13],
+    /// How far the axes are from orthonormal.
+    pub skew: f64,
+}
+
+/// Bytes of every record: prologue, slot, index record, entry and coder.
 pub const RECORD_BYTES: usize = 64;
 
 /// The record at `offset`, if the bytes reach that far. Reads each byte once.
@@ -174,6 +190,7 @@ mod tests {
         layout.extend(fields!("slot", Slot: generation table_offset table_bytes file_bytes table_checksum reserved checksum));
         layout.extend(fields!("index", Index: dims level metric unit seed segments sections rows reserved));
         layout.extend(fields!("entry", Entry: kind segment offset length rows checksum reserved));
+        layout.extend(fields!("coder", Coder: lead reserved skew));
         let specified: Vec<Vec<String>> = table("record").into_iter().map(|row| row[..4].to_vec()).collect();
         assert_eq!(specified, layout);
         let magic: Vec<String> = MAGIC.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -189,6 +206,8 @@ mod tests {
             ("BLOCK", BLOCK as u64),
             ("MAX_DIMS", u64::from(MAX_DIMS)),
             ("MAX_SEGMENT_ROWS", MAX_SEGMENT_ROWS),
+            ("MIN_CODED_DIMS", u64::from(MIN_CODED_DIMS)),
+            ("MAX_CODED_DIMS", u64::from(MAX_CODED_DIMS)),
         ];
         let specified: Vec<(String, String)> = table("constant").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
         assert_eq!(specified, numbers.map(|(name, value)| (name.to_string(), value.to_string())));

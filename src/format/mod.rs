@@ -1,19 +1,22 @@
 #![doc = include_str!("FORMAT.md")]
 
 // A file is read in three steps, each a change of type: bytes are mapped (store), `Header::parse`
-// checks header and table (F1 to F15), `verify` reads every byte (F16 to F18). `write` is the way back.
+// checks header, table and coder (F1 to F15, F19 to F21), `verify` reads every byte (F16 to F18). `write`
+// is the way back.
 
 mod checksum;
+mod codes;
 mod foreign;
 mod header;
 mod layout;
 mod section;
 mod write;
 
+pub use codes::{CoderRecord, MAX_SKEW};
 pub use header::{Header, IndexRecord};
-pub use layout::{MAX_DIMS, MAX_SEGMENT_ROWS};
-pub use section::{Kind, Section, SegmentLayout};
-pub use write::{SegmentBytes, write};
+pub use layout::{MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MIN_CODED_DIMS};
+pub use section::{CodeLayout, Kind, Section, SegmentLayout};
+pub use write::{CodeBytes, CoderBytes, SegmentBytes, write};
 
 use crate::error::{Error, Result};
 use crate::store::Bytes;

@@ -5,7 +5,9 @@
 
 use super::header::{Checked, IndexRecord, ensure, same};
 use super::layout::{self, ALIGNMENT, Entry, IGNORABLE, RECORD_BYTES, WHOLE_INDEX};
+use crate::code;
 use crate::level::Level;
+use crate::store::codes::FACTOR_BYTES;
 use std::ops::Range;
 
 /// What a section holds. The discriminants are stored in files.
@@ -18,15 +20,23 @@ pub enum Kind {
     Norms = 2,
     /// The float32 scale of each row, level f8 only.
     Scales = 3,
+    /// What made the codes of the whole index.
+    Coder = IGNORABLE | 4,
+    /// High bits of the codes, in blocks of 16 rows.
+    Lines = IGNORABLE | 10,
+    /// The offset and residuals of each row, padded to whole blocks.
+    Factors = IGNORABLE | 11,
+    /// The rest of each row's code.
+    Rest = IGNORABLE | 12,
 }
 
 /// Kinds that later versions will write; until then only their numbers are taken.
-pub const RESERVED_KINDS: [(u32, &str); 6] =
-    [(5, "int64 ids"), (6, "utf-8 ids"), (7, "tombstones"), (IGNORABLE | 4, "codes"), (IGNORABLE | 8, "metadata"), (IGNORABLE | 9, "ann")];
+pub const RESERVED_KINDS: [(u32, &str); 5] =
+    [(5, "int64 ids"), (6, "utf-8 ids"), (7, "tombstones"), (IGNORABLE | 8, "metadata"), (IGNORABLE | 9, "ann")];
 
 impl Kind {
     /// Every kind, by number.
-    pub const ALL: [Kind; 3] = [Kind::Rows, Kind::Norms, Kind::Scales];
+    pub const ALL: [Kind; 7] = [Kind::Rows, Kind::Norms, Kind::Scales, Kind::Coder, Kind::Lines, Kind::Factors, Kind::Rest];
 
     /// The kind of a stored number.
     pub fn from_code(code: u32) -> Option<Self> {
@@ -39,20 +49,35 @@ impl Kind {
             Kind::Rows => "rows",
             Kind::Norms => "norms",
             Kind::Scales => "scales",
+            Kind::Coder => "coder",
+            Kind::Lines => "lines",
+            Kind::Factors => "factors",
+            Kind::Rest => "rest",
         }
     }
 
-    /// Whether every segment of such an index has one; if not, none has.
-    fn belongs_to(self, level: Level) -> bool {
-        self != Kind::Scales || level == Level::F8
+    /// Whether it is a part of the codes, which an index may do without.
+    pub(super) fn is_code(self) -> bool {
+        self as u32 & IGNORABLE != 0
     }
 
-    /// Bytes of payload for one row.
-    fn row_bytes(self, index: &IndexRecord) -> u64 {
+    /// Whether every segment of such an index has one, codes aside; if not, none has.
+    fn belongs_to(self, level: Level) -> bool {
+        !self.is_code() && (self != Kind::Scales || level == Level::F8)
+    }
+
+    /// Bytes of payload for `rows` rows, 2^32-1 at most; `lead` is that of the coder, 0 where there is none.
+    pub(super) fn payload_bytes(self, rows: u64, index: &IndexRecord, lead: usize) -> u64 {
+        // At most 2^32 rows of 2^16 values of 8 bytes: 2^51.
+        let blocks = rows.div_ceil(code::BLOCK as u64);
         match self {
-            Kind::Rows => (index.dims * index.level.value_bytes()) as u64,
-            Kind::Norms => size_of::<f64>() as u64,
-            Kind::Scales => size_of::<f32>() as u64,
+            Kind::Rows => rows * (index.dims * index.level.value_bytes()) as u64,
+            Kind::Norms => rows * size_of::<f64>() as u64,
+            Kind::Scales => rows * size_of::<f32>() as u64,
+            Kind::Coder => (RECORD_BYTES + (2 + index.dims) * index.dims * size_of::<f32>()) as u64,
+            Kind::Lines => blocks * code::block_bytes(lead) as u64,
+            Kind::Factors => blocks * (code::BLOCK * FACTOR_BYTES) as u64,
+            Kind::Rest => rows * code::rest_bytes(index.dims, lead) as u64,
         }
     }
 }
@@ -93,6 +118,19 @@ pub struct SegmentLayout {
     pub norms: Range<usize>,
     /// The float32 scales, at level f8.
     pub scales: Option<Range<usize>>,
+    /// The codes, if the index has a coder.
+    pub codes: Option<CodeLayout>,
+}
+
+/// Where the codes of one segment lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeLayout {
+    /// Blocks of 16 rows.
+    pub lines: Range<usize>,
+    /// Offsets, then three kinds of residuals, each padded to whole blocks.
+    pub factors: Range<usize>,
+    /// Row after row.
+    pub rest: Range<usize>,
 }
 
 /// F10, F12 and F15 of `entries`, whose sections fill the file from `start` to its end.
@@ -126,7 +164,11 @@ fn check_kind(entry: &Entry, number: usize, segments: u32) -> Checked<Option<Kin
         let name = reserved.map_or("unknown", |(_, name)| name);
         format!("F12: kind of entry {number}: expected one that this nseekfs knows, got {} ({name}): upgrade nseekfs", entry.kind)
     })?;
-    let whole = ignorable && entry.segment == WHOLE_INDEX;
+    if kind == Some(Kind::Coder) {
+        same("F12", &format!("segment of entry {number}, a coder"), WHOLE_INDEX, entry.segment)?;
+        return Ok(kind);
+    }
+    let whole = kind.is_none() && entry.segment == WHOLE_INDEX;
     ensure(entry.segment < segments || whole, || {
         format!("F12: segment of entry {number}: expected below {segments}, got {}", entry.segment)
     })?;
@@ -140,9 +182,9 @@ fn extent(start: usize, length: u64, file_bytes: u64) -> Option<Range<usize>> {
     (end as u64 <= file_bytes).then_some(start..end)
 }
 
-/// F13 and F14.
+/// F13 and F14: every segment with its rows; where codes lie is added by [`codes::read`](super::codes::read).
 pub(super) fn segments(sections: &[Section], index: &IndexRecord, count: u32) -> Checked<Vec<SegmentLayout>> {
-    let known: Vec<(&Section, Kind)> = sections.iter().filter_map(|section| Some((section, section.kind?))).collect();
+    let known: Vec<(&Section, Kind)> = parts(sections, |kind| !kind.is_code());
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.belongs_to(index.level)).collect();
     ensure(count > 0, || "F13: segments: expected 1 or more, got 0".to_string())?;
     // Also bounds `count` by the table before anything is sized by it.
@@ -162,14 +204,19 @@ pub(super) fn segments(sections: &[Section], index: &IndexRecord, count: u32) ->
     parts.iter().enumerate().map(|(number, parts)| segment(number, parts)).collect()
 }
 
+/// The sections of such known kinds.
+pub(super) fn parts(sections: &[Section], wanted: impl Fn(Kind) -> bool) -> Vec<(&Section, Kind)> {
+    let known = sections.iter().filter_map(|section| Some((section, section.kind?)));
+    known.filter(|&(_, kind)| wanted(kind)).collect()
+}
+
 /// F14 for one section.
 fn check_length(section: &Section, kind: Kind, index: &IndexRecord) -> Checked<()> {
     let rows = section.rows;
     ensure((1..=layout::MAX_SEGMENT_ROWS).contains(&rows), || {
         format!("F14: rows of the {}: expected 1 to {}, got {rows}", section.name(), layout::MAX_SEGMENT_ROWS)
     })?;
-    // At most 2^32 rows of 2^16 values of 8 bytes: 2^51.
-    same("F14", &format!("length of the {}", section.name()), rows * kind.row_bytes(index), section.payload.len() as u64)
+    same("F14", &format!("length of the {}", section.name()), kind.payload_bytes(rows, index, 0), section.payload.len() as u64)
 }
 
 /// F13 and F14 for one segment of which each known section has been checked.
@@ -181,5 +228,5 @@ fn segment(number: usize, parts: &[Option<&Section>; 3]) -> Checked<SegmentLayou
         same("F14", &format!("rows of the {}", other.name()), rows.rows, other.rows)?;
     }
     let scales = scales.map(|section| section.payload.clone());
-    Ok(SegmentLayout { rows: rows.rows, row_values: rows.payload.clone(), norms: norms.payload.clone(), scales })
+    Ok(SegmentLayout { rows: rows.rows, row_values: rows.payload.clone(), norms: norms.payload.clone(), scales, codes: None })
 }

@@ -10,7 +10,7 @@ use super::header::{Header, IndexRecord};
 use super::layout::{self, ALIGNMENT, BLOCK, HEADER_BYTES, padding};
 use super::section::Kind;
 use crate::error::{Error, Result};
-use crate::store::regular_file;
+use crate::store::{BytesMut, regular_file};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,30 @@ pub struct SegmentBytes<'a> {
     pub norms: &'a [u8],
     /// A float32 scale of each row, at level f8 only.
     pub scales: Option<&'a [u8]>,
+    /// The codes, if there is a coder.
+    pub codes: Option<CodeBytes<'a>>,
+}
+
+/// The codes of one segment as they go into the file.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeBytes<'a> {
+    /// Blocks of 16 rows.
+    pub lines: &'a [u8],
+    /// Offsets, then three kinds of residuals, each padded to whole blocks.
+    pub factors: &'a [u8],
+    /// Row after row.
+    pub rest: &'a [u8],
+}
+
+/// What made the codes.
+#[derive(Debug, Clone, Copy)]
+pub struct CoderBytes<'a> {
+    /// Coordinates that lines hold.
+    pub lead: usize,
+    /// How far the axes are from orthonormal.
+    pub skew: f64,
+    /// Centre, steps and axes, one after the other, in float32.
+    pub values: &'a [u8],
 }
 
 /// One section that will be written.
@@ -42,11 +66,21 @@ struct Part<'a> {
 /// The new file keeps the permissions of the one it replaces. A link is followed. If only the last
 /// step fails, syncing the folder, the new file is in place and the error says that it may not
 /// survive a loss of power.
-pub fn write(path: &Path, index: &IndexRecord, segments: &[SegmentBytes], tick: &dyn Fn() -> Result<()>) -> Result<()> {
-    let parts = parts(segments);
+pub fn write(
+    path: &Path,
+    index: &IndexRecord,
+    coder: Option<&CoderBytes>,
+    segments: &[SegmentBytes],
+    tick: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let coder = coder.map(coder_payload).transpose()?;
+    let coder: Option<&[u8]> = coder.as_deref();
+    let mut parts = parts(segments);
+    let rows = segments.iter().fold(0u64, |rows, segment| rows.saturating_add(segment.rows));
+    parts.extend(coder.map(|payload| Part { kind: Kind::Coder, segment: layout::WHOLE_INDEX, rows, payload }));
     let head = head(index, segments, &parts, tick)?;
     let file_bytes = head.len() as u64 + parts.iter().map(|part| extent_bytes(part.payload)).sum::<u64>();
-    Header::check(&head, file_bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
+    Header::check(&head, file_bytes, |_| coder.unwrap_or_default()).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
 
     let mut sibling = Sibling::create(path)?;
     sibling.write(&head)?;
@@ -61,11 +95,34 @@ pub fn write(path: &Path, index: &IndexRecord, segments: &[SegmentBytes], tick: 
     sibling.replace_target()
 }
 
-/// Sections in the order of the file: by segment, then by kind.
+/// The record, then the values.
+fn coder_payload(coder: &CoderBytes) -> Result<BytesMut> {
+    let record = layout::Coder { lead: narrow(coder.lead), reserved: [0; 13], skew: coder.skew };
+    let bytes = layout::RECORD_BYTES + coder.values.len();
+    let mut payload = BytesMut::zeroed(bytes, "the axes of codes")?;
+    payload.view_mut(0..layout::RECORD_BYTES).copy_from_slice(bytemuck::bytes_of(&record));
+    payload.view_mut(layout::RECORD_BYTES..bytes).copy_from_slice(coder.values);
+    Ok(payload)
+}
+
+/// A number too large for its field becomes the largest, which the check refuses.
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Sections of segments in the order of the file: by segment, then by kind.
 fn parts<'a>(segments: &[SegmentBytes<'a>]) -> Vec<Part<'a>> {
     let mut parts = Vec::with_capacity(Kind::ALL.len() * segments.len());
     for (number, segment) in (0u32..).zip(segments) {
-        let payloads = [(Kind::Rows, Some(segment.row_values)), (Kind::Norms, Some(segment.norms)), (Kind::Scales, segment.scales)];
+        let codes = segment.codes;
+        let payloads = [
+            (Kind::Rows, Some(segment.row_values)),
+            (Kind::Norms, Some(segment.norms)),
+            (Kind::Scales, segment.scales),
+            (Kind::Lines, codes.map(|codes| codes.lines)),
+            (Kind::Factors, codes.map(|codes| codes.factors)),
+            (Kind::Rest, codes.map(|codes| codes.rest)),
+        ];
         for (kind, payload) in payloads {
             parts.extend(payload.map(|payload| Part { kind, segment: number, rows: segment.rows, payload }));
         }
@@ -73,9 +130,8 @@ fn parts<'a>(segments: &[SegmentBytes<'a>]) -> Vec<Part<'a>> {
     parts
 }
 
-/// Header and table. A number too large for its field becomes the largest, which the check refuses.
+/// Header and table.
 fn head(index: &IndexRecord, segments: &[SegmentBytes], parts: &[Part], tick: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
-    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let record = layout::Index {
         dims: narrow(index.dims),
         level: index.level as u32,

@@ -19,10 +19,20 @@ pub struct Builder(Option<build::Builder>);
 #[pymethods]
 impl Builder {
     #[new]
-    fn new(level: &str, metric: &str, rows: u64, dims: usize, normalized: Option<bool>, seed: u64, threads: Option<i64>) -> PyResult<Self> {
+    #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
+    fn new(
+        level: &str,
+        metric: &str,
+        rows: u64,
+        dims: usize,
+        normalized: Option<bool>,
+        seed: u64,
+        codes: bool,
+        threads: Option<i64>,
+    ) -> PyResult<Self> {
         let level = Level::parse(level).map_err(raise)?;
         let metric = Metric::parse("metric", metric).map_err(raise)?;
-        let params = BuildParams { level, metric, normalized, seed, threads };
+        let params = BuildParams { level, metric, normalized, seed, codes, threads };
         build::Builder::new(rows, dims, params).map(|builder| Builder(Some(builder))).map_err(raise)
     }
 
@@ -34,9 +44,9 @@ impl Builder {
     }
 
     /// The index of the rows taken in; the builder is spent.
-    fn finish(&mut self) -> PyResult<Index> {
+    fn finish(&mut self, py: Python<'_>) -> PyResult<Index> {
         let builder = self.0.take().ok_or_else(|| raise(build::finished()))?;
-        builder.finish().map(Index).map_err(raise)
+        released(py, |watch| builder.finish(watch)).map(Index)
     }
 }
 

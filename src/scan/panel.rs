@@ -5,11 +5,12 @@ use super::Run;
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
+use std::ops::Range;
 
 /// Rows of a panel that one query passes over where they lie: enough for a kernel's streams.
 const IN_PLACE_ROWS: usize = 1024;
-/// Bytes of decoded values in a panel that one query at a time passes over: a small L1.
-const DECODED_BYTES: usize = 32 << 10;
+/// Bytes of decoded values in a panel that one query at a time passes over: half of a small L1.
+const DECODED_BYTES: usize = 16 << 10;
 /// The same for a panel that tiles of queries pass over: a part of L2, with room for a tile.
 const TILE_PANEL_BYTES: usize = 384 << 10;
 /// A multiple of the rows that any kernel takes at a time.
@@ -21,6 +22,18 @@ pub(super) struct Panel<'a> {
     pub values: PanelValues<'a>,
     pub rows: &'a [u64],
     pub norms: &'a [f64],
+}
+
+impl Panel<'_> {
+    /// The rows of `range`.
+    pub fn part(&self, range: Range<usize>, dims: usize) -> Self {
+        let span = range.start * dims..range.end * dims;
+        let values = match self.values {
+            PanelValues::F32(values) => PanelValues::F32(&values[span]),
+            PanelValues::F64(values) => PanelValues::F64(&values[span]),
+        };
+        Panel { values, rows: &self.rows[range.clone()], norms: &self.norms[range] }
+    }
 }
 
 /// How many rows a panel holds at most.

@@ -13,16 +13,22 @@ const SUMS: usize = 1024;
 
 /// Offers every row of the panel to every query.
 pub(super) fn visit(plan: &Plan, queries: &Queries, panel: Panel, best: &mut [TopK]) {
+    for start in (0..panel.rows.len()).step_by(SUMS) {
+        let part = panel.part(start..panel.rows.len().min(start + SUMS), queries.dims());
+        best.iter_mut().enumerate().for_each(|(query, top)| visit_one(plan, queries, query, part, top));
+    }
+}
+
+/// Offers every row of the panel to one query.
+pub(super) fn visit_one(plan: &Plan, queries: &Queries, query: usize, panel: Panel, top: &mut TopK) {
     let mut sums = [0.0; SUMS];
+    let norm = queries.norm(query);
     for start in (0..panel.rows.len()).step_by(SUMS) {
         let end = panel.rows.len().min(start + SUMS);
         let sums = &mut sums[..end - start];
-        for (i, top) in best.iter_mut().enumerate() {
-            raw(plan.kernel, plan.metric, queries.wide(i), queries.dims(), panel.values, start, sums);
-            let norm = queries.norm(i);
-            for ((&sum, &row_norm), &row) in sums.iter().zip(&panel.norms[start..end]).zip(&panel.rows[start..end]) {
-                top.push(plan.metric.key(sum, norm, row_norm), row);
-            }
+        raw(plan.kernel, plan.metric, queries.wide(query), queries.dims(), panel.values, start, sums);
+        for ((&sum, &row_norm), &row) in sums.iter().zip(&panel.norms[start..end]).zip(&panel.rows[start..end]) {
+            top.push(plan.metric.key(sum, norm, row_norm), row);
         }
     }
 }

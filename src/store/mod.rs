@@ -2,6 +2,7 @@
 //! rows seen in them.
 
 mod bytes;
+pub mod codes;
 pub mod rows;
 pub mod segment;
 

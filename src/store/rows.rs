@@ -2,6 +2,7 @@
 //!
 //! A level differs from another only here: kernels see float32 or float64 values, never codes.
 
+use super::codes::Codes;
 use crate::kernel::Kernel;
 use crate::level::Level;
 use std::ops::Range;
@@ -35,6 +36,8 @@ pub struct Rows<'a> {
     pub values: Values<'a>,
     /// The euclidean norm of every decoded row.
     pub norms: &'a [f64],
+    /// What bounds their scores, if there are codes.
+    pub codes: Option<Codes<'a>>,
 }
 
 impl<'a> Rows<'a> {

@@ -1,6 +1,7 @@
 //! Rows that were written together.
 
 use super::Bytes;
+use super::codes::CodeSections;
 use super::rows::{Rows, Values};
 use crate::level::Level;
 use bytemuck::AnyBitPattern;
@@ -17,6 +18,8 @@ pub struct Segment {
     pub norms: Section,
     /// float32 scale of every row; empty but for level f8.
     pub scales: Section,
+    /// Their codes, if the index has a coder.
+    pub codes: Option<CodeSections>,
 }
 
 /// A part of a region that holds values of one type.
@@ -49,5 +52,5 @@ pub fn rows(dims: usize, level: Level, segment: &Segment, first: u64) -> Rows<'_
         Level::F16 => Values::F16(segment.values.view()),
         Level::F8 => Values::F8 { codes: segment.values.view(), scales: segment.scales.view() },
     };
-    Rows { dims, first, values, norms: segment.norms.view() }
+    Rows { dims, first, values, norms: segment.norms.view(), codes: segment.codes.as_ref().map(|codes| codes.view(segment.rows)) }
 }

@@ -3,7 +3,10 @@
 //! `cargo test --test format -- --ignored write_the_golden_files`.
 
 use crate::sample::patient;
-use nseekfs::format::{self, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::code::encode::{self, CodesMut, Scratch};
+use nseekfs::code::{Coder, up16};
+use nseekfs::format::{self, CodeBytes, CoderBytes, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use std::path::PathBuf;
@@ -23,6 +26,11 @@ const GOLDEN: [(Level, Metric, &str); 4] = [
     (Level::F16, Metric::Euclidean, "f16.bin"),
     (Level::F8, Metric::Cosine, "f8.bin"),
 ];
+
+/// A file with codes: three rows of 32 dims, 16 of them in lines.
+const CODED: &str = "f32_codes.bin";
+const DIMS: usize = 32;
+const LEAD: usize = 16;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name)
@@ -46,8 +54,8 @@ fn write(path: &std::path::Path, level: Level, metric: Metric) {
     let norms: Vec<u8> = NORMS.iter().flat_map(|norm| norm.to_le_bytes()).collect();
     let scales: Vec<u8> = SCALES.iter().flat_map(|scale| scale.to_le_bytes()).collect();
     let scales = (level == Level::F8).then_some(&scales[..]);
-    let segment = SegmentBytes { rows: 3, row_values: &row_values, norms: &norms, scales };
-    format::write(path, &index(level, metric), &[segment], &patient).unwrap();
+    let segment = SegmentBytes { rows: 3, row_values: &row_values, norms: &norms, scales, codes: None };
+    format::write(path, &index(level, metric), None, &[segment], &patient).unwrap();
 }
 
 #[test]
@@ -56,6 +64,7 @@ fn write_the_golden_files() {
     for (level, metric, name) in GOLDEN {
         write(&path(name), level, metric);
     }
+    write_coded(&path(CODED));
 }
 
 #[test]
@@ -90,4 +99,75 @@ fn the_writer_still_gives_the_golden_bytes() {
         write(&again, level, metric);
         assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(path(name)).unwrap(), "{name}");
     }
+    let again = folder.path().join(CODED);
+    write_coded(&again);
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(path(CODED)).unwrap());
+}
+
+/// Rows of norm 2, 0 and 5.
+fn coded_rows() -> Vec<f32> {
+    let mut rows = vec![0.0; 3 * DIMS];
+    for (at, value) in [(0, 1.0), (1, -1.0), (16, 1.0), (31, -1.0), (2 * DIMS, 3.0), (2 * DIMS + 20, 4.0)] {
+        rows[at] = value;
+    }
+    rows
+}
+
+/// Axes are those of the values, so that coordinates are the same on every machine.
+fn coder() -> Coder {
+    let mut centre = [0.0; DIMS];
+    centre[0] = 0.25;
+    let steps: Vec<f32> = (0..DIMS).map(|j| if j < LEAD { 1.0 / 128.0 } else { 1.0 / 64.0 }).collect();
+    let axes: Vec<f32> = (0..DIMS * DIMS).map(|i| f32::from(u8::from(i % (DIMS + 1) == 0))).collect();
+    Coder { dims: DIMS, lead: LEAD, skew: 0.0, values: Coder::pack(&centre, &steps, &axes).unwrap() }
+}
+
+fn write_coded(path: &std::path::Path) {
+    let _mode = FloatMode::standard();
+    let (rows, norms, coder) = (coded_rows(), [2.0, 0.0, 5.0], coder());
+    let mut lines = vec![0; coder.block_bytes()];
+    let mut rest = vec![0; 3 * coder.rest_bytes()];
+    let mut offsets = [0.0f32; 16];
+    let mut residuals = [[0u16; 16]; 3];
+    let [lead_residuals, tail_residuals, rest_residuals] = &mut residuals;
+    let mut out = CodesMut { lines: &mut lines, offsets: &mut offsets, lead_residuals, tail_residuals, rest_residuals, rest: &mut rest };
+    for (at, row) in rows.chunks_exact(DIMS).enumerate() {
+        let values = row.iter().map(|&x| f64::from(x));
+        encode::encode(&scalar::KERNEL, &coder, values, norms[at], &mut Scratch::default(), &mut out, at);
+    }
+    let factors = [bytemuck::cast_slice::<f32, u8>(&offsets), bytemuck::cast_slice(&residuals)].concat();
+    let segment = SegmentBytes {
+        rows: 3,
+        row_values: bytemuck::cast_slice(&rows),
+        norms: bytemuck::cast_slice(&norms),
+        scales: None,
+        codes: Some(CodeBytes { lines: &lines, factors: &factors, rest: &rest }),
+    };
+    let about = IndexRecord { dims: DIMS, ..index(Level::F32, Metric::Cosine) };
+    let record = CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() };
+    format::write(path, &about, Some(&record), &[segment], &patient).unwrap();
+}
+
+#[test]
+fn the_golden_file_with_codes_holds_what_its_rows_are_in_codes() {
+    let (bytes, header) = format::open(&path(CODED), Mode::Mmap, Verify::Full, &patient).unwrap();
+    let record = header.coder.unwrap();
+    assert_eq!((record.lead, record.skew), (LEAD, 0.0));
+    assert_eq!(bytes[record.values], *coder().values.view::<u8>());
+    let codes = header.segments[0].codes.clone().unwrap();
+    // Codes of row 0: 32, -64, 0 ... 0, and from the sixteenth on 32, 0 ... 0, -32; of row 2: 45, 0 ... 0 and 51 at 20.
+    let lines = &bytes[codes.lines];
+    assert_eq!(lines[..12], [0x8a, 0x84, 0x88, 0x88, 0, 0, 0, 0, 0x8a, 0x88, 0x88, 0x88]);
+    assert_eq!(lines[64..76], [0x88, 0x88, 0x88, 0x88, 0, 0, 0, 0, 0x88, 0x88, 0x88, 0x88]);
+    assert!(lines[12..64].iter().chain(&lines[76..]).all(|&byte| byte == 0));
+    let mut rest = [[0i8; 24]; 3];
+    (rest[0][8], rest[0][23], rest[2][0], rest[2][12]) = (32, -32, 45 % 16, 51);
+    assert_eq!(bytes.view::<i8>(codes.rest), rest.as_flattened());
+    let factors = codes.factors.start;
+    assert_eq!(bytes.view::<f32>(factors..factors + 12), [0.125, 0.0, 0.15]);
+    let residuals = bytes.view::<u16>(factors + 64..codes.factors.end);
+    // Lead: each of 16 coordinates of row 0 is half a nibble's step less half a code's step off.
+    let expected = up16(16.0f64.sqrt() * 7.5 / 128.0 + 1e-9);
+    assert_eq!(residuals[..2], [expected, 0x7f80]);
+    assert_eq!([residuals[16], residuals[17], residuals[32]], [up16(0.5f64.sqrt() + 1e-9), 0, up16(1e-9)]);
 }

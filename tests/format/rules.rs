@@ -1,9 +1,12 @@
 //! One test per rule of FORMAT.md. Each break is made with checksums that are right, so that the rule
 //! itself refuses it, except where the checksum is the rule.
 
-use crate::sample::{LEVELS, SLOT_A, SLOT_B, TABLE, entry, file, get, header_refusal, index, open, patient, put, refusal, rehash};
+use crate::sample::{
+    CODED_DIMS, LEAD, LEVELS, SLOT_A, SLOT_B, Segment, TABLE, coded_file, coder_values, entry, file, get, header_refusal, index, open,
+    patient, put, refusal, rehash,
+};
 use nseekfs::error::Error;
-use nseekfs::format::{self, Header, Kind, Mode, Verify};
+use nseekfs::format::{self, CoderBytes, Header, Kind, Mode, Verify};
 use nseekfs::level::Level;
 use std::path::Path;
 
@@ -29,7 +32,7 @@ fn a_whole_file_holds_what_was_written() {
             let (bytes, header) = open(&file(level, &[5, 2]), mode, Verify::Full).unwrap();
             assert_eq!((header.index, header.generation, header.rows()), (index(level, 3), 1, 7));
             for (segment, rows) in header.segments.iter().zip([5, 2]) {
-                let expected = crate::sample::Segment::sample(level, 3, rows);
+                let expected = Segment::sample(level, 3, rows);
                 assert_eq!(segment.rows, rows as u64);
                 assert_eq!(bytes[segment.row_values.clone()], expected.row_values);
                 assert_eq!(bytes.view::<f64>(segment.norms.clone())[1], 1.5);
@@ -193,7 +196,7 @@ fn f13_each_segment_has_its_parts_once() {
     });
     refused("F13: sections: expected 2, being rows, norms for each of 1 segments, got 3", |c| put(c, TABLE + 4, 1u32.to_le_bytes()));
     refused("F13: sections: expected 3, being rows, norms, scales for each of 1 segments, got 2", |content| {
-        put(content, entry(1), 0x8000_0004u32.to_le_bytes());
+        put(content, entry(1), 0x8000_0009u32.to_le_bytes());
     });
     refused("F13: norms section of segment 0: expected one, got two", |content| put(content, entry(2), 2u32.to_le_bytes()));
     let mut content = file(Level::F32, &[5]);
@@ -273,6 +276,114 @@ fn f18_padding_is_zero() {
     open(&content, Mode::Mmap, Verify::Header).expect("data is not read");
     let reason = refusal(&content, Mode::Ram, Verify::Full);
     assert_eq!(reason, "F18: padding of the rows section of segment 0: expected zero bytes, got others");
+}
+
+/// A file with codes (level f16, sections rows, norms, lines, factors, rest, then the coder) must be refused so.
+#[track_caller]
+fn refused_codes(reason: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut content = coded_file(&[20]);
+    change(&mut content);
+    rehash(&mut content);
+    let got = header_refusal(&content);
+    assert!(got.starts_with(reason), "expected {reason:?}, got {got:?}");
+}
+
+/// First byte of the coder section of that file.
+const CODER: usize = 3200;
+
+#[test]
+fn a_file_with_codes_holds_what_was_written() {
+    for mode in [Mode::Mmap, Mode::Ram] {
+        let (bytes, header) = open(&coded_file(&[20, 3]), mode, Verify::Full).unwrap();
+        let coder = header.coder.unwrap();
+        assert_eq!((coder.lead, coder.skew), (LEAD, 1e-6));
+        assert!(coder.values.start % 64 == 0 && bytes[coder.values] == coder_values());
+        for (segment, rows) in header.segments.iter().zip([20, 3]) {
+            let expected = Segment::coded(Level::F16, CODED_DIMS, rows, LEAD);
+            assert_eq!(bytes[segment.row_values.clone()], expected.row_values);
+            let codes = segment.codes.clone().unwrap();
+            assert_eq!([codes.lines, codes.factors, codes.rest].map(|part| bytes[part].to_vec()), expected.codes.unwrap());
+        }
+    }
+    assert!(open(&file(Level::F16, &[5]), Mode::Mmap, Verify::Full).unwrap().1.coder.is_none());
+}
+
+#[test]
+fn f12_a_coder_belongs_to_the_whole_index_and_other_codes_to_segments() {
+    refused_codes("F12: segment of entry 5, a coder: expected 4294967295, got 0", |c| put(c, entry(5) + 4, 0u32.to_le_bytes()));
+    refused_codes("F12: segment of entry 2: expected below 1, got 4294967295", |c| put(c, entry(2) + 4, u32::MAX.to_le_bytes()));
+}
+
+#[test]
+fn f19_codes_are_whole_or_not_there() {
+    for number in 2..6 {
+        let unknown = 0x8000_0063u32.to_le_bytes();
+        let expected = "F19: sections of codes: expected 4, being a coder and lines, factors, rest for each segment, got 3";
+        refused_codes(expected, |content| put(content, entry(number), unknown));
+    }
+    let mut none = coded_file(&[20]);
+    (2..6).for_each(|number| put(&mut none, entry(number), 0x8000_0063u32.to_le_bytes()));
+    rehash(&mut none);
+    assert!(Header::parse(&none, Path::new("sample.bin")).unwrap().coder.is_none());
+    let mut two = coded_file(&[20, 3]);
+    put(&mut two, entry(8), (Kind::Lines as u32).to_le_bytes());
+    rehash(&mut two);
+    assert!(header_refusal(&two).starts_with("F19: lines section of segment 1: expected one, got two"));
+    refused_codes("F19: coder section: expected one, got two", |content| {
+        put(content, entry(2), (Kind::Coder as u32).to_le_bytes());
+        put(content, entry(2) + 4, u32::MAX.to_le_bytes());
+        put(content, entry(2) + 24, 20u64.to_le_bytes());
+    });
+    refused_codes("F19: rows of the coder section: expected 20, got 21", |c| put(c, entry(5) + 24, 21u64.to_le_bytes()));
+    refused_codes("F19: rows of the rest section of segment 0: expected 20, got 19", |c| put(c, entry(4) + 24, 19u64.to_le_bytes()));
+    // What is written passes through the reader's checks first.
+    let not_written = |level: Level, dims: usize| {
+        let segment = Segment::coded(level, dims, 20, 8);
+        let coder = CoderBytes { lead: 8, skew: 0.0, values: &vec![0; 4 * dims * (2 + dims)] };
+        let folder = tempfile::tempdir().unwrap();
+        match format::write(&folder.path().join("refused.bin"), &index(level, dims), Some(&coder), &[segment.bytes()], &patient) {
+            Err(Error::Format { reason, .. }) => reason,
+            other => panic!("expected a format error, got {other:?}"),
+        }
+    };
+    assert_eq!(not_written(Level::F8, 32), "F19: codes: expected none at level f8, got some");
+    assert_eq!(not_written(Level::F32, 31), "F19: dims of rows with codes: expected 32 to 4096, got 31");
+    assert_eq!(not_written(Level::F32, 4097), "F19: dims of rows with codes: expected 32 to 4096, got 4097");
+}
+
+#[test]
+fn f20_the_coder_holds_usable_numbers() {
+    for lead in [0u32, 4, 15, 40, u32::MAX, 1 << 31] {
+        let expected = format!("F20: lead: expected a multiple of 8 from 8 to 32, got {lead}");
+        refused_codes(&expected, |content| put(content, CODER, lead.to_le_bytes()));
+    }
+    for at in 4..56 {
+        refused_codes("F10: reserved bytes of the coder: expected", |content| content[CODER + at] = 1);
+    }
+    for skew in [-1e-9, 1e-3, 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        refused_codes("F20: skew: expected 0 to below 0.001, got", |content| put(content, CODER + 56, skew.to_le_bytes()));
+    }
+    for (value, at) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().zip([0, 3, 31]) {
+        refused_codes("F20: centre: expected finite values, got", |content| put(content, CODER + 64 + 4 * at, value.to_le_bytes()));
+    }
+    for (value, at) in [f32::NAN, f32::INFINITY, -1.0, 0.0, -0.0].into_iter().zip([32, 40, 50, 60, 63]) {
+        refused_codes("F20: steps: expected finite values above 0, got", |c| put(c, CODER + 64 + 4 * at, value.to_le_bytes()));
+    }
+    refused_codes("F20: length of the coder section: expected 4416, got 4415", |c| put(c, entry(5) + 16, 4415u64.to_le_bytes()));
+    // Axes are not looked at.
+    let mut content = coded_file(&[20]);
+    put(&mut content, CODER + 64 + 4 * 64, f32::NAN.to_le_bytes());
+    rehash(&mut content);
+    open(&content, Mode::Ram, Verify::Full).unwrap();
+}
+
+#[test]
+fn f21_lengths_of_codes_are_those_of_their_rows() {
+    for (number, name, length) in [(2, "lines", 256u64), (3, "factors", 320), (4, "rest", 480)] {
+        let expected = format!("F21: length of the {name} section of segment 0: expected {length}, got {}", length - 1);
+        refused_codes(&expected, |content| put(content, entry(number) + 16, (length - 1).to_le_bytes()));
+    }
+    refused_codes("F21: length of the lines section of segment 0: expected 128, got 256", |c| put(c, CODER, 8u32.to_le_bytes()));
 }
 
 #[test]

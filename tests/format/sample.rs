@@ -2,7 +2,7 @@
 //! out again here, so that a slip in the code's constants shows), and hashed again on request.
 
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, Header, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, CodeBytes, CoderBytes, Header, IndexRecord, Mode, SegmentBytes, Verify};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::store::Bytes;
@@ -30,6 +30,7 @@ pub struct Segment {
     pub row_values: Vec<u8>,
     pub norms: Vec<u8>,
     pub scales: Option<Vec<u8>>,
+    pub codes: Option<[Vec<u8>; 3]>,
 }
 
 impl Segment {
@@ -38,11 +39,20 @@ impl Segment {
         let row_values = (0..rows * dims * level.value_bytes()).map(|i| (i * 37 % 251) as u8).collect();
         let norms = (0..rows).flat_map(|i| (i as f64 + 0.5).to_le_bytes()).collect();
         let scales = (level == Level::F8).then(|| (0..rows).flat_map(|i| (i as f32 + 0.25).to_le_bytes()).collect());
-        Segment { rows: rows as u64, row_values, norms, scales }
+        Segment { rows: rows as u64, row_values, norms, scales, codes: None }
+    }
+
+    /// The same with lines, factors and rest, fabricated.
+    pub fn coded(level: Level, dims: usize, rows: usize, lead: usize) -> Self {
+        let blocks = rows.div_ceil(16);
+        let lengths = [blocks * lead / 8 * 64, blocks * 160, rows * (lead / 2 + dims - lead)];
+        let codes = lengths.map(|length| (0..length).map(|i| (i * 41 % 249) as u8).collect());
+        Segment { codes: Some(codes), ..Segment::sample(level, dims, rows) }
     }
 
     pub fn bytes(&self) -> SegmentBytes<'_> {
-        SegmentBytes { rows: self.rows, row_values: &self.row_values, norms: &self.norms, scales: self.scales.as_deref() }
+        let codes = self.codes.as_ref().map(|[lines, factors, rest]| CodeBytes { lines, factors, rest });
+        SegmentBytes { rows: self.rows, row_values: &self.row_values, norms: &self.norms, scales: self.scales.as_deref(), codes }
     }
 }
 
@@ -64,8 +74,33 @@ pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sample.bin");
-    format::write(&path, &index(level, 3), &parts, &patient).unwrap();
+    format::write(&path, &index(level, 3), None, &parts, &patient).unwrap();
     std::fs::read(path).unwrap()
+}
+
+/// What [`coded_file`] has: dims and lead of its coder.
+pub const CODED_DIMS: usize = 32;
+pub const LEAD: usize = 16;
+/// Its coder's section, record apart: no axes that a learner would give, but the format does not mind.
+pub fn coder_values() -> Vec<u8> {
+    (0..CODED_DIMS * (2 + CODED_DIMS)).flat_map(|i| (0.5 + (i % 97) as f32).to_le_bytes()).collect()
+}
+
+/// The content of a file of level f16 with codes, its coder last.
+pub fn coded_file(rows: &[usize]) -> Vec<u8> {
+    static WRITTEN: Mutex<BTreeMap<Vec<usize>, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let write = || {
+        let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::coded(Level::F16, CODED_DIMS, rows, LEAD)).collect();
+        let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
+        let values = coder_values();
+        let coder = CoderBytes { lead: LEAD, skew: 1e-6, values: &values };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coded.bin");
+        format::write(&path, &index(Level::F16, CODED_DIMS), Some(&coder), &parts, &patient).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    written.entry(rows.to_vec()).or_insert_with(write).clone()
 }
 
 /// Opens `content` as a file of its own.

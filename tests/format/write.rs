@@ -1,8 +1,8 @@
 //! Writing is all or nothing, whatever stops it, and never disturbs a file that is mapped.
 
-use crate::sample::{Segment, file, index, patient, written_anew};
+use crate::sample::{CODED_DIMS, LEAD, Segment, coded_file, coder_values, file, index, open, patient, written_anew};
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, CodeBytes, CoderBytes, Mode, SegmentBytes, SegmentLayout, Verify};
 use nseekfs::level::Level;
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 fn write(path: &Path, rows: usize, tick: &dyn Fn() -> Result<()>) -> Result<()> {
-    format::write(path, &index(Level::F32, 3), &[Segment::sample(Level::F32, 3, rows).bytes()], tick)
+    format::write(path, &index(Level::F32, 3), None, &[Segment::sample(Level::F32, 3, rows).bytes()], tick)
 }
 
 #[test]
@@ -76,8 +76,9 @@ fn an_index_can_be_saved_over_the_file_that_it_maps() {
         row_values: &bytes[segment.row_values.clone()],
         norms: &bytes[segment.norms.clone()],
         scales: None,
+        codes: None,
     };
-    format::write(&path, &header.index, &[part], &patient).unwrap();
+    format::write(&path, &header.index, None, &[part], &patient).unwrap();
     assert!(std::fs::read(&path).unwrap() == before);
     write(&path, 1, &patient).unwrap();
     bytes.check_len().unwrap();
@@ -91,12 +92,35 @@ fn the_same_input_gives_the_same_bytes() {
 }
 
 #[test]
+fn what_a_file_with_codes_holds_can_be_written_again() {
+    let content = coded_file(&[20, 3]);
+    let (bytes, header) = open(&content, Mode::Mmap, Verify::Full).unwrap();
+    let part = |segment: &SegmentLayout| {
+        let codes = segment.codes.clone().unwrap();
+        SegmentBytes {
+            rows: segment.rows,
+            row_values: &bytes[segment.row_values.clone()],
+            norms: &bytes[segment.norms.clone()],
+            scales: None,
+            codes: Some(CodeBytes { lines: &bytes[codes.lines], factors: &bytes[codes.factors], rest: &bytes[codes.rest] }),
+        }
+    };
+    let parts: Vec<SegmentBytes> = header.segments.iter().map(part).collect();
+    let record = header.coder.unwrap();
+    let coder = CoderBytes { lead: record.lead, skew: record.skew, values: &bytes[record.values] };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("again.bin");
+    format::write(&path, &header.index, Some(&coder), &parts, &patient).unwrap();
+    assert!(std::fs::read(path).unwrap() == content);
+}
+
+#[test]
 fn what_the_reader_would_refuse_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index.bin");
     let whole = Segment::sample(Level::F32, 3, 5);
     let part = whole.bytes();
-    let try_write = |dims, parts: &[SegmentBytes]| match format::write(&path, &index(Level::F32, dims), parts, &patient) {
+    let try_write = |dims, parts: &[SegmentBytes]| match format::write(&path, &index(Level::F32, dims), None, parts, &patient) {
         Err(Error::Format { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
@@ -106,7 +130,27 @@ fn what_the_reader_would_refuse_is_not_written() {
     assert!(try_write(3, &[SegmentBytes { scales: Some(&[0; 20]), ..part }]).starts_with("F13: sections"));
     assert!(try_write(3, &[SegmentBytes { rows: 6, ..part }]).starts_with("F14: length of the rows"));
     assert!(try_write(3, &[SegmentBytes { norms: &[0; 39], ..part }]).starts_with("F14: length of the norms"));
-    assert!(try_write(3, &[SegmentBytes { rows: 0, row_values: &[], norms: &[], scales: None }]).starts_with("F14: rows"));
+    assert!(try_write(3, &[SegmentBytes { rows: 0, row_values: &[], norms: &[], scales: None, codes: None }]).starts_with("F14: rows"));
+    let (coded, values) = (Segment::coded(Level::F32, CODED_DIMS, 20, LEAD), coder_values());
+    let coder = CoderBytes { lead: LEAD, skew: 0.0, values: &values };
+    let part = coded.bytes();
+    let try_coded = |coder: Option<&CoderBytes>, part: SegmentBytes| match format::write(
+        &path,
+        &index(Level::F32, CODED_DIMS),
+        coder,
+        &[part],
+        &patient,
+    ) {
+        Err(Error::Format { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(try_coded(None, part).starts_with("F19: sections of codes: expected 4"));
+    assert!(try_coded(Some(&coder), SegmentBytes { codes: None, ..part }).starts_with("F19: sections of codes: expected 4"));
+    assert!(try_coded(Some(&CoderBytes { values: &values[4..], ..coder }), part).starts_with("F20: length of the coder"));
+    assert!(try_coded(Some(&CoderBytes { values: &[], ..coder }), part).starts_with("F20: length of the coder"));
+    assert!(try_coded(Some(&CoderBytes { lead: usize::MAX, ..coder }), part).starts_with("F20: lead"));
+    assert!(try_coded(Some(&CoderBytes { skew: f64::NAN, ..coder }), part).starts_with("F20: skew"));
+    assert!(try_coded(Some(&CoderBytes { lead: 24, ..coder }), part).starts_with("F21: length of the lines"));
     assert!(names(folder.path()).is_empty());
 }
 

@@ -114,9 +114,25 @@ def test_noise_is_refused(path):
 @pytest.mark.parametrize(("level", "most"), [("f64", 2.01), ("f32", 1.01), ("f16", 0.51), ("f8", 0.27)])
 def test_a_level_takes_the_space_that_it_says(tmp_path, level, most):
     rows = np.random.default_rng(53).standard_normal((2000, 384)).astype(np.float32)
-    path = nseekfs.create_index(rows, tmp_path, level=level)
+    path = nseekfs.create_index(rows, tmp_path, level=level, codes=False)
     assert os.path.getsize(path) <= most * rows.nbytes + 8 * len(rows)
     assert nseekfs.load_index(path).nbytes <= os.path.getsize(path)
+
+
+@pytest.mark.parametrize("level", ["f64", "f32", "f16"])
+def test_codes_add_a_quarter_of_float32_rows_and_their_axes(tmp_path, level):
+    rows = np.random.default_rng(55).standard_normal((24_000, 96)).astype(np.float32)
+    plain, coded = (
+        os.path.getsize(nseekfs.create_index(rows, tmp_path / name, level=level, codes=codes))
+        for name, codes in (("plain", False), ("coded", True))
+    )
+    axes = 4 * 96 * (96 + 2)
+    assert 0.25 * rows.nbytes + axes < coded - plain < 0.25 * rows.nbytes + axes + 10 * len(rows) + 1024
+    for mode in ("mmap", "ram"):
+        with nseekfs.load_index(tmp_path / "coded" / f"index_{level}.bin", mode=mode, verify="full") as index:
+            fast, full = (index.query(rows[5], top_k=10, method=method) for method in ("auto", "simd"))
+            assert plain < index.nbytes < coded
+            assert fast == full
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):

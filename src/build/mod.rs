@@ -1,17 +1,19 @@
 //! Building: rows come in blocks, are rounded once into their level and measured, and become a
 //! segment. Nothing of a caller's array is kept.
 
+mod coding;
+
 use crate::error::{Error, Result};
-use crate::format::{IndexRecord, MAX_DIMS, MAX_SEGMENT_ROWS};
+use crate::format::{IndexRecord, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_SKEW};
 use crate::index::Index;
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::{Level, f8, f16};
 use crate::metric::Metric;
 use crate::numbers::{Block, check_row};
 use crate::pool::{self, Watch};
 use crate::store::BytesMut;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
-use crate::store::segment::{Section, Segment};
+use crate::store::segment::{self, Section, Segment};
 use std::sync::Mutex;
 
 /// A row counts as of unit length when its length is this near to 1: half-precision embeddings do.
@@ -30,13 +32,15 @@ pub struct BuildParams {
     pub normalized: Option<bool>,
     /// Seed of everything random.
     pub seed: u64,
+    /// Whether rows get codes, if the table is worth it.
+    pub codes: bool,
     /// Workers; `None`: as [`pool::thread_count`] says.
     pub threads: Option<i64>,
 }
 
 impl Default for BuildParams {
     fn default() -> Self {
-        BuildParams { level: Level::F32, metric: Metric::Cosine, normalized: None, seed: 0, threads: None }
+        BuildParams { level: Level::F32, metric: Metric::Cosine, normalized: None, seed: 0, codes: true, threads: None }
     }
 }
 
@@ -125,16 +129,28 @@ impl Builder {
     /// The index of the rows taken in.
     ///
     /// # Errors
-    /// Fewer rows came than were announced.
-    pub fn finish(self) -> Result<Index> {
+    /// Fewer rows came than were announced; no memory; [`Error::Interrupted`].
+    pub fn finish(self, watch: &Watch) -> Result<Index> {
         if self.filled != self.rows {
             return Err(Error::input("embeddings", format!("{} rows", self.rows), format!("{} rows", self.filled)));
         }
-        let BuildParams { level, metric, seed, .. } = self.params;
+        let BuildParams { level, metric, seed, codes, .. } = self.params;
         let about = IndexRecord { dims: self.dims, level, metric, unit: self.unit, seed };
         let [values, norms, scales] = [self.values, self.norms, self.scales].map(|section| section.freeze().map(Section::whole));
-        let segment = Segment { rows: self.rows, values: values?, norms: norms?, scales: scales? };
-        Ok(Index::in_memory(about, vec![segment]))
+        let mut segment = Segment { rows: self.rows, values: values?, norms: norms?, scales: scales?, codes: None };
+        let mut coder = None;
+        if codes && coding::worthwhile(level, self.rows, self.dims) {
+            let _mode = FloatMode::standard();
+            let coding = coding::Coding { kernel: self.kernel, threads: self.threads, seed, watch };
+            let rows = segment::rows(self.dims, level, &segment, 0);
+            let learnt = coding::learn(coding, level, &rows)?;
+            // Axes so far from orthonormal would bound nothing, and no file takes them.
+            if learnt.skew < MAX_SKEW {
+                segment.codes = Some(coding::encode(coding, &learnt, &rows)?);
+                coder = Some(learnt);
+            }
+        }
+        Ok(Index::in_memory(about, vec![segment], coder))
     }
 }
 
@@ -220,7 +236,7 @@ impl Slot<'_> {
             Level::F8 => Values::F8 { codes: bytemuck::cast_slice(self.values), scales: self.scales },
         };
         scratch.panel.clear();
-        let rows = Rows { dims: self.dims, first: 0, values, norms: self.norms };
+        let rows = Rows { dims: self.dims, first: 0, values, norms: self.norms, codes: None };
         rows.decode(kernel, 0..self.norms.len(), &mut scratch.panel);
         if let PanelValues::F32(decoded) = scratch.panel.values() {
             (kernel.squared_norm)(decoded, self.dims, self.norms);

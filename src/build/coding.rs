@@ -1,0 +1,152 @@
+//! Codes for the rows of a finished table: learn a coder from a sample, then encode every row.
+
+use crate::code::encode::{self, CodesMut};
+use crate::code::widths::{self, Pseudo};
+use crate::code::{BLOCK, Coder, LEAST_NORM, basis};
+use crate::error::Result;
+use crate::format::MIN_CODED_DIMS;
+use crate::kernel::Kernel;
+use crate::level::Level;
+use crate::metric::Metric;
+use crate::numbers::Block;
+use crate::pool::{self, Watch};
+use crate::scan::{self, LOOK_COST, Plan, Queries, Run};
+use crate::store::BytesMut;
+use crate::store::codes::{CodeSections, FACTOR_BYTES};
+use crate::store::rows::{PanelBuffer, PanelValues, Rows};
+use crate::store::segment::Section;
+use std::sync::Mutex;
+
+/// Smaller tables are read in full in less time than codes take to set up.
+const LEAST_BYTES: usize = 4 << 20;
+/// Dims that codes serve: below, their factors weigh too much; above, learning their axes does, whose
+/// cost grows with the cube.
+const DIMS: std::ops::RangeInclusive<usize> = MIN_CODED_DIMS as usize..=2048;
+/// Fewer rows than this many times the dims say too little about their directions.
+const ROWS_PER_DIM: usize = 8;
+/// Values in the sample that axes are learnt from, and rows at most.
+const SAMPLE_VALUES: usize = 8 << 20;
+const SAMPLE_ROWS: usize = 16_384;
+/// Rows and pseudo-queries that calibrate widths.
+const WIDTH_ROWS: usize = 2048;
+const PSEUDO_QUERIES: usize = 48;
+/// Neighbours of a pseudo-query; one of them may be the row it was made from.
+const PSEUDO_K: usize = 11;
+/// Rows of one encoding job.
+const JOB_ROWS: usize = 64 * BLOCK;
+
+/// What the steps of coding share.
+#[derive(Clone, Copy)]
+pub(super) struct Coding<'a> {
+    pub kernel: &'static Kernel,
+    pub threads: usize,
+    pub seed: u64,
+    pub watch: &'a Watch<'a>,
+}
+
+/// Whether rows get codes: whether they are many enough, and not codes themselves.
+pub(super) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
+    level != Level::F8 && rows * dims * level.value_bytes() > LEAST_BYTES && DIMS.contains(&dims) && rows >= ROWS_PER_DIM * dims
+}
+
+/// Learns a coder from the rows.
+pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> {
+    let Coding { kernel, threads, seed, watch } = coding;
+    let dims = rows.dims;
+    let sample = directions(kernel, rows, (SAMPLE_VALUES / dims).min(SAMPLE_ROWS));
+    let mut coder = basis::learn(kernel, &sample, dims, seed, threads, watch)?;
+    let pseudo = pseudo_queries(&sample, dims);
+    let narrow: Vec<f32> = pseudo.iter().flatten().map(|&x| x as f32).collect();
+    let queries = Queries::new(kernel, level, Block::F32(&narrow), dims, 0)?;
+    let plan = Plan { metric: Metric::Cosine, k: PSEUDO_K, kernel, tiles: true, threads, coder: None };
+    let best = scan::search(&plan, &[*rows], &[Run { segment: 0, rows: 0..rows.len() }], &queries, watch)?;
+    let kth = best.into_iter().map(|top| top.into_sorted().last().map_or(-1.0, |entry| entry.key));
+    let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
+    let step = (sample.len() / dims / WIDTH_ROWS).max(1);
+    let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();
+    coder.lead = widths::choose(kernel, &coder, &some, &pseudo, LOOK_COST as f64);
+    Ok(coder)
+}
+
+/// Directions of about `count` rows spread over the table, in float64; rows that have none are left out.
+fn directions(kernel: &Kernel, rows: &Rows, count: usize) -> Vec<f64> {
+    let mut buffer = PanelBuffer::default();
+    let mut sample = Vec::with_capacity(count.min(rows.len()) * rows.dims);
+    for i in 0..count.min(rows.len()) {
+        let row = (i as u64 * rows.len() as u64 / count.min(rows.len()) as u64) as usize;
+        if rows.norms[row] >= LEAST_NORM {
+            buffer.clear();
+            rows.decode(kernel, row..row + 1, &mut buffer);
+            sample.extend(values(buffer.values(), 0, rows.dims).map(|x| x / rows.norms[row]));
+        }
+    }
+    sample
+}
+
+/// Row `i` of some decoded rows, in float64.
+fn values(decoded: PanelValues<'_>, i: usize, dims: usize) -> impl Iterator<Item = f64> {
+    let (narrow, wide): (&[f32], &[f64]) = match decoded {
+        PanelValues::F32(values) => (&values[i * dims..(i + 1) * dims], &[]),
+        PanelValues::F64(values) => (&[], &values[i * dims..(i + 1) * dims]),
+    };
+    narrow.iter().map(|&x| f64::from(x)).chain(wide.iter().copied())
+}
+
+/// Half are rows of the sample; half lie between two, as queries of another kind than the rows do.
+fn pseudo_queries(sample: &[f64], dims: usize) -> Vec<Vec<f64>> {
+    let count = sample.len() / dims;
+    let row = |i: usize| &sample[i % count * dims..(i % count + 1) * dims];
+    let made = (0..PSEUDO_QUERIES.min(count)).map(|i| {
+        let at = i * count / PSEUDO_QUERIES.min(count);
+        let other = if i % 2 == 0 { at } else { at + count / 2 };
+        let sum: Vec<f64> = row(at).iter().zip(row(other)).map(|(a, b)| a + b).collect();
+        let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+        if length > 1e-3 { sum.iter().map(|x| x / length).collect() } else { row(at).to_vec() }
+    });
+    made.collect()
+}
+
+/// Encodes every row.
+pub(super) fn encode(coding: Coding, coder: &Coder, rows: &Rows) -> Result<CodeSections> {
+    let padded = rows.len().next_multiple_of(BLOCK);
+    let mut lines = BytesMut::zeroed(padded / BLOCK * coder.block_bytes(), "the codes")?;
+    let mut factors = BytesMut::zeroed(padded * FACTOR_BYTES, "the codes")?;
+    let mut rest = BytesMut::zeroed(rows.len() * coder.rest_bytes(), "the codes")?;
+    let size = (lines.len(), rest.len());
+    let (offsets, halves) = factors.view_mut::<u8>(0..padded * FACTOR_BYTES).split_at_mut(4 * padded);
+    let (lead, others) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(padded);
+    let (tail, fine) = others.split_at_mut(padded);
+    let mut tail = tail.chunks_mut(JOB_ROWS);
+    let mut fine = fine.chunks_mut(JOB_ROWS);
+    let mut lead = lead.chunks_mut(JOB_ROWS);
+    let mut offsets = bytemuck::cast_slice_mut::<u8, f32>(offsets).chunks_mut(JOB_ROWS);
+    let mut rest_parts = rest.view_mut::<u8>(0..size.1).chunks_mut(JOB_ROWS * coder.rest_bytes());
+    let line_parts = lines.view_mut::<u8>(0..size.0).chunks_mut(JOB_ROWS / BLOCK * coder.block_bytes());
+    let jobs: Vec<Mutex<CodesMut>> = line_parts
+        .map(|lines| {
+            Mutex::new(CodesMut {
+                lines,
+                offsets: offsets.next().unwrap_or_default(),
+                lead_residuals: lead.next().unwrap_or_default(),
+                tail_residuals: tail.next().unwrap_or_default(),
+                rest_residuals: fine.next().unwrap_or_default(),
+                rest: rest_parts.next().unwrap_or_default(),
+            })
+        })
+        .collect();
+    let work = |(scratch, buffer): &mut (encode::Scratch, PanelBuffer), job: usize| {
+        let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let range = job * JOB_ROWS..rows.len().min((job + 1) * JOB_ROWS);
+        buffer.clear();
+        rows.decode(coding.kernel, range.clone(), buffer);
+        for (at, row) in range.enumerate() {
+            let row_values = values(buffer.values(), at, rows.dims);
+            encode::encode(coding.kernel, coder, row_values, rows.norms[row], scratch, &mut out, at);
+        }
+        Ok(())
+    };
+    pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(encode::Scratch, PanelBuffer)>::default()), work)?;
+    drop(jobs);
+    let [lines, factors, rest] = [lines, factors, rest].map(|section| section.freeze().map(Section::whole));
+    Ok(CodeSections { lines: lines?, factors: factors?, rest: rest? })
+}

@@ -1,0 +1,205 @@
+//! The axes: centred directions of a sample, their principal axes by orthogonal iteration.
+//!
+//! Whatever comes out here is only a choice: bounds hold for any axes, because [`Coder::skew`]
+//! measures how far they are from orthonormal. Golub and Van Loan, Matrix Computations, 8.2.4.
+
+use super::{Coder, LINE_DIMS};
+use crate::error::Result;
+use crate::kernel::{Kernel, padded};
+use crate::pool::{self, Watch};
+
+/// Bits of a coordinate's code below its lead; a step of the four high bits is this many steps.
+const COARSE: f64 = 16.0;
+/// A coarse step in standard deviations: 16 of them reach 3.4 deviations on either side, where
+/// clipping and rounding cost a normal variable about the same.
+const COARSE_STEP: f64 = 0.43;
+/// Rounds of orthogonal iteration; axes need not be exact, only sorted by variance roughly.
+const ROUNDS: usize = 6;
+/// Above this many dims fewer rounds: their cost grows with the cube.
+const MANY_DIMS: usize = 512;
+/// What is left of a vector that depends on those before it is noise: it is replaced.
+const DEPENDENT: f64 = 1e-9;
+
+/// Learns centre, axes and steps from the directions of a sample, `dims` values each; zero rows
+/// are left out. `lead` is set to all of `dims` that lines can hold.
+pub fn learn(kernel: &Kernel, sample: &[f64], dims: usize, seed: u64, threads: usize, watch: &Watch) -> Result<Coder> {
+    let centre = mean(sample, dims);
+    let covariance = covariance(kernel, sample, &centre, dims, threads, watch)?;
+    let mut axes = random_rows(dims, seed);
+    orthonormalise(&mut axes, dims, seed, watch)?;
+    let rounds = if dims > MANY_DIMS { ROUNDS / 3 } else { ROUNDS };
+    for _ in 0..rounds {
+        watch.check()?;
+        axes = products(kernel, &axes, &covariance, dims, threads, watch)?;
+        orthonormalise(&mut axes, dims, seed, watch)?;
+    }
+    let along = products(kernel, &axes, &covariance, dims, threads, watch)?;
+    let variance = |i: usize| -> f64 { (0..dims).map(|j| axes[i * dims + j] * along[i * dims + j]).sum::<f64>().max(0.0) };
+    let mut order: Vec<(f64, usize)> = (0..dims).map(|i| (variance(i), i)).collect();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    // A dead axis still needs a step: the finest that float32 scores could notice.
+    let least = order[0].0.max(1e-12) * 1e-8;
+    let steps: Vec<f32> = order.iter().map(|&(v, _)| (v.max(least).sqrt() * COARSE_STEP / COARSE) as f32).collect();
+    let sorted: Vec<f32> = order.iter().flat_map(|&(_, i)| axes[i * dims..(i + 1) * dims].iter().map(|&x| x as f32)).collect();
+    let skew = skew(kernel, &sorted, dims, threads, watch)?;
+    let values = Coder::pack(&centre, &steps, &sorted)?;
+    Ok(Coder { dims, lead: dims / LINE_DIMS * LINE_DIMS, skew, values })
+}
+
+/// The mean of the rows, as float32: used as stored, so its rounding is no error.
+fn mean(sample: &[f64], dims: usize) -> Vec<f32> {
+    let mut sums = vec![0.0f64; dims];
+    for row in sample.chunks_exact(dims) {
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    let count = (sample.len() / dims).max(1) as f64;
+    sums.iter().map(|sum| (sum / count) as f32).collect()
+}
+
+/// `dims` x `dims` second moments about the centre, as float32.
+fn covariance(kernel: &Kernel, sample: &[f64], centre: &[f32], dims: usize, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
+    let count = (sample.len() / dims).max(1);
+    let mut columns = vec![0.0f32; count * dims];
+    for (i, row) in sample.chunks_exact(dims).enumerate() {
+        for (j, (x, m)) in row.iter().zip(centre).enumerate() {
+            columns[j * count + i] = (x - f64::from(*m)) as f32;
+        }
+    }
+    let scaled = |j: usize| -> Vec<f64> { columns[j * count..(j + 1) * count].iter().map(|&x| f64::from(x) / count as f64).collect() };
+    let rows = by_row(kernel, dims, &scaled, &columns, count, threads, watch)?;
+    Ok(rows.iter().map(|&x| x as f32).collect())
+}
+
+/// Row i of the result holds the products of row i of `left` with every row of `right`.
+fn products(kernel: &Kernel, left: &[f64], right: &[f32], dims: usize, threads: usize, watch: &Watch) -> Result<Vec<f64>> {
+    by_row(kernel, dims, &|i| left[i * dims..(i + 1) * dims].to_vec(), right, dims, threads, watch)
+}
+
+fn by_row(
+    kernel: &Kernel,
+    count: usize,
+    left: &(dyn Fn(usize) -> Vec<f64> + Sync),
+    right: &[f32],
+    dims: usize,
+    threads: usize,
+    watch: &Watch,
+) -> Result<Vec<f64>> {
+    let width = right.len() / dims;
+    let work = |done: &mut Vec<(usize, Vec<f64>)>, i: usize| {
+        let mut query = left(i);
+        query.resize(padded(dims), 0.0);
+        let mut out = vec![0.0; width];
+        (kernel.dot)(&query, right, dims, &mut out);
+        done.push((i, out));
+        Ok(())
+    };
+    let mut rows: Vec<(usize, Vec<f64>)> = pool::run(threads, count, watch, || Ok(Vec::new()), work)?.into_iter().flatten().collect();
+    rows.sort_unstable_by_key(|row| row.0);
+    Ok(rows.into_iter().flat_map(|row| row.1).collect())
+}
+
+/// Makes the rows orthonormal, in order, each projected twice (Giraud and others, 2005: twice is
+/// enough); a row that depends on those before it becomes a random one.
+fn orthonormalise(rows: &mut [f64], dims: usize, seed: u64, watch: &Watch) -> Result<()> {
+    let mut spare = Random::new(!seed);
+    for i in 0..dims {
+        watch.check()?;
+        loop {
+            let (before, rest) = rows.split_at_mut(i * dims);
+            let row = &mut rest[..dims];
+            let length = norm(row);
+            if length > 0.0 && length.is_finite() {
+                row.iter_mut().for_each(|x| *x /= length);
+                for _ in 0..2 {
+                    for other in before.chunks_exact(dims) {
+                        let along: f64 = dot(row, other);
+                        row.iter_mut().zip(other).for_each(|(x, o)| *x -= along * o);
+                    }
+                }
+                let left = norm(row);
+                if left > DEPENDENT {
+                    row.iter_mut().for_each(|x| *x /= left);
+                    break;
+                }
+            }
+            row.iter_mut().for_each(|x| *x = spare.next());
+        }
+    }
+    Ok(())
+}
+
+/// Four sums side by side: the order of the terms does not matter here.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (a4, b4) = (a.chunks_exact(4), b.chunks_exact(4));
+    let tail: f64 = a4.remainder().iter().zip(b4.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a4.zip(b4) {
+        (0..4).for_each(|l| sums[l] += x[l] * y[l]);
+    }
+    sums.iter().sum::<f64>() + tail
+}
+
+fn norm(row: &[f64]) -> f64 {
+    dot(row, row).sqrt()
+}
+
+/// An upper bound of the largest |eigenvalue| of V'V - 1: its largest sum of magnitudes in a row.
+fn skew(kernel: &Kernel, axes: &[f32], dims: usize, threads: usize, watch: &Watch) -> Result<f64> {
+    let wide: Vec<f64> = axes.iter().map(|&x| f64::from(x)).collect();
+    let gram = products(kernel, &wide, axes, dims, threads, watch)?;
+    let row = |i: usize| -> f64 { (0..dims).map(|j| (gram[i * dims + j] - f64::from(u8::from(i == j))).abs()).sum() };
+    // The float64 products err by less than 1e-12 each.
+    Ok((0..dims).map(row).fold(0.0, f64::max) + dims as f64 * 1e-12)
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), as numbers from -1 to 1.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+fn random_rows(dims: usize, seed: u64) -> Vec<f64> {
+    let mut random = Random::new(seed);
+    (0..dims * dims).map(|_| random.next()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel;
+
+    #[test]
+    fn the_generator_gives_the_published_stream() {
+        // SplitMix64 from seed 1234567: 6457827717110365317, 3203168211198807973, ...
+        let mut random = Random::new(1_234_567);
+        let expected = [6_457_827_717_110_365_317u64, 3_203_168_211_198_807_973];
+        for word in expected {
+            assert_eq!(random.next(), (word >> 11) as f64 / (1u64 << 52) as f64 - 1.0);
+        }
+    }
+
+    #[test]
+    fn axes_are_orthonormal_and_sorted_even_when_dims_are_dead() {
+        let dims = 40;
+        let mut random = Random::new(3);
+        // The last ten dims never vary.
+        let sample: Vec<f64> =
+            (0..500 * dims).map(|i| if i % dims < 30 { random.next() / (1.0 + (i % dims) as f64) } else { 0.25 }).collect();
+        let watch = Watch::new(&|| true);
+        let coder = learn(kernel::selected().unwrap(), &sample, dims, 0, 2, &watch).unwrap();
+        assert!(coder.skew < 1e-5, "{}", coder.skew);
+        assert!(coder.steps().windows(2).all(|pair| pair[0] >= pair[1]));
+        assert!(coder.steps()[0] > 2.0 * coder.steps()[10]);
+    }
+}

@@ -1,0 +1,190 @@
+//! What codes prove about a score, and why.
+//!
+//! Let v = x/|x| and w = q/|q| in float64, m the centre, v' = v - m, w' = w - m, and V the axes as
+//! stored, in float32. Then
+//!
+//! ```text
+//! <w,v> = <w',v'> + <w',m> + h,      h = <m,v>                                                (1)
+//! ```
+//!
+//! With y = V'v' and z = V'w', exact, <z,y> = <w', VV' v'> and VV' - 1 has no eigenvalue beyond
+//! `skew` (its eigenvalues are those of V'V - 1), so
+//!
+//! ```text
+//! |<w',v'> - <z,y>| <= skew |w'||v'| <= 4 skew                                                (2)
+//! ```
+//!
+//! because directions and their mean have length 1 at most (vectors below
+//! [`LEAST_NORM`](super::LEAST_NORM), whose norm may not be their length, are never bounded). The lines hold, for j < lead, codes u
+//! with y = s (16 u + 7.5) + r, the rest of the coordinates is nothing to them. By Cauchy-Schwarz
+//!
+//! ```text
+//! <z,y> <= sum_{j<lead} z s (16 u + 7.5) + |z_lead||r_lead| + |z_tail||y_tail|                (3)
+//! ```
+//!
+//! and with the rest of the codes, y = s c + r over all j, <z,y> <= sum z s c + |z||r|. The norms of
+//! r are measured from the decoded code, in float64, and rounded up ([`up16`](super::up16)), with
+//! 1e-9 for what float64 lost in y and in them.
+//!
+//! Query quantisation: t = 16 z s is held as step * T + e, T a whole number of 16 bits; |u + 7.5/16|
+//! is below 8, so what e does to (3) is at most E = 8 sum |e|, added on. T = 256 high + low, two
+//! signed bytes, the two sums being exact in int32 (dims <= 65,536: 15 * 128 * 65,536 < 2^31); the
+//! 8 that makes codes unsigned is taken off in int32.
+//!
+//! Rounding, u = 2^-24: the kernel computes in float32, the sum of a plane being exact there (dims <=
+//! 4,096: 15 * 128 * 4,096 < 2^24), with a dozen roundings of partial sums that are at most B + |base| + |offset| + the two products, B = 8 sum |t|; the products' factors are
+//! raised by 16 u, the others are paid by 16 u (B + |base| + 2). h in float32 errs by u, the float64
+//! key by d * 2^-53 <= 7.3e-12 of |q||x|, all terms from float64 by less than 1e-9. So
+//!
+//! ```text
+//! slack = 2e-6 + 4 skew + 16 u (B + |base| + 2)
+//! ```
+//!
+//! covers everything that is not in a residual or in E, 2e-6 being far above 1e-9 + 1e-11 + 2 u. A second
+//! look starts from the first one's float32 value, takes back its two products, but for the 16 u of
+//! them that their own roundings may have cost, and adds its own terms in float64; the slack in it
+//! is paid once, and suffices.
+
+use super::encode::{Scratch, unpack};
+use super::{Coder, Codes, from16};
+use crate::kernel::{Kernel, Probe, padded};
+use crate::metric::Metric;
+
+/// Largest |T| whose high byte fits, 127 * 256 + 127.
+const LARGEST: f64 = 32_639.0;
+const UNIT: f64 = 1.0 / 16_777_216.0;
+/// Above every float64 error of a key, as a share of |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 and more.
+const KEY_SLACK: f64 = 1e-10;
+
+/// A query as codes see it.
+#[derive(Debug)]
+pub struct Look {
+    high: Vec<i8>,
+    low: Vec<i8>,
+    high_sum: i32,
+    low_sum: i32,
+    step: f32,
+    base: f32,
+    lead: f32,
+    tail: f32,
+    fine: Vec<f64>,
+    fine_base: f64,
+    whole: f64,
+}
+
+impl Look {
+    /// Prepares the query `wide`, padded as kernels want it, whose norm is `LEAST_NORM` or more.
+    pub fn new(kernel: &Kernel, coder: &Coder, wide: &[f64], norm: f64) -> Self {
+        let mut scratch = Scratch::default();
+        let direction = || wide[..coder.dims].iter().map(|q| q / norm);
+        let centre_part: f64 = direction().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
+        let (z, _) = scratch.see(kernel, coder, direction());
+        let mut fine: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
+        let coarse: Vec<f64> = fine[..coder.lead].iter().map(|t| 16.0 * t).collect();
+        let largest = coarse.iter().fold(0.0f64, |most, t| most.max(t.abs()));
+        let step = ((largest / LARGEST) as f32).next_up();
+        let wide_step = f64::from(step);
+        let (mut high, mut low, mut lost, mut sum) = (Vec::new(), Vec::new(), 0.0, 0.0);
+        for t in &coarse {
+            let whole = (t / wide_step).round_ties_even().clamp(-LARGEST, LARGEST);
+            lost += (t - wide_step * whole).abs();
+            sum += whole;
+            let whole = whole as i32;
+            let top = (whole + 128) >> 8;
+            high.push(top as i8);
+            low.push((whole - 256 * top) as i8);
+        }
+        let reach = 8.0 * coarse.iter().map(|t| t.abs()).sum::<f64>();
+        let known = centre_part + 7.5 / 16.0 * wide_step * sum + 8.0 * lost;
+        let slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + known.abs() + 2.0);
+        let length = |part: &[f64]| part.iter().map(|z| z * z).sum::<f64>().sqrt() * (1.0 + 16.0 * UNIT);
+        let (lead, tail, whole) = (length(&z[..coder.lead]), length(&z[coder.lead..]), length(z));
+        let fine_base = -7.5 * fine[..coder.lead].iter().sum::<f64>();
+        fine.resize(padded(coder.dims), 0.0);
+        let total = |plane: &[i8]| 8 * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+        Look {
+            high_sum: total(&high),
+            low_sum: total(&low),
+            high,
+            low,
+            step,
+            base: ((known + slack) as f32).next_up(),
+            lead: (lead as f32).next_up(),
+            tail: (tail as f32).next_up(),
+            fine,
+            fine_base,
+            whole,
+        }
+    }
+
+    /// What the kernel needs of it.
+    pub fn probe(&self) -> Probe<'_> {
+        Probe {
+            high: &self.high,
+            low: &self.low,
+            high_sum: self.high_sum,
+            low_sum: self.low_sum,
+            step: self.step,
+            base: self.base,
+            lead: self.lead,
+            tail: self.tail,
+        }
+    }
+
+    /// A second look at one row: an upper bound of its cosine from all of its codes, `first` being
+    /// the bound that its line gave.
+    pub fn second(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32, scratch: &mut Second) -> f64 {
+        let bytes = coder.rest_bytes();
+        scratch.codes.resize(coder.dims, 0);
+        scratch.values.resize(coder.dims, 0.0);
+        unpack(&codes.rest[row * bytes..(row + 1) * bytes], coder.lead, &mut scratch.codes);
+        (kernel.decode_f8)(&scratch.codes, &[1.0], coder.dims, &mut scratch.values);
+        let mut sum = [0.0];
+        (kernel.dot)(&self.fine, &scratch.values, coder.dims, &mut sum);
+        let lead = f64::from(self.lead) * f64::from(from16(codes.lead_residuals[row]));
+        let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
+        let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + sum[0] + self.fine_base;
+        known + self.whole * f64::from(from16(codes.rest_residuals[row]))
+    }
+}
+
+/// Room for a second look.
+#[derive(Debug, Default)]
+pub struct Second {
+    codes: Vec<i8>,
+    values: Vec<f32>,
+}
+
+/// An upper bound of the key, as computed, from an upper bound of the cosine.
+#[inline(always)]
+pub fn key_bound(metric: Metric, cosine: f64, query_norm: f64, row_norm: f64) -> f64 {
+    let lengths = query_norm * row_norm;
+    match metric {
+        Metric::Cosine => cosine + KEY_SLACK,
+        Metric::Dot => lengths * (cosine + KEY_SLACK),
+        Metric::Euclidean => {
+            let squares = query_norm * query_norm + row_norm * row_norm;
+            2.0 * lengths * cosine - squares * (1.0 - KEY_SLACK)
+        }
+    }
+}
+
+/// A float32 such that a row whose bound of the cosine is below it cannot reach the key `floor`,
+/// its norm being from `lengths.0` to `lengths.1`.
+pub fn least_cosine(metric: Metric, floor: f64, query_norm: f64, lengths: (f64, f64)) -> f32 {
+    let (low, high) = lengths;
+    let exact = match metric {
+        Metric::Cosine => floor - KEY_SLACK,
+        // |q| n (c + slack) >= floor is easiest for the longest row, for a negative floor the shortest.
+        Metric::Dot => floor / (query_norm * if floor > 0.0 { high } else { low }) - KEY_SLACK,
+        Metric::Euclidean => {
+            // 2 |q| n c - (|q|^2 + n^2)(1 - slack) >= floor: (rest / n + n) is least at sqrt(rest).
+            let keep = 1.0 - KEY_SLACK;
+            let rest = floor / keep + query_norm * query_norm;
+            let n = rest.max(0.0).sqrt().clamp(low, high.max(low));
+            keep * (rest / n + n) / (2.0 * query_norm)
+        }
+    };
+    // Two steps down: float64 rounding above, and that of the conversion. NaN bounds nothing.
+    if exact.is_nan() { f32::NEG_INFINITY } else { ((exact - exact.abs() * 1e-12) as f32).next_down().next_down() }
+}

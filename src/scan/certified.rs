@@ -1,0 +1,321 @@
+//! The certified scan: codes bound every row's key from above, and only rows whose bound reaches
+//! the k-th best key are looked at again, and then read in full. The answer is that of reading
+//! every row; `code/margin.rs` has the proof, Seidl and Kriegel (SIGMOD 1998) the order.
+//!
+//! A job streams the lines of its rows once and keeps every bound. The rows of the highest bounds
+//! are read first and set the floor; of the others, those that reach it get a second look, and in
+//! order of what that leaves, a full read. Where codes decide too little (isotropic rows, thousands
+//! of near copies) this is known before it costs much, and the job reads its rows in full.
+
+use super::panel::{Panel, Panels};
+use super::{Plan, Queries, Run, plain};
+use crate::code::margin::{self, Look, Second};
+use crate::code::{BLOCK, Coder, Codes, LEAST_NORM};
+use crate::error::Result;
+use crate::kernel::Lines;
+use crate::pool::Watch;
+use crate::store::rows::{PanelBuffer, Rows};
+use crate::topk::TopK;
+use std::ops::Range;
+
+/// Bounds that a job keeps, over all its queries: 2 MB, which stay in L2.
+const JOB_BOUNDS: usize = 1 << 19;
+/// Rows that are bounded at a time: their codes fit L2 and meet every query there.
+const SPAN: usize = 4096;
+/// What a second look costs, in bytes streamed in the same time: a few lines from memory, decoded.
+pub const LOOK_COST: usize = 1600;
+/// What reading a row costs beyond its bytes: they come from anywhere, not in a stream.
+const READ_COST: usize = 2000;
+/// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
+/// so many.
+const PROMISING: usize = 3;
+const LEAST_PROMISING: usize = 48;
+/// Rows whose codes are touched before the first of them is looked at, so that their lines come
+/// from memory side by side.
+const TOUCHED: usize = 16;
+const LINE: usize = 64;
+
+/// The queries of a search as codes see them; none for a query without a direction, such as zero.
+#[derive(Debug)]
+pub(super) struct Certified<'a> {
+    coder: &'a Coder,
+    looks: Vec<Option<Look>>,
+}
+
+impl<'a> Certified<'a> {
+    /// Prepares every query.
+    pub fn new(plan: &Plan, coder: &'a Coder, queries: &Queries) -> Self {
+        let look = |i: usize| (queries.norm(i) >= LEAST_NORM).then(|| Look::new(plan.kernel, coder, queries.wide(i), queries.norm(i)));
+        Certified { coder, looks: (0..queries.len()).map(look).collect() }
+    }
+
+    /// Rows of a job, so that each of `threads` workers gets some.
+    pub fn job_rows(&self, rows: u64, threads: usize) -> usize {
+        let share = (rows as usize).div_ceil(threads).next_multiple_of(SPAN);
+        (JOB_BOUNDS / self.looks.len().max(1)).next_multiple_of(SPAN).min(share)
+    }
+}
+
+/// What a worker needs besides rows.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    bounds: Vec<f32>,
+    second: Second,
+    buffer: PanelBuffer,
+    rows: Vec<(f64, usize)>,
+    refined: Vec<usize>,
+}
+
+/// The part of a job that lies in one segment.
+struct Part<'a> {
+    segment: &'a Rows<'a>,
+    codes: Codes<'a>,
+    /// Whole blocks around the runs.
+    rows: Range<usize>,
+    runs: &'a [Run],
+}
+
+/// Offers every row of `runs` that may be among a query's best to that query.
+pub(super) fn visit(
+    plan: &Plan,
+    segments: &[Rows],
+    runs: &[Run],
+    queries: &Queries,
+    certified: &Certified,
+    worker: (&mut Panels, &mut [TopK], &mut Scratch),
+    watch: &Watch,
+) -> Result<()> {
+    let (panels, best, scratch) = worker;
+    for runs in runs.chunk_by(|a, b| a.segment == b.segment) {
+        let segment = &segments[runs[0].segment];
+        let Some(codes) = segment.codes else { continue };
+        let rows = runs[0].rows.start / BLOCK * BLOCK..runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK);
+        let part = Part { segment, codes, rows, runs };
+        bound(plan, certified, &part, &mut scratch.bounds, watch)?;
+        for (i, top) in best.iter_mut().enumerate() {
+            watch.check()?;
+            scratch.refined.clear();
+            let search = Search { plan, queries, query: i, coder: certified.coder, part: &part };
+            let settled = match &certified.looks[i] {
+                Some(look) => search.settle(look, top, scratch),
+                None => false,
+            };
+            if !settled {
+                let left = without(runs, &scratch.refined);
+                panels.visit(plan.kernel, segments, &left, &mut |panel| {
+                    plain::visit_one(plan, queries, i, panel, top);
+                    watch.check()
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bounds of all rows of the part, query after query.
+fn bound(plan: &Plan, certified: &Certified, part: &Part, bounds: &mut Vec<f32>, watch: &Watch) -> Result<()> {
+    let count = part.rows.len();
+    bounds.resize(count * certified.looks.len(), 0.0);
+    let block_bytes = certified.coder.block_bytes();
+    for start in part.rows.clone().step_by(SPAN) {
+        watch.check()?;
+        let span = start..part.rows.end.min(start + SPAN);
+        let lines = Lines {
+            codes: &part.codes.lines[span.start / BLOCK * block_bytes..span.end / BLOCK * block_bytes],
+            offsets: &part.codes.offsets[span.clone()],
+            lead: &part.codes.lead_residuals[span.clone()],
+            tail: &part.codes.tail_residuals[span.clone()],
+        };
+        for (look, bounds) in certified.looks.iter().zip(bounds.chunks_exact_mut(count)) {
+            if let Some(look) = look {
+                let out = &mut bounds[span.start - part.rows.start..span.end - part.rows.start];
+                (plan.kernel.bounds)(&look.probe(), &lines, out);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The runs without some of their rows, which are sorted.
+fn without(runs: &[Run], rows: &[usize]) -> Vec<Run> {
+    let mut left = Vec::with_capacity(runs.len() + rows.len());
+    let mut rows = rows.iter().copied().peekable();
+    for run in runs {
+        let mut start = run.rows.start;
+        while rows.next_if(|&row| row < start).is_some() {}
+        while let Some(row) = rows.next_if(|&row| row < run.rows.end) {
+            left.push(Run { segment: run.segment, rows: start..row });
+            start = row + 1;
+        }
+        left.push(Run { segment: run.segment, rows: start..run.rows.end });
+    }
+    left.retain(|run| !run.rows.is_empty());
+    left
+}
+
+/// One query in one part.
+struct Search<'a> {
+    plan: &'a Plan<'a>,
+    queries: &'a Queries,
+    query: usize,
+    coder: &'a Coder,
+    part: &'a Part<'a>,
+}
+
+impl Search<'_> {
+    /// Reads the rows that may be among the best, or gives up where codes do not pay: false then,
+    /// `scratch.refined` holding the rows that have been offered, in order.
+    fn settle(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
+        let Scratch { bounds, second, buffer, rows, refined } = scratch;
+        let count = self.part.rows.len();
+        let bounds = &bounds[self.query * count..(self.query + 1) * count];
+        let lengths = self.lengths();
+        let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
+        self.promising(bounds, least(top), rows);
+        self.look_again(look, bounds, top.floor(), rows, second);
+        self.read_in_order(rows, top, refined, buffer);
+        refined.sort_unstable();
+        let row_bytes = self.part.segment.row_bytes();
+        let plain = count * row_bytes;
+        self.reaching(bounds, least(top), refined, rows, plain / LOOK_COST);
+        if rows.len() >= plain / LOOK_COST {
+            return false;
+        }
+        self.look_again(look, bounds, top.floor(), rows, second);
+        if rows.len() * (row_bytes + READ_COST) > plain {
+            return false;
+        }
+        self.read_in_order(rows, top, refined, buffer);
+        true
+    }
+
+    /// Shortest and longest row of the part.
+    fn lengths(&self) -> (f64, f64) {
+        if self.plan.metric == crate::metric::Metric::Cosine {
+            return (1.0, 1.0);
+        }
+        let norms = self.part.runs.iter().flat_map(|run| &self.part.segment.norms[run.rows.clone()]);
+        norms.fold((f64::INFINITY, 0.0f64), |(low, high), &norm| (low.min(norm), high.max(norm)))
+    }
+
+    /// Calls `each` with allowed rows whose bound is not below what `each` last returned.
+    fn scan(&self, bounds: &[f32], mut least: f32, mut each: impl FnMut(f32, usize) -> f32) {
+        for run in self.part.runs {
+            let first = run.rows.start;
+            let own = &bounds[first - self.part.rows.start..run.rows.end - self.part.rows.start];
+            for (block, bounds) in own.chunks(BLOCK).enumerate() {
+                // Counted without branches, so that sixteen are compared at a time; a bound that is
+                // no number is not below anything.
+                if bounds.iter().map(|&bound| u32::from(bound < least)).sum::<u32>() as usize == bounds.len() {
+                    continue;
+                }
+                for (lane, &bound) in bounds.iter().enumerate() {
+                    if !matches!(bound.partial_cmp(&least), Some(std::cmp::Ordering::Less)) {
+                        least = each(bound, first + block * BLOCK + lane);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rows of the highest bounds.
+    fn promising(&self, bounds: &[f32], mut least: f32, rows: &mut Vec<(f64, usize)>) {
+        let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
+        rows.clear();
+        let cut = |rows: &mut Vec<(f64, usize)>| {
+            if rows.len() > few {
+                rows.select_nth_unstable_by(few - 1, |a, b| b.0.total_cmp(&a.0));
+                rows.truncate(few);
+            }
+        };
+        self.scan(bounds, least, |bound, row| {
+            rows.push((f64::from(bound), row));
+            if rows.len() == 4 * few {
+                cut(rows);
+                least = rows.iter().fold(f32::INFINITY, |low, row| low.min(row.0 as f32)).max(least);
+            }
+            least
+        });
+        cut(rows);
+    }
+
+    /// The rows that reach the floor and have not been read, `most` at most.
+    fn reaching(&self, bounds: &[f32], least: f32, refined: &[usize], rows: &mut Vec<(f64, usize)>, most: usize) {
+        rows.clear();
+        self.scan(bounds, least, |bound, row| {
+            if rows.len() < most && refined.binary_search(&row).is_err() {
+                rows.push((f64::from(bound), row));
+            }
+            least
+        });
+    }
+
+    /// Replaces bounds of the cosine by bounds of the key from all of a row's codes, and drops rows
+    /// below the floor.
+    fn look_again(&self, look: &Look, bounds: &[f32], floor: f64, rows: &mut Vec<(f64, usize)>, second: &mut Second) {
+        let codes = &self.part.codes;
+        let (norm, norms) = (self.queries.norm(self.query), self.part.segment.norms);
+        let bytes = self.coder.rest_bytes();
+        for some in rows.chunks_mut(TOUCHED) {
+            let mut touched = 0u8;
+            for &mut (_, row) in some.iter_mut() {
+                let rest = &codes.rest[row * bytes..(row + 1) * bytes];
+                touched ^= rest.iter().step_by(LINE).fold(0, |sum, byte| sum ^ byte) ^ codes.rest_residuals[row] as u8;
+            }
+            std::hint::black_box(touched);
+            for (bound, row) in some {
+                let first = bounds[*row - self.part.rows.start];
+                let cosine = look.second(self.plan.kernel, self.coder, codes, *row, first, second);
+                *bound = margin::key_bound(self.plan.metric, cosine, norm, norms[*row]);
+            }
+        }
+        // A bound that is no number stays.
+        rows.retain(|row| !matches!(row.0.partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+    }
+
+    /// Reads rows, highest bound first, until the next bound is below the floor.
+    fn read_in_order(&self, rows: &mut [(f64, usize)], top: &mut TopK, refined: &mut Vec<usize>, buffer: &mut PanelBuffer) {
+        rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (read, &(bound, row)) in rows.iter().enumerate() {
+            if bound < top.floor() {
+                break;
+            }
+            self.read(row, top, buffer);
+            refined.push(row);
+            // Cutting costs k: done for every row only while it is cheap beside reading one.
+            if read % (self.plan.k / 64 + 1) == 0 {
+                top.cut();
+            }
+        }
+        top.cut();
+    }
+
+    /// Offers one row.
+    fn read(&self, row: usize, top: &mut TopK, buffer: &mut PanelBuffer) {
+        let segment = self.part.segment;
+        buffer.clear();
+        let in_place = segment.in_place(row..row + 1);
+        if in_place.is_none() {
+            segment.decode(self.plan.kernel, row..row + 1, buffer);
+        }
+        let panel = Panel {
+            values: in_place.unwrap_or_else(|| buffer.values()),
+            rows: &[segment.first + row as u64],
+            norms: &segment.norms[row..row + 1],
+        };
+        plain::visit_one(self.plan, self.queries, self.query, panel, top);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_without_rows_hold_all_others() {
+        let run = |rows: Range<usize>| Run { segment: 1, rows };
+        let runs = [run(2..5), run(7..8), run(10..20)];
+        assert_eq!(without(&runs, &[2, 4, 7, 13, 14]), [run(3..4), run(10..13), run(15..20)]);
+        assert_eq!(without(&runs, &[]), runs);
+    }
+}

@@ -1,0 +1,220 @@
+//! Whole searches: with codes and without, the rows and the bits of their keys must be the same.
+
+use crate::bounds::{METRICS, hand_made};
+use crate::coders::Coded;
+use crate::tables::{KINDS, Random, queries, table};
+use nseekfs::build::{BuildParams, Builder};
+use nseekfs::candidates::Filter;
+use nseekfs::index::{Index, Method, SearchParams};
+use nseekfs::kernel;
+use nseekfs::level::Level;
+use nseekfs::numbers::Block;
+use nseekfs::pool::Watch;
+use nseekfs::scan::{self, Plan, Queries, Run};
+use nseekfs::store::rows::{Rows, Values};
+
+/// An index that has codes.
+fn index(level: Level, values: Block, dims: usize) -> Index {
+    let watch = Watch::new(&|| true);
+    let params = BuildParams { level, ..BuildParams::default() };
+    let mut builder = Builder::new((values.len() / dims) as u64, dims, params).unwrap();
+    builder.push(values, dims, &watch).unwrap();
+    let index = builder.finish(&watch).unwrap();
+    assert!(index.coder().is_some(), "a table of {} values is too small for codes", values.len());
+    index
+}
+
+/// The rows and key bits of every query.
+fn answer(index: &Index, asked: Block, dims: usize, params: SearchParams) -> Vec<(u64, u64)> {
+    let watch = Watch::new(&|| true);
+    let hits = index.search(asked, dims, &params, &watch).unwrap();
+    hits.rows.iter().map(|&row| row as u64).zip(hits.keys.iter().map(|key| key.to_bits())).collect()
+}
+
+/// Asks with and without codes, in batches of `batch`.
+fn same(index: &Index, asked: &[f32], dims: usize, batch: usize, params: SearchParams) {
+    for (i, block) in asked.chunks(batch * dims).enumerate() {
+        let plain = answer(index, Block::F32(block), dims, SearchParams { method: Method::Simd, threads: Some(1), ..params });
+        for threads in [1, 3] {
+            let coded = answer(index, Block::F32(block), dims, SearchParams { threads: Some(threads), ..params });
+            let (k, metric) = (params.k, params.metric);
+            assert!(coded == plain, "{metric:?} k {k}, batch {i} of {batch}, {threads} threads: {coded:?}\n{plain:?}");
+        }
+    }
+}
+
+fn same_for_all(index: &Index, asked: &[f32], dims: usize, ks: &[i64]) {
+    for metric in METRICS {
+        for &k in ks {
+            same(index, asked, dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
+        }
+        for batch in [2, 5] {
+            same(index, asked, dims, batch, SearchParams { k: 10, metric: Some(metric), ..SearchParams::default() });
+        }
+    }
+}
+
+const DIMS: usize = 64;
+/// A little more than four megabytes of float32, and enough rows for a k of 1000.
+const ROWS: usize = 17_000;
+
+#[test]
+fn codes_change_no_answer_whatever_the_table() {
+    for kind in KINDS {
+        let rows = table(kind, ROWS, DIMS);
+        let index = index(Level::F32, Block::F32(&rows), DIMS);
+        same_for_all(&index, &queries(&rows, DIMS), DIMS, &[1, 10, 100, 1000]);
+    }
+}
+
+#[test]
+fn codes_change_no_answer_of_other_levels() {
+    for kind in ["power law", "duplicates", "long and short"] {
+        let rows = table(kind, 2 * ROWS, DIMS);
+        let asked = queries(&rows, DIMS);
+        same_for_all(&index(Level::F16, Block::F32(&rows), DIMS), &asked, DIMS, &[10, 1000]);
+        let wide: Vec<f64> = rows[..ROWS * DIMS].iter().map(|&x| f64::from(x) * 1.000_000_001).collect();
+        same_for_all(&index(Level::F64, Block::F64(&wide), DIMS), &asked, DIMS, &[10, 1000]);
+    }
+}
+
+#[test]
+fn codes_change_no_answer_of_a_filter() {
+    for kind in ["power law", "duplicates", "half zero"] {
+        let rows = table(kind, ROWS, DIMS);
+        let index = index(Level::F32, Block::F32(&rows), DIMS);
+        let asked = queries(&rows, DIMS);
+        let mut random = Random(4);
+        for density in [0.97, 0.5, 0.11] {
+            let mask: Vec<bool> = (0..ROWS).map(|_| random.below_one() < density).collect();
+            let list: Vec<i64> = (0..ROWS as i64).rev().filter(|&i| mask[i as usize] && i % 2 == 0).collect();
+            // Runs that start and end inside blocks and spans.
+            let runs: Vec<bool> = (0..ROWS).map(|i| (i / 1237) % 3 == 1 || (4090..4105).contains(&i) || i == ROWS - 1).collect();
+            for filter in [Filter::Mask(&mask), Filter::Rows(&list), Filter::Mask(&runs)] {
+                for metric in METRICS {
+                    for k in [1, 30] {
+                        same(
+                            &index,
+                            &asked,
+                            DIMS,
+                            1,
+                            SearchParams { k, metric: Some(metric), filter: Some(filter), ..SearchParams::default() },
+                        );
+                    }
+                    same(&index, &asked, DIMS, 5, SearchParams { metric: Some(metric), filter: Some(filter), ..SearchParams::default() });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_change_no_answer_when_they_pause_and_try_again() {
+    // Isotropic rows of few bytes: codes do not pay, and are tried again some thirty spans later.
+    let (rows, dims) = (150_000, 32);
+    let mut random = Random(12);
+    let values: Vec<f32> = (0..rows * dims).map(|_| (random.below_one() - 0.5) as f32).collect();
+    let index = index(Level::F16, Block::F32(&values), dims);
+    let asked = queries(&values, dims);
+    for metric in METRICS {
+        for k in [10, 1000] {
+            same(&index, &asked[..4 * dims], dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
+        }
+        same(&index, &asked[4 * dims..9 * dims], dims, 5, SearchParams { metric: Some(metric), ..SearchParams::default() });
+    }
+}
+
+#[test]
+fn codes_change_no_answer_where_squares_underflow() {
+    // Half of the rows are so short that their norms, and their cosines with them, are far off.
+    let (rows, dims) = (9_000, 64);
+    let mut random = Random(13);
+    let mut values = Vec::new();
+    for i in 0..rows {
+        let factor = if i % 2 == 0 { 1e-161 } else { 1.0 };
+        values.extend((0..dims).map(|j| factor * random.normal() / (1.0 + j as f64 / 4.0)));
+    }
+    let index = index(Level::F64, Block::F64(&values), dims);
+    let asked: Vec<f64> = [&values[..6 * dims], &random.normals(3 * dims), &vec![1.0; dims]].concat();
+    for metric in METRICS {
+        for query in asked.chunks_exact(dims) {
+            let ask =
+                |method| answer(&index, Block::F64(query), dims, SearchParams { method, metric: Some(metric), ..SearchParams::default() });
+            assert_eq!(ask(Method::Auto), ask(Method::Simd), "{metric:?}");
+        }
+    }
+}
+
+/// Scans with and without codes, of rows in several segments coded by hand.
+fn same_scan(coder: &nseekfs::code::Coder, values: &[f32], asked: &[f32], cuts: &[usize]) {
+    let (dims, watch) = (coder.dims, Watch::new(&|| true));
+    let kernel = kernel::selected().unwrap();
+    let ends = cuts.iter().copied().chain([values.len() / dims]);
+    let parts: Vec<(usize, usize)> = [0].into_iter().chain(cuts.iter().copied()).zip(ends).collect();
+    let wide: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+    let coded: Vec<Coded> = parts.iter().map(|&(from, to)| Coded::new(kernel, coder, &wide[from * dims..to * dims])).collect();
+    let segments: Vec<Rows> = parts
+        .iter()
+        .zip(&coded)
+        .map(|(&(from, to), coded)| coded.rows(Values::F32(&values[from * dims..to * dims]), dims, from as u64))
+        .collect();
+    let every = |step: usize, keep: usize| -> Vec<Run> {
+        let runs = |(segment, &(from, to)): (usize, &(usize, usize))| {
+            (0..to - from).step_by(step).map(move |row| Run { segment, rows: row..(row + keep).min(to - from) }).collect::<Vec<_>>()
+        };
+        parts.iter().enumerate().flat_map(runs).collect()
+    };
+    for metric in METRICS {
+        for (k, threads, runs) in
+            [(1, 1, every(1 << 20, 1 << 20)), (10, 3, every(1 << 20, 1 << 20)), (100, 1, every(33, 31)), (7, 2, every(5, 1))]
+        {
+            let queries = Queries::new(kernel, Level::F32, Block::F32(asked), dims, 0).unwrap();
+            let find = |coder| {
+                let plan = Plan { metric, k, kernel, tiles: false, threads, coder };
+                let found = scan::search(&plan, &segments, &runs, &queries, &watch).unwrap();
+                let bits = |top: nseekfs::topk::TopK| top.into_sorted().iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
+                found.into_iter().map(bits).collect::<Vec<_>>()
+            };
+            assert_eq!(find(Some(coder)), find(None), "{metric:?} k {k} threads {threads} lead {}", coder.lead);
+        }
+    }
+}
+
+#[test]
+fn bad_coders_and_many_segments_change_no_answer() {
+    let dims = 40;
+    for kind in ["common direction", "integers", "duplicates", "half zero", "all equal"] {
+        let values = table(kind, 5_000, dims);
+        let asked = queries(&values, dims);
+        for coder in hand_made(dims) {
+            same_scan(&coder, &values, &asked[..7 * dims], &[]);
+            same_scan(&coder, &values, &asked[4 * dims..], &[1, 17, 1003]);
+        }
+    }
+}
+
+#[test]
+fn of_equal_keys_the_smaller_rows_win() {
+    // Every row is one of three, at whole-number coordinates, so that keys tie by the hundred; the
+    // rows that look best to the first bounds are not those of the smallest numbers.
+    let dims = 40;
+    let mut random = Random(21);
+    let kinds: Vec<Vec<f32>> = (0..3).map(|_| (0..dims).map(|_| random.normal().round() as f32).collect()).collect();
+    let values: Vec<f32> = (0..6_000).flat_map(|i| kinds[(i * 7 + i / 100) % 3].clone()).collect();
+    for coder in hand_made(dims) {
+        same_scan(&coder, &values, &kinds.concat(), &[4_500]);
+    }
+}
+
+#[test]
+fn rows_far_shorter_or_longer_than_the_query_keep_their_order() {
+    // Squared distances then differ by their rounding alone, and tie by the hundred.
+    let dims = 40;
+    let values = table("power law", 5_000, dims);
+    for factor in [1e-12f32, 1e-9, 1e-8, 1e9] {
+        let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
+        for coder in hand_made(dims).iter().take(4) {
+            same_scan(coder, &scaled, &queries(&values, dims), &[]);
+        }
+    }
+}
