@@ -118,6 +118,7 @@ def test_worker_processes_reopen_a_saved_index(path, method, tmp_path):
 INTERRUPTED = """
     import os, signal, sys, threading, time
     import numpy as np, nseekfs
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     rows = np.random.default_rng(0).standard_normal((100_000, 64)).astype(np.float32)
     index = nseekfs.from_embeddings(rows)
     threads = int(sys.argv[2])
