@@ -14,6 +14,18 @@ pub fn coder(lead: usize, centre: Vec<f32>, axes: Vec<f32>, steps: Vec<f32>, ske
     Coder { dims: centre.len(), lead, skew, values }
 }
 
+/// A coder along the dims themselves whose steps fit the spread of the rows.
+pub fn fitting(rows: &[f32], dims: usize, lead: usize) -> Coder {
+    let mut squares = vec![0.0; dims];
+    for row in rows.chunks_exact(dims) {
+        let length = length(row);
+        squares.iter_mut().zip(row).for_each(|(sum, &x)| *sum += (f64::from(x) / length).powi(2));
+    }
+    let count = (rows.len() / dims) as f64;
+    let steps = squares.iter().map(|sum| (0.43 / 16.0 * (sum / count).sqrt()) as f32).collect();
+    coder(lead, vec![0.0; dims], identity(dims), steps, 0.0)
+}
+
 /// Coordinates of a direction less the centre, along the coder's axes.
 pub fn coordinates(coder: &Coder, direction: &[f64]) -> Vec<f64> {
     let centred: Vec<f64> = direction.iter().zip(coder.centre()).map(|(v, &m)| v - f64::from(m)).collect();

@@ -1,7 +1,7 @@
 //! Whole searches: with codes and without, the rows and the bits of their keys must be the same.
 
 use crate::bounds::{METRICS, hand_made};
-use crate::coders::Coded;
+use crate::coders::{self, Coded};
 use crate::tables::{KINDS, Random, queries, table};
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
@@ -31,15 +31,14 @@ fn answer(index: &Index, asked: Block, dims: usize, params: SearchParams) -> Vec
     hits.rows.iter().map(|&row| row as u64).zip(hits.keys.iter().map(|key| key.to_bits())).collect()
 }
 
-/// Asks with and without codes, in batches of `batch`.
+/// Asks with and without codes, in batches of `batch`, on one thread and on three by turns.
 fn same(index: &Index, asked: &[f32], dims: usize, batch: usize, params: SearchParams) {
     for (i, block) in asked.chunks(batch * dims).enumerate() {
         let plain = answer(index, Block::F32(block), dims, SearchParams { method: Method::Simd, threads: Some(1), ..params });
-        for threads in [1, 3] {
-            let coded = answer(index, Block::F32(block), dims, SearchParams { threads: Some(threads), ..params });
-            let (k, metric) = (params.k, params.metric);
-            assert!(coded == plain, "{metric:?} k {k}, batch {i} of {batch}, {threads} threads: {coded:?}\n{plain:?}");
-        }
+        let threads = [1, 3][(i + batch + params.k as usize / 10) % 2];
+        let coded = answer(index, Block::F32(block), dims, SearchParams { threads: Some(threads), ..params });
+        let (k, metric) = (params.k, params.metric);
+        assert!(coded == plain, "{metric:?} k {k}, batch {i} of {batch}, {threads} threads: {coded:?}\n{plain:?}");
     }
 }
 
@@ -80,28 +79,27 @@ fn codes_change_no_answer_of_other_levels() {
 
 #[test]
 fn codes_change_no_answer_of_a_filter() {
+    let mut random = Random(4);
+    let mask = |density: f64, random: &mut Random| -> Vec<bool> { (0..ROWS).map(|_| random.below_one() < density).collect() };
+    let (dense, half, thin) = (mask(0.97, &mut random), mask(0.5, &mut random), mask(0.06, &mut random));
+    let list: Vec<i64> = (0..ROWS as i64).rev().filter(|&i| half[i as usize] && i % 4 != 0).collect();
+    // Runs that start and end inside blocks and spans.
+    let runs: Vec<bool> = (0..ROWS).map(|i| (i / 1237) % 3 == 1 || (4090..4105).contains(&i) || i == ROWS - 1).collect();
+    let filters = [Filter::Mask(&dense), Filter::Mask(&half), Filter::Mask(&thin), Filter::Mask(&runs), Filter::Rows(&list)];
     for kind in ["power law", "duplicates", "half zero"] {
         let rows = table(kind, ROWS, DIMS);
         let index = index(Level::F32, Block::F32(&rows), DIMS);
         let asked = queries(&rows, DIMS);
-        let mut random = Random(4);
-        for density in [0.97, 0.5, 0.11] {
-            let mask: Vec<bool> = (0..ROWS).map(|_| random.below_one() < density).collect();
-            let list: Vec<i64> = (0..ROWS as i64).rev().filter(|&i| mask[i as usize] && i % 2 == 0).collect();
-            // Runs that start and end inside blocks and spans.
-            let runs: Vec<bool> = (0..ROWS).map(|i| (i / 1237) % 3 == 1 || (4090..4105).contains(&i) || i == ROWS - 1).collect();
-            for filter in [Filter::Mask(&mask), Filter::Rows(&list), Filter::Mask(&runs)] {
-                for metric in METRICS {
-                    for k in [1, 30] {
-                        same(
-                            &index,
-                            &asked,
-                            DIMS,
-                            1,
-                            SearchParams { k, metric: Some(metric), filter: Some(filter), ..SearchParams::default() },
-                        );
-                    }
-                    same(&index, &asked, DIMS, 5, SearchParams { metric: Some(metric), filter: Some(filter), ..SearchParams::default() });
+        for filter in filters {
+            for metric in METRICS {
+                for (k, batch) in [(1, 1), (30, 1), (10, 5)] {
+                    same(
+                        &index,
+                        &asked,
+                        DIMS,
+                        batch,
+                        SearchParams { k, metric: Some(metric), filter: Some(filter), ..SearchParams::default() },
+                    );
                 }
             }
         }
@@ -191,6 +189,15 @@ fn bad_coders_and_many_segments_change_no_answer() {
             same_scan(&coder, &values, &asked[4 * dims..], &[1, 17, 1003]);
         }
     }
+}
+
+#[test]
+fn segments_after_the_first_are_looked_at_through_codes_too() {
+    // A sharp coder and a long first segment, so that codes pay and nothing is paused.
+    let dims = 128;
+    let values = table("power law", 9_500, dims);
+    let sharp = coders::fitting(&values, dims, 64);
+    same_scan(&sharp, &values, &queries(&values, dims), &[6_000, 6_001, 6_017]);
 }
 
 #[test]
