@@ -1,8 +1,9 @@
 //! nseekfs finds the nearest vectors, exactly: the answer of a float64 brute force, bit for bit, on
 //! every CPU, for any number of threads and queries.
 //!
-//! An index is a table of rows and, if asked for, a way to visit fewer of them. A search is: choose
-//! candidates, visit their rows in panels that fit a cache, keep the best k.
+//! An index is a table of rows and, once it is large, compact codes that bound every row's score. A
+//! search is: choose candidates, bound them by codes, read the undecided rows, keep the best k; or,
+//! where codes do not pay, visit all rows in panels that fit a cache.
 //!
 //! ```text
 //!  Index.query(v, top_k)            python/nseekfs/index.py    a contiguous (m, dims) array
@@ -11,8 +12,10 @@
 //!        candidates                 src/candidates.rs              which rows? runs of row numbers
 //!        Queries::new               src/scan/query.rs              rounded once, checked, measured
 //!        scan::search               src/scan/mod.rs                jobs in parallel (src/pool.rs)
-//!          Panels                   src/scan/panel.rs                  rows decoded for the kernels
-//!          plain | tile             src/scan/{plain,tile}.rs           every key | float32, then keys
+//!          certified                src/scan/certified.rs              codes, then the undecided rows
+//!            margin                 src/code/margin.rs                     what codes prove, and why
+//!          plain | tile             src/scan/{plain,tile}.rs           every row | float32, then keys
+//!            Panels                 src/scan/panel.rs                      rows decoded for the kernels
 //!            Kernel                 src/kernel/                            sums in 32 lanes of float64
 //!          TopK                     src/topk.rs                        (key, row) order
 //!      Hits                         src/hits.rs                    rows, float32 scores, float64 keys

@@ -55,7 +55,7 @@ def _verify(file: str) -> None:
 
 def _info(file: str) -> None:
     with load_index(file, verify="header") as index:
-        for name in ("rows", "dims", "level", "metric", "normalized", "ann", "seed", "nbytes"):
+        for name in ("rows", "dims", "level", "metric", "normalized", "ann", "codes", "seed", "nbytes"):
             print(f"{name}: {getattr(index, name)}")
 
 

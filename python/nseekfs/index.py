@@ -60,7 +60,8 @@ class Index:
             How many rows to return at most, from 1; all rows if there are fewer.
         method : {"auto", "simd", "scalar"}
             How the rows are searched; the answer is the same to the last bit. ``"auto"`` is what
-            the index was built with.
+            the index was built with, and reads few rows where there are codes; ``"simd"`` reads all
+            in full with the vector kernels, ``"scalar"`` with plain loops.
         similarity : str, optional
             ``"cosine"``, ``"dot"`` or ``"euclidean"`` or an alias; the index's metric if not given.
         filter : array_like, optional
@@ -246,8 +247,13 @@ class Index:
 
     @property
     def ann(self) -> str:
-        """How rows are visited: ``"exact"`` is all of them."""
+        """Which index names the candidates: ``"exact"`` is none, every row is one."""
         return self._open().ann
+
+    @property
+    def codes(self) -> bool:
+        """Whether compact codes stand beside the rows, so that ``"auto"`` reads few of them."""
+        return self._open().codes
 
     @property
     def seed(self) -> int:
@@ -313,7 +319,7 @@ class Index:
         place = f", {self.path}" if self.path else ""
         return (
             f"<nseekfs.Index of {core.rows} rows x {core.dims} dims, {core.level}, {core.metric}, "
-            f"{core.ann}, {_core.simd_info()['used']} kernel, {_size(core.nbytes)}{place}>"
+            f"{core.ann}{' by codes' if core.codes else ''}, {_core.simd_info()['used']} kernel, {_size(core.nbytes)}{place}>"
         )
 
     def _open(self) -> _core.Index:

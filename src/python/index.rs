@@ -87,6 +87,11 @@ impl Index {
     }
 
     #[getter]
+    fn codes(&self) -> bool {
+        self.0.coder().is_some()
+    }
+
+    #[getter]
     fn seed(&self) -> u64 {
         self.0.about().seed
     }

@@ -107,7 +107,7 @@ fn codes_change_no_answer_of_a_filter() {
 }
 
 #[test]
-fn codes_change_no_answer_when_they_pause_and_try_again() {
+fn codes_change_no_answer_where_they_do_not_pay() {
     // Isotropic rows of few bytes: codes do not pay, and are tried again some thirty spans later.
     let (rows, dims) = (150_000, 32);
     let mut random = Random(12);
