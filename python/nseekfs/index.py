@@ -317,9 +317,10 @@ class Index:
         if core is None:
             return "<nseekfs.Index, closed>"
         place = f", {self.path}" if self.path else ""
+        how = f"{core.ann} by codes" if core.codes else core.ann
         return (
             f"<nseekfs.Index of {core.rows} rows x {core.dims} dims, {core.level}, {core.metric}, "
-            f"{core.ann}{' by codes' if core.codes else ''}, {_core.simd_info()['used']} kernel, {_size(core.nbytes)}{place}>"
+            f"{how}, {_core.simd_info()['used']} kernel, {_size(core.nbytes)}{place}>"
         )
 
     def _open(self) -> _core.Index:
