@@ -73,6 +73,16 @@ impl TopK {
         }
     }
 
+    /// What is kept so far, to go back to.
+    pub fn kept(&self) -> Vec<Entry> {
+        self.entries.clone()
+    }
+
+    /// Forgets what was pushed since `kept`, so that it may be pushed again; the floor stays.
+    pub fn go_back(&mut self, kept: Vec<Entry>) {
+        self.entries = kept;
+    }
+
     /// Takes in everything that `other` kept.
     pub fn merge(&mut self, other: TopK) {
         for entry in other.entries {

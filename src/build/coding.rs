@@ -92,14 +92,18 @@ fn values(decoded: PanelValues<'_>, i: usize, dims: usize) -> impl Iterator<Item
     narrow.iter().map(|&x| f64::from(x)).chain(wide.iter().copied())
 }
 
-/// Half are rows of the sample; half lie between two, as queries of another kind than the rows do.
+/// Rows of the sample, and sums of two, four and eight of them: queries of another kind than the rows
+/// lie between them, and their best rows are not very near.
 fn pseudo_queries(sample: &[f64], dims: usize) -> Vec<Vec<f64>> {
     let count = sample.len() / dims;
     let row = |i: usize| &sample[i % count * dims..(i % count + 1) * dims];
     let made = (0..PSEUDO_QUERIES.min(count)).map(|i| {
         let at = i * count / PSEUDO_QUERIES.min(count);
-        let other = if i % 2 == 0 { at } else { at + count / 2 };
-        let sum: Vec<f64> = row(at).iter().zip(row(other)).map(|(a, b)| a + b).collect();
+        let mixed = 1 << (i % 4);
+        let mut sum = vec![0.0; dims];
+        for part in 0..mixed {
+            sum.iter_mut().zip(row(at + part * count / mixed)).for_each(|(all, x)| *all += x);
+        }
         let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
         if length > 1e-3 { sum.iter().map(|x| x / length).collect() } else { row(at).to_vec() }
     });

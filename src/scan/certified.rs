@@ -8,13 +8,15 @@
 //! of near copies) this is known before it costs much, and the job reads its rows in full.
 
 use super::panel::{Panel, Panels};
-use super::{Plan, Queries, Run, plain};
+use super::tile::{self, Tiles};
+use super::{Plan, Queries, Run, TILE_FROM, plain};
 use crate::code::margin::{self, Look, Second};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM};
 use crate::error::Result;
 use crate::kernel::Lines;
+use crate::metric::Metric;
 use crate::pool::Watch;
-use crate::store::rows::{PanelBuffer, Rows};
+use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
 use std::ops::Range;
 
@@ -23,13 +25,15 @@ const JOB_BOUNDS: usize = 1 << 19;
 /// Rows that are bounded at a time: their codes fit L2 and meet every query there.
 const SPAN: usize = 4096;
 /// What a second look costs, in bytes streamed in the same time: a few lines from memory, decoded.
-pub const LOOK_COST: usize = 1600;
+pub const LOOK_COST: usize = 2000;
 /// What reading a row costs beyond its bytes: they come from anywhere, not in a stream.
 const READ_COST: usize = 2000;
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
 /// so many.
 const PROMISING: usize = 3;
 const LEAST_PROMISING: usize = 48;
+/// One in this many rows is looked at before it is decided whether to look at all.
+const SAMPLE: usize = 32;
 /// Rows whose codes are touched before the first of them is looked at, so that their lines come
 /// from memory side by side.
 const TOUCHED: usize = 16;
@@ -82,32 +86,39 @@ pub(super) fn visit(
     runs: &[Run],
     queries: &Queries,
     certified: &Certified,
-    worker: (&mut Panels, &mut [TopK], &mut Scratch),
+    worker: (&mut Panels, &mut [TopK], &mut tile::Scratch, &mut Scratch),
     watch: &Watch,
 ) -> Result<()> {
-    let (panels, best, scratch) = worker;
+    let (panels, best, tile, scratch) = worker;
     for runs in runs.chunk_by(|a, b| a.segment == b.segment) {
         let segment = &segments[runs[0].segment];
         let Some(codes) = segment.codes else { continue };
         let rows = runs[0].rows.start / BLOCK * BLOCK..runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK);
         let part = Part { segment, codes, rows, runs };
         bound(plan, certified, &part, &mut scratch.bounds, watch)?;
+        let mut unsettled = Vec::new();
         for (i, top) in best.iter_mut().enumerate() {
             watch.check()?;
-            scratch.refined.clear();
+            let before = top.kept();
             let search = Search { plan, queries, query: i, coder: certified.coder, part: &part };
-            let settled = match &certified.looks[i] {
-                Some(look) => search.settle(look, top, scratch),
-                None => false,
-            };
-            if !settled {
-                let left = without(runs, &scratch.refined);
-                panels.visit(plan.kernel, segments, &left, &mut |panel| {
-                    plain::visit_one(plan, queries, i, panel, top);
-                    watch.check()
-                })?;
+            if !certified.looks[i].as_ref().is_some_and(|look| search.settle(look, top, scratch)) {
+                top.go_back(before);
+                unsettled.push(i);
             }
         }
+        if unsettled.is_empty() {
+            continue;
+        }
+        let wide = matches!(segment.values, Values::F64(_));
+        let tiles = (unsettled.len() >= TILE_FROM && !wide).then(|| Tiles::new(queries, &unsettled));
+        panels.visit(plan.kernel, segments, runs, &mut |panel| {
+            watch.check()?;
+            match &tiles {
+                Some(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
+                None => unsettled.iter().for_each(|&i| plain::visit_one(plan, queries, i, panel, &mut best[i])),
+            }
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -136,23 +147,6 @@ fn bound(plan: &Plan, certified: &Certified, part: &Part, bounds: &mut Vec<f32>,
     Ok(())
 }
 
-/// The runs without some of their rows, which are sorted.
-fn without(runs: &[Run], rows: &[usize]) -> Vec<Run> {
-    let mut left = Vec::with_capacity(runs.len() + rows.len());
-    let mut rows = rows.iter().copied().peekable();
-    for run in runs {
-        let mut start = run.rows.start;
-        while rows.next_if(|&row| row < start).is_some() {}
-        while let Some(row) = rows.next_if(|&row| row < run.rows.end) {
-            left.push(Run { segment: run.segment, rows: start..row });
-            start = row + 1;
-        }
-        left.push(Run { segment: run.segment, rows: start..run.rows.end });
-    }
-    left.retain(|run| !run.rows.is_empty());
-    left
-}
-
 /// One query in one part.
 struct Search<'a> {
     plan: &'a Plan<'a>,
@@ -163,22 +157,27 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Reads the rows that may be among the best, or gives up where codes do not pay: false then,
-    /// `scratch.refined` holding the rows that have been offered, in order.
+    /// Reads the rows that may be among the best, or gives up where codes do not pay: false then.
     fn settle(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
         let Scratch { bounds, second, buffer, rows, refined } = scratch;
         let count = self.part.rows.len();
         let bounds = &bounds[self.query * count..(self.query + 1) * count];
         let lengths = self.lengths();
         let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
+        refined.clear();
         self.promising(bounds, least(top), rows);
         self.look_again(look, bounds, top.floor(), rows, second);
         self.read_in_order(rows, top, refined, buffer);
         refined.sort_unstable();
         let row_bytes = self.part.segment.row_bytes();
-        let plain = count * row_bytes;
-        self.reaching(bounds, least(top), refined, rows, plain / LOOK_COST);
-        if rows.len() >= plain / LOOK_COST {
+        // In the bytes of reading every row, of which codes must leave a tenth to be worth it.
+        let plain = count * row_bytes / 10 * 9;
+        self.reaching(bounds, least(top), refined, rows, plain / LOOK_COST + 1);
+        // A sample of them tells what the second look will leave.
+        let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
+        self.look_again(look, bounds, top.floor(), &mut sample, second);
+        let reads = sample.len() * SAMPLE;
+        if rows.len() * LOOK_COST + reads * (row_bytes + READ_COST) > plain {
             return false;
         }
         self.look_again(look, bounds, top.floor(), rows, second);
@@ -191,7 +190,7 @@ impl Search<'_> {
 
     /// Shortest and longest row of the part.
     fn lengths(&self) -> (f64, f64) {
-        if self.plan.metric == crate::metric::Metric::Cosine {
+        if self.plan.metric == Metric::Cosine {
             return (1.0, 1.0);
         }
         let norms = self.part.runs.iter().flat_map(|run| &self.part.segment.norms[run.rows.clone()]);
@@ -304,18 +303,5 @@ impl Search<'_> {
             norms: &segment.norms[row..row + 1],
         };
         plain::visit_one(self.plan, self.queries, self.query, panel, top);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_without_rows_hold_all_others() {
-        let run = |rows: Range<usize>| Run { segment: 1, rows };
-        let runs = [run(2..5), run(7..8), run(10..20)];
-        assert_eq!(without(&runs, &[2, 4, 7, 13, 14]), [run(3..4), run(10..13), run(15..20)]);
-        assert_eq!(without(&runs, &[]), runs);
     }
 }

@@ -21,28 +21,26 @@ pub(super) struct Tiles {
 
 #[derive(Debug)]
 struct Columns {
-    first: usize,
-    count: usize,
+    queries: Vec<usize>,
     width: usize,
     values: Vec<f32>,
 }
 
 impl Tiles {
-    /// Packs value j of the tile's query i at `j * width + i`.
-    pub fn new(queries: &Queries) -> Self {
-        let pack = |first: usize| {
-            let count = (queries.len() - first).min(WIDTH);
-            let width = if count <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
+    /// Packs some of the queries: value j of the tile's query i at `j * width + i`.
+    pub fn new(queries: &Queries, some: &[usize]) -> Self {
+        let pack = |some: &[usize]| {
+            let width = if some.len() <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
             let mut values = vec![0.0; queries.dims() * width];
-            for i in 0..count {
-                for (j, &value) in queries.wide(first + i)[..queries.dims()].iter().enumerate() {
+            for (i, &query) in some.iter().enumerate() {
+                for (j, &value) in queries.wide(query)[..queries.dims()].iter().enumerate() {
                     // The query was rounded to float32 when it came, so nothing is lost here.
                     values[j * width + i] = value as f32;
                 }
             }
-            Columns { first, count, width, values }
+            Columns { queries: some.to_vec(), width, values }
         };
-        Tiles { tiles: (0..queries.len()).step_by(WIDTH).map(pack).collect() }
+        Tiles { tiles: some.chunks(WIDTH).map(pack).collect() }
     }
 }
 
@@ -73,8 +71,7 @@ impl Scratch {
         for columns in &tiles.tiles {
             watch.check()?;
             let (mut slope, mut floor) = ([0.0; WIDTH], [f32::INFINITY; WIDTH]);
-            for i in 0..columns.count {
-                let query = columns.first + i;
+            for (i, &query) in columns.queries.iter().enumerate() {
                 (slope[i], floor[i]) = band::threshold(plan.metric, queries.dims(), queries.norm(query), best[query].floor());
             }
             let width = columns.width;
@@ -90,14 +87,14 @@ impl Scratch {
         for (row, &kept) in self.keep.iter().enumerate() {
             let mut bits = kept;
             while bits != 0 {
-                let query = columns.first + bits.trailing_zeros() as usize;
+                let query = columns.queries[bits.trailing_zeros() as usize];
                 best[query].push(plain::key(plan, queries, query, panel, row), panel.rows[row]);
                 bits &= bits - 1;
             }
             touched |= kept;
         }
         while touched != 0 {
-            best[columns.first + touched.trailing_zeros() as usize].cut();
+            best[columns.queries[touched.trailing_zeros() as usize]].cut();
             touched &= touched - 1;
         }
     }
