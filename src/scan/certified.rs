@@ -172,7 +172,7 @@ impl Search<'_> {
         let row_bytes = self.part.segment.row_bytes();
         // In the bytes of reading every row, of which codes must leave a tenth to be worth it.
         let plain = count * row_bytes / 10 * 9;
-        self.reaching(bounds, least(top), refined, rows, plain / LOOK_COST + 1);
+        self.reaching(bounds, (least(top), top.floor()), refined, rows, plain / LOOK_COST + 1);
         // A sample of them tells what the second look will leave.
         let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
         self.look_again(look, bounds, top.floor(), &mut sample, second);
@@ -217,7 +217,7 @@ impl Search<'_> {
         }
     }
 
-    /// The rows of the highest bounds.
+    /// The rows of the highest bounds, those that have none aside.
     fn promising(&self, bounds: &[f32], mut least: f32, rows: &mut Vec<(f64, usize)>) {
         let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
         rows.clear();
@@ -228,7 +228,9 @@ impl Search<'_> {
             }
         };
         self.scan(bounds, least, |bound, row| {
-            rows.push((f64::from(bound), row));
+            if bound.is_finite() {
+                rows.push((f64::from(bound), row));
+            }
             if rows.len() == 4 * few {
                 cut(rows);
                 least = rows.iter().fold(f32::INFINITY, |low, row| low.min(row.0 as f32)).max(least);
@@ -238,11 +240,15 @@ impl Search<'_> {
         cut(rows);
     }
 
-    /// The rows that reach the floor and have not been read, `most` at most.
-    fn reaching(&self, bounds: &[f32], least: f32, refined: &[usize], rows: &mut Vec<(f64, usize)>, most: usize) {
+    /// The rows that reach the floor, as a cosine and as a key, and have not been read, `most` at most.
+    fn reaching(&self, bounds: &[f32], (least, floor): (f32, f64), refined: &[usize], rows: &mut Vec<(f64, usize)>, most: usize) {
         rows.clear();
+        // Zero rows have no bound, but one key: that of cosine 0 and length 0.
+        let zeros_out = margin::key_bound(self.plan.metric, 0.0, self.queries.norm(self.query), 0.0) < floor;
+        let norms = self.part.segment.norms;
         self.scan(bounds, least, |bound, row| {
-            if rows.len() < most && refined.binary_search(&row).is_err() {
+            let out = zeros_out && norms[row] == 0.0;
+            if !out && rows.len() < most && refined.binary_search(&row).is_err() {
                 rows.push((f64::from(bound), row));
             }
             least
@@ -265,11 +271,12 @@ impl Search<'_> {
             for (bound, row) in some {
                 let first = bounds[*row - self.part.rows.start];
                 let cosine = look.second(self.plan.kernel, self.coder, codes, *row, first, second);
-                *bound = margin::key_bound(self.plan.metric, cosine, norm, norms[*row]);
+                let key = margin::key_bound(self.plan.metric, cosine, norm, norms[*row]);
+                // What is no number bounds nothing: such a row is the first to be read.
+                *bound = if key.is_nan() { f64::INFINITY } else { key };
             }
         }
-        // A bound that is no number stays.
-        rows.retain(|row| !matches!(row.0.partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+        rows.retain(|row| row.0 >= floor);
     }
 
     /// Reads rows, highest bound first, until the next bound is below the floor.
