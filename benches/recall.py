@@ -1,7 +1,7 @@
 """Size, build time and recall of each level: `python benches/recall.py FILE.npy ...`.
 
 The rows of each file, multiplied by --scale in float32, are stored at every level. Size is that of the saved
-file over the one at f32. Recall is the share of the ten best at f32 that a level also answers, over queries
+file, codes and all, over that of float32 rows alone. Recall is the share of the ten best at f32 that a level also answers, over queries
 that are rows of the file (or of --queries) times the same scale.
 """
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--metric", choices=("cosine", "dot", "euclidean"), default="cosine")
     parser.add_argument("-k", type=int, default=10)
     args = parser.parse_args()
-    print("| file | level | build s | file / f32 | recall |\n| --- | --- | --- | --- | --- |")
+    print("| file | level | build s | file / float32 rows | recall |\n| --- | --- | --- | --- | --- |")
     for file in args.files:
         rows = np.load(file).astype(np.float32) * np.float32(args.scale)
         if args.queries:
@@ -47,7 +47,7 @@ def main() -> None:
         for level in LEVELS:
             same = [np.isin(*pair).sum() for pair in zip(answers[level], answers["f32"], strict=True)]
             recall = sum(same) / answers["f32"].size
-            size = sizes[level] / sizes["f32"]
+            size = sizes[level] / rows.nbytes
             print(f"| {file.name} | {level} | {seconds[level]:.2f} | {size:.4f} | {recall:.5f} |", flush=True)
 
 
