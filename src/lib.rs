@@ -12,8 +12,9 @@
 //!        candidates                 src/candidates.rs              which rows? runs of row numbers
 //!        Queries::new               src/scan/query.rs              rounded once, checked, measured
 //!        scan::search               src/scan/mod.rs                jobs in parallel (src/pool.rs)
-//!          certified                src/scan/certified.rs              codes, then the undecided rows
+//!          certified | sieve        src/scan/{certified,sieve}.rs      codes of one query | of a batch
 //!            margin                 src/code/margin.rs                     what codes prove, and why
+//!            refine                 src/scan/refine.rs                     the undecided rows, read in full
 //!          plain | tile             src/scan/{plain,tile}.rs           every row | float32, then keys
 //!            Panels                 src/scan/panel.rs                      rows decoded for the kernels
 //!            Kernel                 src/kernel/                            sums in 32 lanes of float64

@@ -47,6 +47,11 @@ impl TopK {
         self.floor
     }
 
+    /// Takes over a floor from who collects the same rows' best elsewhere.
+    pub fn raise(&mut self, floor: f64) {
+        self.floor = self.floor.max(floor);
+    }
+
     /// Offers a row. Each row is offered at most once.
     #[inline]
     pub fn push(&mut self, key: f64, row: u64) {

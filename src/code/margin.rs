@@ -40,19 +40,34 @@
 //! slack = 2e-6 + 4 skew + 16 u (B + |base| + 2)
 //! ```
 //!
-//! covers everything that is not in a residual or in E, 2e-6 being far above 1e-9 + 1e-11 + 2 u. A second
+//! covers everything that is not in a residual or in E, 2e-6 being far above 1e-9 + 1e-11 + 2 u.
+//!
+//! Batches join both parts of the lead's codes, c = 16 u + low - 128, and y = s c + r there, so that
+//!
+//! ```text
+//! <z,y> <= sum_{j<lead} z s c + |z_lead||r| + |z_tail||y_tail|                                (4)
+//! ```
+//!
+//! with z s held as step / 16 * T + e / 16 and |c| <= 128, so that what e does is E again. A plane's
+//! sum may need more than the 24 bits of float32: its conversion errs by u of itself, and the two
+//! add up to at most B + 2 * 128 * 128 lead step / 16, of which B is paid above and the other by
+//! 16 u * 256 lead step.
+//!
+//! A second
 //! look starts from the first one's float32 value, takes back its two products, but for the 16 u of
 //! them that their own roundings may have cost, and adds its own terms in float64; the slack in it
 //! is paid once, and suffices.
 
 use super::encode::{Scratch, unpack};
 use super::{Coder, Codes, from16};
-use crate::kernel::{Kernel, Probe, padded};
+use crate::kernel::{Kernel, Probe, SieveFactors, padded};
 use crate::metric::Metric;
 
 /// Largest |T| whose high byte fits, 127 * 256 + 127.
 const LARGEST: f64 = 32_639.0;
 const UNIT: f64 = 1.0 / 16_777_216.0;
+/// A larger factor of a residual bounds as well, and CPUs stumble over subnormal ones.
+const LEAST_FACTOR: f32 = 1e-20;
 /// Above every float64 error of a key, as a share of |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 and more.
 const KEY_SLACK: f64 = 1e-10;
 
@@ -67,7 +82,9 @@ pub struct Look {
     base: f32,
     lead: f32,
     tail: f32,
+    wide_base: f32,
     fine: Vec<f64>,
+    fine_tail: Vec<f64>,
     fine_base: f64,
     whole: f64,
 }
@@ -97,9 +114,14 @@ impl Look {
         let reach = 8.0 * coarse.iter().map(|t| t.abs()).sum::<f64>();
         let known = centre_part + 7.5 / 16.0 * wide_step * sum + 8.0 * lost;
         let slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + known.abs() + 2.0);
+        let wide_known = centre_part + 8.0 * lost;
+        let converted = 256.0 * coder.lead as f64 * wide_step;
+        let wide_slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + converted + wide_known.abs() + 2.0);
         let length = |part: &[f64]| part.iter().map(|z| z * z).sum::<f64>().sqrt() * (1.0 + 16.0 * UNIT);
         let (lead, tail, whole) = (length(&z[..coder.lead]), length(&z[coder.lead..]), length(z));
         let fine_base = -7.5 * fine[..coder.lead].iter().sum::<f64>();
+        let mut fine_tail = fine[coder.lead..].to_vec();
+        fine_tail.resize(padded(fine_tail.len()), 0.0);
         fine.resize(padded(coder.dims), 0.0);
         let total = |plane: &[i8]| 8 * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
         Look {
@@ -109,11 +131,32 @@ impl Look {
             low,
             step,
             base: ((known + slack) as f32).next_up(),
-            lead: (lead as f32).next_up(),
-            tail: (tail as f32).next_up(),
+            lead: (lead as f32).next_up().max(LEAST_FACTOR),
+            tail: (tail as f32).next_up().max(LEAST_FACTOR),
+            wide_base: ((wide_known + wide_slack) as f32).next_up(),
             fine,
+            fine_tail,
             fine_base,
             whole,
+        }
+    }
+
+    /// The bytes of its whole numbers, high and low.
+    pub fn planes(&self) -> (&[i8], &[i8]) {
+        (&self.high, &self.low)
+    }
+
+    /// What a sieve needs besides them, to keep rows whose bound of the cosine reaches `floor`.
+    pub fn factors(&self, floor: f32) -> SieveFactors {
+        SieveFactors {
+            // From 8 times a plane's sum to 128 times.
+            high_sum: 16 * self.high_sum,
+            low_sum: 16 * self.low_sum,
+            step: self.step / 16.0,
+            base: self.wide_base,
+            rest: self.lead,
+            tail: self.tail,
+            floor,
         }
     }
 
@@ -145,6 +188,23 @@ impl Look {
         let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
         let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + sum[0] + self.fine_base;
         known + self.whole * f64::from(from16(codes.rest_residuals[row]))
+    }
+
+    /// The same from the bound `first` of a sieve, which knows all but the codes beyond `lead`.
+    pub fn second_of_wide(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32, scratch: &mut Second) -> f64 {
+        let (bytes, count) = (coder.rest_bytes(), coder.dims - coder.lead);
+        if count == 0 {
+            return f64::from(first);
+        }
+        scratch.values.resize(count, 0.0);
+        let tail_codes = &codes.rest[row * bytes + coder.lead / 2..(row + 1) * bytes];
+        (kernel.decode_f8)(bytemuck::cast_slice(tail_codes), &[1.0], count, &mut scratch.values);
+        let mut sum = [0.0];
+        (kernel.dot)(&self.fine_tail, &scratch.values, count, &mut sum);
+        let rest = f64::from(from16(codes.rest_residuals[row]));
+        let lead = f64::from(self.lead) * rest;
+        let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
+        f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + sum[0] + self.whole * rest
     }
 }
 

@@ -83,6 +83,63 @@ pub struct Lines<'a> {
     pub tail: &'a [u16],
 }
 
+/// Up to 16 queries for [`Kernel::sieve`], their quantised coordinates whole numbers of 16 bits, as
+/// words and as two signed byte planes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sieve<'a> {
+    /// Coordinates a query, a multiple of 8. Coordinate j of query i stands at
+    /// `[i * wide_stride(dims) + j]` of the next three; zeros fill up to 16 whole rows.
+    pub dims: usize,
+    /// The whole numbers, `256 * high + low`, of magnitude 32,639 at most.
+    pub words: &'a [i16],
+    /// Their high bytes.
+    pub high: &'a [i8],
+    /// Their low bytes.
+    pub low: &'a [i8],
+    /// What turns sums into bounds, a query each; queries beyond it are idle.
+    pub factors: &'a [SieveFactors],
+}
+
+/// What [`Kernel::sieve`] makes of the sums of one query.
+#[derive(Debug, Clone, Copy)]
+pub struct SieveFactors {
+    /// Taken off the sum of codes times high bytes.
+    pub high_sum: i32,
+    /// Taken off the sum of codes times low bytes.
+    pub low_sum: i32,
+    /// What one unit of a whole number is worth.
+    pub step: f32,
+    /// Added to every bound.
+    pub base: f32,
+    /// Factor of a row's rest residual.
+    pub rest: f32,
+    /// Factor of a row's tail residual.
+    pub tail: f32,
+    /// What a bound must reach.
+    pub floor: f32,
+}
+
+/// Rows for [`Kernel::sieve`], whole blocks of 16, as [`Kernel::widen`] lays them out.
+#[derive(Debug, Clone, Copy)]
+pub struct Wide<'a> {
+    /// For each block `wide_stride(dims) / 4` times 64 bytes, whose dword i holds four codes, 0 to 255, of row i.
+    pub codes: &'a [u8],
+    /// Added to a row's bound.
+    pub offsets: &'a [f32],
+    /// A row each.
+    pub rest: &'a [f32],
+    /// A row each.
+    pub tail: &'a [f32],
+}
+
+/// `dims` rounded up to whole 64-byte registers of codes.
+pub fn wide_stride(dims: usize) -> usize {
+    dims.next_multiple_of(64)
+}
+
+/// Queries that [`Kernel::sieve`] takes at a time.
+pub const SIEVE: usize = 16;
+
 /// What one kind of CPU does, resolved once and called per block of rows.
 #[derive(Debug)]
 pub struct Kernel {
@@ -116,6 +173,39 @@ pub struct Kernel {
     /// `(256 * s_high + s_low) * step + (offset + base) + lead * row lead + tail * row tail`, in
     /// float32 with at most a dozen roundings, fused or not.
     pub bounds: fn(&Probe, &Lines, &mut [f32]),
+    /// Whole codes of one block: `(lines, rest, rest bytes a row, dims, out)`.
+    ///
+    /// `lines` as in [`Lines`]; the low nibbles of coordinates `j < dims / 2` of a row are those of the
+    /// first `dims / 2` bytes of its rest, the others their high ones. `rest` may hold fewer than 16
+    /// rows; what the lanes of the others receive is left open.
+    pub widen: fn(&[u8], &[u8], usize, usize, &mut [u8]),
+    /// Which rows may matter to which queries: `(sieve, wide, bounds, keep)`.
+    ///
+    /// With `s` the exact sums of codes times plane bytes, less `high_sum` and `low_sum`, a row's bound
+    /// for a query is `(256 * s_high + s_low) * step + (offset + base) + rest * row rest + tail * row
+    /// tail`, in float32 with at most a dozen roundings, fused or not; other `s_high` and `s_low` of the
+    /// same `256 * s_high + s_low`, no larger than these may be, will do. Bit r of `keep[16 * block + i]`
+    /// is set unless the bound of the block's row r for query i is below its floor; then the bounds of
+    /// that block for query i are written to `bounds[16 * (16 * block + i)..]`.
+    pub sieve: fn(&Sieve, &Wide, &mut [f32], &mut [u16]),
+}
+
+/// Panics unless the lengths fit. Called by every [`Kernel::sieve`].
+#[inline(always)]
+fn check_sieve(sieve: &Sieve, wide: &Wide, bounds: &[f32], keep: &[u16]) {
+    let stride = wide_stride(sieve.dims);
+    assert!(sieve.dims > 0 && sieve.dims.is_multiple_of(8) && sieve.factors.len() <= SIEVE);
+    assert!(sieve.words.len() == SIEVE * stride && sieve.high.len() == SIEVE * stride && sieve.low.len() == SIEVE * stride);
+    let rows = wide.offsets.len();
+    assert!(rows.is_multiple_of(16) && wide.rest.len() == rows && wide.tail.len() == rows);
+    assert!(wide.codes.len() == rows * stride && bounds.len() == rows * SIEVE && keep.len() == rows);
+}
+
+/// Panics unless the lengths fit. Called by every [`Kernel::widen`].
+#[inline(always)]
+fn check_widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &[u8]) {
+    assert!(dims > 0 && dims.is_multiple_of(8) && lines.len() == 8 * dims && out.len() == 16 * wide_stride(dims));
+    assert!(rest_bytes >= dims / 2 && rest.len().is_multiple_of(rest_bytes) && (1..=16).contains(&(rest.len() / rest_bytes)));
 }
 
 /// Panics unless the lengths fit. Called by every [`Kernel::bounds`].
@@ -144,7 +234,13 @@ pub fn available() -> Vec<&'static Kernel> {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
             {
-                tables.push(if is_x86_feature_detected!("avx512vnni") { &avx512::WITH_VNNI } else { &avx512::KERNEL });
+                tables.push(if !is_x86_feature_detected!("avx512vnni") {
+                    &avx512::KERNEL
+                } else if avx512::amx_permitted() {
+                    &avx512::WITH_AMX
+                } else {
+                    &avx512::WITH_VNNI
+                });
             }
         }
     }

@@ -4,7 +4,9 @@
 //! Four virtual lanes a vector, eight vectors a sum. Tails are copied between zeros, which add +0.0
 //! to their lanes. The decoding loops are the scalar ones: compilers make vectors of them.
 
-use super::{Kernel, LANES, Lines, Probe, Tile, check_bounds, check_norms, check_sums, check_tile, scalar};
+use super::{
+    Kernel, LANES, Lines, Probe, Sieve, Tile, Wide, check_bounds, check_norms, check_sieve, check_sums, check_tile, scalar, wide_stride,
+};
 use wide::{f32x8, f64x4, i16x8, i32x4};
 
 /// The table for every CPU.
@@ -20,10 +22,15 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8: scalar::KERNEL.decode_f8,
     tile,
     bounds,
+    widen: scalar::KERNEL.widen,
+    sieve,
 };
 
 /// Virtual lanes a vector.
 const WIDTH: usize = 4;
+
+/// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
+const WORDS: usize = 256;
 
 /// Rows of a tile summed side by side: with 16 queries, as many sums as the target has registers for.
 const TILE_ROWS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 4 };
@@ -192,4 +199,40 @@ fn pairs(plane: &[i8; 8]) -> [i16x8; 4] {
         let pair = [i16::from(plane[j]), i16::from(plane[j + 2])];
         bytemuck::cast(i32x4::splat(bytemuck::cast(pair)))
     })
+}
+
+fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+    check_sieve(sieve, wide, bounds, keep);
+    let stride = wide_stride(sieve.dims);
+    for (block, codes) in wide.codes.chunks_exact(16 * stride).enumerate() {
+        for (i, factors) in sieve.factors.iter().enumerate() {
+            let (at, words) = (16 * block + i, &sieve.words[i * stride..][..sieve.dims]);
+            let sums = word_sums(words, codes.as_chunks::<64>().0);
+            let sums = std::array::from_fn(|lane| [sums[0][lane] - factors.high_sum, sums[1][lane] - factors.low_sum]);
+            keep[at] = scalar::block_keep(factors, wide, block, sums, &mut bounds[16 * at..][..16]);
+        }
+    }
+}
+
+/// Sums of codes times words of the rows of a block, in two parts: 256 times the first, plus the second.
+#[inline(always)]
+fn word_sums(words: &[i16], block: &[[u8; 64]]) -> [[i32; 16]; 2] {
+    let mut sums = [[0; 16]; 2];
+    for (words, groups) in words.chunks(WORDS).zip(block.chunks(WORDS / 4)) {
+        let mut narrow = [i32x4::ZERO; 4];
+        for (&[a, b, c, d], group) in words.as_chunks::<4>().0.iter().zip(groups) {
+            let [even, odd]: [i16x8; 2] = [[a, c], [b, d]].map(|pair| bytemuck::cast(i32x4::splat(bytemuck::cast(pair))));
+            for (rows, sum) in group.as_chunks::<16>().0.iter().zip(&mut narrow) {
+                let codes = i16x8::new(std::array::from_fn(|i| i16::from_le_bytes([rows[2 * i], rows[2 * i + 1]])));
+                let [first, last] = [codes, codes >> 8].map(|codes| codes & i16x8::splat(255));
+                *sum += first.dot(even);
+                *sum += last.dot(odd);
+            }
+        }
+        for (lane, sum) in narrow.iter().flat_map(|sum| sum.to_array()).enumerate() {
+            sums[0][lane] += sum >> 8;
+            sums[1][lane] += sum & 255;
+        }
+    }
+    sums
 }

@@ -1,6 +1,7 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
-use super::{Kernel, LANES, Lines, Probe, Tile, check_bounds, check_decode_f8, check_norms, check_sums, check_tile};
+use super::{Kernel, LANES, Lines, Probe, Sieve, SieveFactors, Tile, Wide, wide_stride};
+use super::{check_bounds, check_decode_f8, check_norms, check_sieve, check_sums, check_tile, check_widen};
 
 /// The table of plain loops.
 pub static KERNEL: Kernel = Kernel {
@@ -15,6 +16,8 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     bounds,
+    widen,
+    sieve,
 };
 
 /// The sum of `terms`, in 32 lanes added in halves.
@@ -143,4 +146,52 @@ pub(super) fn row_bound(probe: &Probe, lines: &Lines, row: usize, high: i32, low
     let half = |bits: u16| f32::from_bits(u32::from(bits) << 16);
     let sum = 256.0 * (high - probe.high_sum) as f32 + (low - probe.low_sum) as f32;
     sum * probe.step + (lines.offsets[row] + probe.base) + probe.lead * half(lines.lead[row]) + probe.tail * half(lines.tail[row])
+}
+
+fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mut [u8]) {
+    check_widen(lines, rest, rest_bytes, dims, out);
+    let half = dims / 2;
+    for (lane, rest) in rest.chunks_exact(rest_bytes).enumerate() {
+        let mut put = |j: usize, low: u8| {
+            let high = lines[64 * (j / 8) + 4 * lane + j % 4] >> (j % 8 / 4 * 4);
+            out[64 * (j / 4) + 4 * lane + j % 4] = high << 4 | low;
+        };
+        for (j, &byte) in rest[..half].iter().enumerate() {
+            put(j, byte & 15);
+            put(half + j, byte >> 4);
+        }
+    }
+}
+
+fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+    check_sieve(sieve, wide, bounds, keep);
+    let stride = wide_stride(sieve.dims);
+    for block in 0..keep.len() / 16 {
+        for (i, factors) in sieve.factors.iter().enumerate() {
+            let at = 16 * block + i;
+            let sums = std::array::from_fn(|lane| {
+                let sum = |plane: &[i8]| {
+                    let codes = |j: usize| i32::from(wide.codes[16 * stride * block + 64 * (j / 4) + 4 * lane + j % 4]);
+                    (0..sieve.dims).map(|j| codes(j) * i32::from(plane[i * stride + j])).sum::<i32>()
+                };
+                [sum(sieve.high) - factors.high_sum, sum(sieve.low) - factors.low_sum]
+            });
+            keep[at] = block_keep(factors, wide, block, sums, &mut bounds[16 * at..][..16]);
+        }
+    }
+}
+
+/// The bounds of a block for one query from its sums, high and low, and which of them reach the floor.
+#[inline(always)]
+pub(super) fn block_keep(factors: &SieveFactors, wide: &Wide, block: usize, sums: [[i32; 2]; 16], bounds: &mut [f32]) -> u16 {
+    let mut kept = 0;
+    for (lane, (bound, [high, low])) in bounds.iter_mut().zip(sums).enumerate() {
+        let row = 16 * block + lane;
+        let sum = 256.0 * high as f32 + low as f32;
+        *bound = sum * factors.step + (wide.offsets[row] + factors.base) + factors.rest * wide.rest[row] + factors.tail * wide.tail[row];
+        // What is no number is not below anything.
+        let below = *bound < factors.floor;
+        kept |= u16::from(!below) << lane;
+    }
+    kept
 }

@@ -7,9 +7,9 @@
 //! order of what that leaves, a full read. Where codes decide too little (isotropic rows, thousands
 //! of near copies) this is known before it costs much, and the job reads its rows in full.
 
-use super::panel::{Panel, Panels};
+use super::panel::Panels;
 use super::tile::{self, Tiles};
-use super::{Plan, Queries, Run, TILE_FROM, plain};
+use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
 use crate::code::margin::{self, Look, Second};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM};
 use crate::error::Result;
@@ -167,7 +167,8 @@ impl Search<'_> {
         refined.clear();
         self.promising(bounds, least(top), rows);
         self.look_again(look, bounds, top.floor(), rows, second);
-        self.read_in_order(rows, top, refined, buffer);
+        let read = refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
+        refined.extend(rows[..read].iter().map(|row| row.1));
         refined.sort_unstable();
         let row_bytes = self.part.segment.row_bytes();
         // In the bytes of reading every row, of which codes must leave a tenth to be worth it.
@@ -184,7 +185,7 @@ impl Search<'_> {
         if rows.len() * (row_bytes + READ_COST) > plain {
             return false;
         }
-        self.read_in_order(rows, top, refined, buffer);
+        refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         true
     }
 
@@ -277,38 +278,5 @@ impl Search<'_> {
             }
         }
         rows.retain(|row| row.0 >= floor);
-    }
-
-    /// Reads rows, highest bound first, until the next bound is below the floor.
-    fn read_in_order(&self, rows: &mut [(f64, usize)], top: &mut TopK, refined: &mut Vec<usize>, buffer: &mut PanelBuffer) {
-        rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (read, &(bound, row)) in rows.iter().enumerate() {
-            if bound < top.floor() {
-                break;
-            }
-            self.read(row, top, buffer);
-            refined.push(row);
-            // Cutting costs k: done for every row only while it is cheap beside reading one.
-            if read % (self.plan.k / 64 + 1) == 0 {
-                top.cut();
-            }
-        }
-        top.cut();
-    }
-
-    /// Offers one row.
-    fn read(&self, row: usize, top: &mut TopK, buffer: &mut PanelBuffer) {
-        let segment = self.part.segment;
-        buffer.clear();
-        let in_place = segment.in_place(row..row + 1);
-        if in_place.is_none() {
-            segment.decode(self.plan.kernel, row..row + 1, buffer);
-        }
-        let panel = Panel {
-            values: in_place.unwrap_or_else(|| buffer.values()),
-            rows: &[segment.first + row as u64],
-            norms: &segment.norms[row..row + 1],
-        };
-        plain::visit_one(self.plan, self.queries, self.query, panel, top);
     }
 }

@@ -1,15 +1,17 @@
 //! Searching candidates: rows are visited in panels that fit a cache, jobs run in parallel, each
 //! worker keeps the best k of what it saw, and the workers' best are merged.
 //!
-//! Three ways give the same bits: [`plain`] computes every key in float64, [`tile`] lets a float32
-//! product with a proven error band say which keys are worth computing, and [`certified`] lets
-//! codes say it, so that few rows are read at all.
+//! Four ways give the same bits: [`plain`] computes every key in float64, [`tile`] lets a float32
+//! product with a proven error band say which keys are worth computing, and [`certified`] (a query at
+//! a time) and [`sieve`] (batches) let codes say it, so that few rows are read at all.
 
 mod band;
 mod certified;
 mod panel;
 mod plain;
 mod query;
+mod refine;
+mod sieve;
 mod tile;
 
 pub use certified::LOOK_COST;
@@ -34,10 +36,8 @@ const JOB_BYTES: usize = 2 << 20;
 /// From this many queries on, a tile beats one float64 pass a query over the cached panel.
 const TILE_FROM: usize = 3;
 
-/// From this many queries on, tiles of float32 rows that are read once for all take less time than
-/// one pass over cached codes a query. At 384 dims the two are level at 50 queries on real embeddings
-/// and at 8 on isotropic rows.
-const TILE_BEATS_CODES: usize = 12;
+/// From this many queries on, a sieve over joined codes beats one pass over the lines a query.
+const SIEVE_FROM: usize = 8;
 /// Codes are streamed when a filter allows at least one row in this many.
 const SPARSE: u64 = 20;
 /// Codes are streamed when at most one allowed row in this many is kept.
@@ -74,28 +74,34 @@ enum Way<'a> {
     Plain,
     Tiles(tile::Tiles),
     Certified(certified::Certified<'a>),
+    Sieved(sieve::Sieved<'a>),
 }
 
 /// The best rows of every query among the rows of `runs`, which are disjoint and in order.
 pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, watch: &Watch) -> Result<Vec<TopK>> {
     let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
     let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
-    let way = choose(plan, segments, allowed, queries);
+    let way = choose(plan, segments, allowed, queries, watch)?;
     let in_place = queries.len() == 1 && segments.iter().all(|segment| segment.in_place(0..0).is_some());
-    let panel_rows = panel::rows_for(matches!(way, Way::Tiles(_)), in_place, queries.dims());
+    let panel_rows = panel::rows_for(matches!(way, Way::Tiles(_) | Way::Sieved(_)), in_place, queries.dims());
     let work = allowed * row_bytes as u64 * queries.len() as u64;
     let threads = plan.threads.min((work / BYTES_WORTH_A_THREAD + 1) as usize);
     let job_rows = match &way {
         Way::Plain => (JOB_BYTES / row_bytes).max(panel_rows),
         Way::Tiles(_) => 4 * panel_rows,
         Way::Certified(looks) => looks.job_rows(allowed, threads),
+        Way::Sieved(sieved) => sieved.job_rows(allowed, threads),
     };
     let jobs = share(runs, job_rows);
     let start = || Worker::new(plan, queries, panel_rows, allowed);
     let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
-        let Worker { panels, best, tile, doubt } = worker;
-        if let Way::Certified(looks) = &way {
-            return certified::visit(plan, segments, &jobs[job], queries, looks, (panels, best, tile, doubt), watch);
+        let Worker { panels, best, tile, doubt, sifted } = worker;
+        match &way {
+            Way::Certified(looks) => {
+                return certified::visit(plan, segments, &jobs[job], queries, looks, (panels, best, tile, doubt), watch);
+            }
+            Way::Sieved(sieved) => return sieve::visit(plan, segments, &jobs[job], queries, sieved, (panels, best, tile, sifted), watch),
+            _ => {}
         }
         panels.visit(plan.kernel, segments, &jobs[job], &mut |panel| {
             watch.check()?;
@@ -109,21 +115,20 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     merge(workers.into_iter().map(|worker| worker.best))
 }
 
-fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], allowed: u64, queries: &Queries) -> Way<'a> {
+fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], allowed: u64, queries: &Queries, watch: &Watch) -> Result<Way<'a>> {
     let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
     let coded = segments.iter().all(|segment| segment.codes.is_some());
     // A sparse filter reads its rows in full; so does a search that keeps a good part of them.
     let selective = allowed >= rows / SPARSE && plan.k as u64 <= allowed / KEPT;
     let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
-    match plan.coder {
-        Some(coder) if coded && selective && (wide || queries.len() < TILE_BEATS_CODES) => {
-            Way::Certified(certified::Certified::new(plan, coder, queries))
-        }
+    Ok(match plan.coder {
+        Some(coder) if coded && selective && queries.len() >= SIEVE_FROM => Way::Sieved(sieve::Sieved::new(plan, coder, queries, watch)?),
+        Some(coder) if coded && selective => Way::Certified(certified::Certified::new(plan, coder, queries)),
         _ if plan.tiles && !wide && queries.len() >= TILE_FROM => {
             Way::Tiles(tile::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
         }
         _ => Way::Plain,
-    }
+    })
 }
 
 /// What one worker owns.
@@ -132,12 +137,19 @@ struct Worker {
     best: Vec<TopK>,
     tile: tile::Scratch,
     doubt: certified::Scratch,
+    sifted: (sieve::WidePanel, sieve::Scratch),
 }
 
 impl Worker {
     fn new(plan: &Plan, queries: &Queries, panel_rows: usize, allowed: u64) -> Result<Self> {
         let best = (0..queries.len()).map(|_| TopK::new(plan.k, allowed)).collect::<Result<_>>()?;
-        Ok(Worker { panels: Panels::new(panel_rows), best, tile: tile::Scratch::default(), doubt: certified::Scratch::default() })
+        Ok(Worker {
+            panels: Panels::new(panel_rows),
+            best,
+            tile: tile::Scratch::default(),
+            doubt: certified::Scratch::default(),
+            sifted: <(sieve::WidePanel, sieve::Scratch)>::default(),
+        })
     }
 }
 

@@ -47,15 +47,30 @@ fn norm(a: &[f64]) -> f64 {
     a.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// Both bounds of `row` for the query whose coordinates point along `along`, and the cosine.
-fn both(coder: &Coder, row: &[f64], along: &[f64]) -> (f64, f64, f64) {
+/// What each look says of `row`.
+struct Bounds {
+    first: f64,
+    second: f64,
+    wide: f64,
+    second_of_wide: f64,
+}
+
+/// The bounds of `row` for the query whose coordinates point along `along`, and the cosine.
+fn bounds(coder: &Coder, row: &[f64], along: &[f64]) -> (Bounds, f64) {
     let query = direction_along(coder, along);
     let (wide, length) = asked(&query);
     let kernel = &scalar::KERNEL;
     let (coded, look) = (Coded::new(kernel, coder, row), Look::new(kernel, coder, &wide, length));
     let first = coded.bounds(kernel, &look)[0];
-    let second = look.second(kernel, coder, &coded.codes(), 0, first, &mut Second::default());
-    (f64::from(first), second, exact_cosine(&query, row))
+    let wide = coded.wide_bounds(kernel, coder, &look)[0];
+    let (codes, scratch) = (coded.codes(), &mut Second::default());
+    let bounds = Bounds {
+        first: f64::from(first),
+        second: look.second(kernel, coder, &codes, 0, first, scratch),
+        wide: f64::from(wide),
+        second_of_wide: look.second_of_wide(kernel, coder, &codes, 0, wide, scratch),
+    };
+    (bounds, exact_cosine(&query, row))
 }
 
 /// Coders with true axes, whose bounds are then as sharp as they can be.
@@ -65,22 +80,26 @@ fn sharp() -> Vec<Coder> {
 
 /// Checks the queries that `along` makes of every row, and that the bounds are near the cosine, by
 /// no more than a hundredth of `margin` beyond rounding, so that nothing smaller could hold.
-fn attain(along: impl Fn(&Left) -> Vec<f64>, which: impl Fn(f64, f64) -> f64, margin: impl Fn(&Left) -> f64) {
-    for coder in sharp() {
+fn attain(along: impl Fn(&Left) -> Vec<f64>, which: impl Fn(&Bounds) -> f64, margin: impl Fn(&Left) -> f64) {
+    attain_by(&sharp(), along, which, margin);
+}
+
+fn attain_by(coders: &[Coder], along: impl Fn(&Left) -> Vec<f64>, which: impl Fn(&Bounds) -> f64, margin: impl Fn(&Left) -> f64) {
+    for coder in coders {
         let mut seen = 0;
         for row in rows().chunks_exact(DIMS) {
-            let left = left(&coder, row);
+            let left = left(coder, row);
             let along = along(&left);
             if norm(&along) < 1e-6 {
                 continue;
             }
             seen += 1;
-            check(&coder, row, &direction_along(&coder, &along));
-            let (first, second, exact) = both(&coder, row, &along);
+            check(coder, row, &direction_along(coder, &along));
+            let (bounds, exact) = bounds(coder, row, &along);
             // The length of w' turns the margin of a unit vector into that of the query.
-            let query = direction_along(&coder, &along);
-            let bare: Vec<f64> = query.iter().zip(coders::centre(&coder)).map(|(w, m)| w - m).collect();
-            let spare = which(first, second) - exact;
+            let query = direction_along(coder, &along);
+            let bare: Vec<f64> = query.iter().zip(coders::centre(coder)).map(|(w, m)| w - m).collect();
+            let spare = which(&bounds) - exact;
             assert!(spare <= 0.01 * margin(&left) * norm(&bare) + 2e-4, "lead {}: {spare}", coder.lead);
         }
         assert!(seen > 0 || coder.lead == DIMS, "nothing was tried with lead {}", coder.lead);
@@ -89,22 +108,40 @@ fn attain(along: impl Fn(&Left) -> Vec<f64>, which: impl Fn(f64, f64) -> f64, ma
 
 #[test]
 fn the_lead_margin_is_attained_and_held() {
-    attain(|left| left.lead.clone(), |first, _| first, |left| norm(&left.lead));
+    attain(|left| left.lead.clone(), |bounds| bounds.first, |left| norm(&left.lead));
 }
 
 #[test]
 fn the_tail_margin_is_attained_and_held() {
-    attain(|left| left.tail.clone(), |first, _| first, |left| norm(&left.tail));
+    attain(|left| left.tail.clone(), |bounds| bounds.first, |left| norm(&left.tail));
 }
 
 #[test]
 fn both_margins_are_attained_and_held_together() {
-    attain(|left| sum(&left.lead, &left.tail, 1.0), |first, _| first, |left| norm(&left.lead) + norm(&left.tail));
+    attain(|left| sum(&left.lead, &left.tail, 1.0), |bounds| bounds.first, |left| norm(&left.lead) + norm(&left.tail));
 }
 
 #[test]
 fn the_margin_of_all_bits_is_attained_and_held() {
-    attain(|left| left.whole.clone(), |_, second| second, |left| norm(&left.whole));
+    attain(|left| left.whole.clone(), |bounds| bounds.second, |left| norm(&left.whole));
+}
+
+#[test]
+fn the_margin_of_all_bits_is_attained_and_held_after_a_sieve() {
+    attain(|left| left.whole.clone(), |bounds| bounds.second_of_wide, |left| norm(&left.whole));
+}
+
+#[test]
+fn the_tail_margin_of_a_sieve_is_attained_and_held() {
+    attain(|left| left.tail.clone(), |bounds| bounds.wide, |left| norm(&left.tail));
+}
+
+#[test]
+fn the_margin_of_a_sieve_is_attained_and_held() {
+    // With a tail, its two terms are never attained together.
+    let whole = &sharp()[..1];
+    assert_eq!(whole[0].lead, DIMS);
+    attain_by(whole, |left| left.whole.clone(), |bounds| bounds.wide, |left| norm(&left.whole));
 }
 
 #[test]

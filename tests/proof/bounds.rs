@@ -1,4 +1,4 @@
-//! Both bounds of every kernel against the exact cosine and the keys as computed.
+//! All bounds of every kernel against the exact cosine and the keys as computed.
 
 use crate::coders::{self, Coded, asked, coder, identity, moved, rotated, skew};
 use crate::tables::{Random, extremes, narrow, table};
@@ -57,11 +57,17 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
             }
             let look = Look::new(kernel, coder, &wide, norm);
             let first = coded.bounds(kernel, &look);
+            let wide_first = coded.wide_bounds(kernel, coder, &look);
             for (r, row) in rows.chunks_exact(dims).enumerate() {
                 let n = coded.norms[r];
                 let second = look.second(kernel, coder, &coded.codes(), r, first[r], &mut scratch);
                 let exact = exact_cosine(query, row);
-                for (bound, which) in [(f64::from(first[r]), "first"), (second, "second")] {
+                let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
+                if n >= LEAST_NORM {
+                    bounds.push((f64::from(wide_first[r]), "wide"));
+                    bounds.push((look.second_of_wide(kernel, coder, &coded.codes(), r, wide_first[r], &mut scratch), "second of wide"));
+                }
+                for (bound, which) in bounds {
                     let told = || format!("{} {which} bound of row {r}, query {i}: {bound:e}", kernel.name);
                     assert!(!matches!(bound.partial_cmp(&exact), Some(std::cmp::Ordering::Less)), "{}, cosine {exact:e}", told());
                     for metric in METRICS {

@@ -4,8 +4,8 @@
 use crate::tables::Random;
 use nseekfs::code::encode::{self, CodesMut};
 use nseekfs::code::margin::Look;
-use nseekfs::code::{BLOCK, Coder, Codes};
-use nseekfs::kernel::{Kernel, Lines, padded, scalar};
+use nseekfs::code::{BLOCK, Coder, Codes, from16};
+use nseekfs::kernel::{Kernel, Lines, SIEVE, Sieve, Wide, padded, scalar, wide_stride};
 use nseekfs::store::rows::{Rows, Values};
 
 /// A coder of these parts; `skew` must hold for the axes.
@@ -150,6 +150,33 @@ impl Coded {
         (kernel.bounds)(&look.probe(), &lines, &mut out);
         out.truncate(self.norms.len());
         out
+    }
+
+    /// The bounds that a sieve gives all rows, all of which it must keep at a floor of -inf; those of
+    /// rows without a direction are left out.
+    pub fn wide_bounds(&self, kernel: &Kernel, coder: &Coder, look: &Look) -> Vec<f32> {
+        let (stride, bytes) = (wide_stride(coder.lead), coder.rest_bytes());
+        let mut codes = vec![0; self.offsets.len() * stride];
+        for (block, out) in codes.chunks_exact_mut(BLOCK * stride).enumerate() {
+            let rest = &self.rest[block * BLOCK * bytes..self.rest.len().min((block + 1) * BLOCK * bytes)];
+            let lines = &self.lines[block * coder.block_bytes()..][..coder.block_bytes()];
+            (kernel.widen)(lines, rest, bytes, coder.lead, out);
+        }
+        let whole = |halves: &[u16]| halves.iter().map(|&half| from16(half)).collect::<Vec<f32>>();
+        let (rest, tail) = (whole(&self.fine), whole(&self.tail));
+        let wide = Wide { codes: &codes, offsets: &self.offsets, rest: &rest, tail: &tail };
+        let (mut high, mut low, mut words) = (vec![0; SIEVE * stride], vec![0; SIEVE * stride], vec![0; SIEVE * stride]);
+        let planes = look.planes();
+        for j in 0..coder.lead {
+            (high[j], low[j]) = (planes.0[j], planes.1[j]);
+            words[j] = 256 * i16::from(high[j]) + i16::from(low[j]);
+        }
+        let factors = [look.factors(f32::NEG_INFINITY)];
+        let sieve = Sieve { dims: coder.lead, words: &words, high: &high, low: &low, factors: &factors };
+        let (mut bounds, mut keep) = (vec![f32::NAN; self.offsets.len() * SIEVE], vec![0; self.offsets.len()]);
+        (kernel.sieve)(&sieve, &wide, &mut bounds, &mut keep);
+        assert!(keep.chunks_exact(SIEVE).all(|block| block[0] == u16::MAX), "{} lost a row", kernel.name);
+        (0..self.norms.len()).map(|r| bounds[r / BLOCK * BLOCK * SIEVE + r % BLOCK]).collect()
     }
 
     /// The rows as a scan sees them.

@@ -47,8 +47,9 @@ fn same_for_all(index: &Index, asked: &[f32], dims: usize, ks: &[i64]) {
         for &k in ks {
             same(index, asked, dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
         }
-        for batch in [2, 5] {
-            same(index, asked, dims, batch, SearchParams { k: 10, metric: Some(metric), ..SearchParams::default() });
+        for (k, batch) in [(10, 2), (10, 5), (1, 9), (10, 38), (100, 44)] {
+            let asked = if batch > 9 { asked.repeat(4) } else { asked.to_vec() };
+            same(index, &asked, dims, batch, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
         }
     }
 }
@@ -92,7 +93,7 @@ fn codes_change_no_answer_of_a_filter() {
         let asked = queries(&rows, DIMS);
         for filter in filters {
             for metric in METRICS {
-                for (k, batch) in [(1, 1), (30, 1), (10, 5)] {
+                for (k, batch) in [(1, 1), (30, 1), (10, 5), (20, 11)] {
                     same(
                         &index,
                         &asked,
@@ -119,6 +120,7 @@ fn codes_change_no_answer_where_they_do_not_pay() {
             same(&index, &asked[..4 * dims], dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
         }
         same(&index, &asked[4 * dims..9 * dims], dims, 5, SearchParams { metric: Some(metric), ..SearchParams::default() });
+        same(&index, &asked, dims, 30, SearchParams { metric: Some(metric), ..SearchParams::default() });
     }
 }
 
@@ -135,9 +137,10 @@ fn codes_change_no_answer_where_squares_underflow() {
     let index = index(Level::F64, Block::F64(&values), dims);
     let asked: Vec<f64> = [&values[..6 * dims], &random.normals(3 * dims), &vec![1.0; dims]].concat();
     for metric in METRICS {
-        for query in asked.chunks_exact(dims) {
-            let ask =
-                |method| answer(&index, Block::F64(query), dims, SearchParams { method, metric: Some(metric), ..SearchParams::default() });
+        for queries in asked.chunks_exact(dims).chain([&asked[..]]) {
+            let ask = |method| {
+                answer(&index, Block::F64(queries), dims, SearchParams { method, metric: Some(metric), ..SearchParams::default() })
+            };
             assert_eq!(ask(Method::Auto), ask(Method::Simd), "{metric:?}");
         }
     }
@@ -187,6 +190,7 @@ fn bad_coders_and_many_segments_change_no_answer() {
         for coder in hand_made(dims) {
             same_scan(&coder, &values, &asked[..7 * dims], &[]);
             same_scan(&coder, &values, &asked[4 * dims..], &[1, 17, 1003]);
+            same_scan(&coder, &values, &asked, &[2048]);
         }
     }
 }

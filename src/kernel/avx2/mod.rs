@@ -5,6 +5,7 @@
 //! between zeros, which add +0.0 to their lanes.
 
 mod bounds;
+mod sieve;
 
 use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile, scalar};
 use std::arch::x86_64::*;
@@ -22,6 +23,8 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     bounds: bounds::bounds,
+    widen: scalar::KERNEL.widen,
+    sieve: sieve::sieve,
 };
 
 /// Virtual lanes a register.

@@ -1,11 +1,14 @@
-//! AVX-512 (f, bw, dq, vl): eight virtual lanes a register, four registers a sum. Bounds of codes use
-//! VNNI where the CPU has it.
+//! AVX-512 (f, bw, dq, vl): eight virtual lanes a register, four registers a sum. Sums of codes use
+//! VNNI and AMX where the CPU has them.
 //!
 //! The functions of the table check lengths and step into code compiled for AVX-512; nothing else
 //! here runs, so a CPU without it never meets an instruction that it lacks. Tails are masked loads,
 //! whose idle lanes are +0.0 and never touch memory.
 
+#[cfg(target_os = "linux")]
+mod amx;
 mod bounds;
+mod sieve;
 
 use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile};
 use std::arch::x86_64::*;
@@ -23,10 +26,19 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     bounds: bounds::madd,
+    widen: sieve::widen,
+    sieve: sieve::madd,
 };
 
 /// The table for CPUs with VNNI as well.
-pub static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, ..KERNEL };
+pub static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, sieve: sieve::vnni, ..KERNEL };
+
+/// The table for CPUs with VNNI and int8 tiles of AMX.
+#[cfg(target_os = "linux")]
+pub static WITH_AMX: Kernel = Kernel { sieve: amx::sieve, ..WITH_VNNI };
+
+#[cfg(target_os = "linux")]
+pub use amx::permitted as amx_permitted;
 
 /// Virtual lanes a register.
 const WIDTH: usize = 8;

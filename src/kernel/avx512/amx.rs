@@ -1,0 +1,142 @@
+//! [`Kernel::sieve`](crate::kernel::Kernel::sieve) with AMX: a tile holds 64 bytes of sixteen queries or
+//! of sixteen rows, and one instruction adds the products of two tiles to 256 sums.
+//!
+//! The layout of codes is that of AMX: row g of a tile is group g of a block, dword i belonging to row
+//! i. Linux gives tiles to processes that ask for them.
+
+use super::sieve::finish;
+use crate::kernel::{SIEVE, Sieve, Wide, check_sieve, wide_stride};
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+/// Blocks whose sums are made side by side: four tiles of sums, two of queries, two of codes.
+const BLOCKS: usize = 2;
+
+/// Sums of a block: a row for each query, a lane for each row.
+type Block = [[i32; 16]; SIEVE];
+
+/// The shapes of the eight tiles (Intel, Software Developer's Manual, volume 1, section 18.3).
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+const SHAPES: Shapes = {
+    let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
+    let mut tile = 0;
+    while tile < 8 {
+        (row_bytes[tile], rows[tile]) = (64, 16);
+        tile += 1;
+    }
+    Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
+};
+
+/// Whether the CPU has tiles of bytes and Linux lets this process use them, for which it is asked here.
+pub fn permitted() -> bool {
+    const TILES_AND_BYTES: u32 = 0b11 << 24;
+    // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), since Linux 5.16.
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XFEATURE_XTILEDATA: i64 = 18;
+    if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILES_AND_BYTES != TILES_AND_BYTES {
+        return false;
+    }
+    let mut result = ARCH_PRCTL;
+    // SAFETY: a system call that reads and writes no memory of ours; it clobbers rcx and r11.
+    unsafe {
+        asm!("syscall", inout("rax") result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILEDATA,
+             out("rcx") _, out("r11") _, options(nostack));
+    }
+    result == 0
+}
+
+/// Which rows may matter to which queries.
+pub fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+        let stride = wide_stride(sieve.dims);
+        let count = keep.len() / 16;
+        let mut starts = [[[0; 16]; SIEVE]; 2];
+        for (i, factors) in sieve.factors.iter().enumerate() {
+            (starts[0][i], starts[1][i]) = ([-factors.high_sum; 16], [-factors.low_sum; 16]);
+        }
+        let mut sums = [[[[0; 16]; SIEVE]; 2]; BLOCKS];
+        for pair in (0..count).step_by(BLOCKS) {
+            let blocks = [pair, (pair + 1).min(count - 1)];
+            let codes = blocks.map(|block| &wide.codes[block * 16 * stride..][..16 * stride]);
+            // SAFETY: the tiles are shaped, the lengths are right by `check_sieve`.
+            unsafe { multiply(stride, sieve, codes, &starts, &mut sums) };
+            for (block, [high, low]) in blocks.into_iter().zip(&sums) {
+                for (i, factors) in sieve.factors.iter().enumerate() {
+                    let at = 16 * block + i;
+                    // SAFETY: arrays of sixteen int32.
+                    let sums = unsafe { [high, low].map(|part| _mm512_loadu_si512(part[i].as_ptr().cast())) };
+                    keep[at] = finish(factors, wide, sums, block, &mut bounds[16 * at..][..16]);
+                }
+            }
+        }
+    }
+    check_sieve(sieve, wide, bounds, keep);
+    if keep.is_empty() {
+        return;
+    }
+    // SAFETY: `available` lists this function's table only where the CPU has these features and the
+    // process may use them. Tiles keep their shapes until they are released; no other code here or in
+    // the compiler knows of them.
+    unsafe {
+        asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly));
+        gated(sieve, wide, bounds, keep);
+        asm!("tilerelease", options(nostack, nomem));
+    }
+}
+
+/// Sums of codes times bytes of both planes, on top of `starts`, of two blocks.
+///
+/// # Safety
+/// The tiles must be shaped by [`SHAPES`]; planes must hold 16 rows of `stride` bytes, and so must codes.
+#[inline]
+unsafe fn multiply(stride: usize, sieve: &Sieve, codes: [&[u8]; BLOCKS], starts: &[Block; 2], sums: &mut [[Block; 2]; BLOCKS]) {
+    // SAFETY: each turn reads 64 bytes of 16 rows of the planes and 1024 bytes of codes; there are
+    // stride / 64 turns, one at least. What is stored are four blocks of sums.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{starts} + {line}]",
+            "tileloadd tmm1, [{starts} + {line} + 1024]",
+            "tileloadd tmm2, [{starts} + {line}]",
+            "tileloadd tmm3, [{starts} + {line} + 1024]",
+            "2:",
+            "tileloadd tmm4, [{high} + {stride}]",
+            "tileloadd tmm5, [{low} + {stride}]",
+            "tileloadd tmm6, [{first} + {line}]",
+            "tileloadd tmm7, [{second} + {line}]",
+            "tdpbsud tmm0, tmm4, tmm6",
+            "tdpbsud tmm1, tmm5, tmm6",
+            "tdpbsud tmm2, tmm4, tmm7",
+            "tdpbsud tmm3, tmm5, tmm7",
+            "add {high}, 64",
+            "add {low}, 64",
+            "add {first}, 1024",
+            "add {second}, 1024",
+            "dec {turns}",
+            "jnz 2b",
+            "tilestored [{sums} + {line}], tmm0",
+            "tilestored [{sums} + {line} + 1024], tmm1",
+            "tilestored [{sums} + {line} + 2048], tmm2",
+            "tilestored [{sums} + {line} + 3072], tmm3",
+            starts = in(reg) starts,
+            line = in(reg) 64usize,
+            stride = in(reg) stride,
+            high = inout(reg) sieve.high.as_ptr() => _,
+            low = inout(reg) sieve.low.as_ptr() => _,
+            first = inout(reg) codes[0].as_ptr() => _,
+            second = inout(reg) codes[1].as_ptr() => _,
+            turns = inout(reg) stride / 64 => _,
+            sums = in(reg) sums,
+            options(nostack),
+        );
+    }
+}

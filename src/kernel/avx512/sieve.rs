@@ -1,0 +1,273 @@
+//! [`Kernel::widen`](crate::kernel::Kernel::widen) and [`Kernel::sieve`](crate::kernel::Kernel::sieve)
+//! with AVX-512: a group of four codes of a block's rows is a register, lane i of every sum belongs to
+//! row i.
+
+use crate::kernel::{Sieve, SieveFactors, Wide, check_sieve, check_widen, wide_stride};
+use std::arch::x86_64::*;
+
+/// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
+const WORDS: usize = 256;
+
+/// Queries that share a load of codes, and blocks that share a load of the queries: sixteen sums.
+const TOGETHER: usize = 4;
+const BLOCKS: usize = 2;
+
+/// A query's sums of a block, in two parts: 256 times the first, plus the second.
+type Sums = [__m512i; 2];
+
+/// With VNNI: four products with bytes and their sum in int32 are one instruction.
+pub fn vnni(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn gated(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+        visit(sieve, wide, bounds, keep, |first, blocks| vnni_sums(sieve, first, blocks));
+    }
+    check_sieve(sieve, wide, bounds, keep);
+    // SAFETY: `available` lists this function's table only where the CPU has these features.
+    unsafe { gated(sieve, wide, bounds, keep) }
+}
+
+/// Without VNNI: codes as words, two to a product with the query's words.
+pub fn madd(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+        visit(sieve, wide, bounds, keep, |first, blocks| madd_sums(sieve, first, blocks));
+    }
+    check_sieve(sieve, wide, bounds, keep);
+    // SAFETY: `available` lists this function's table only where the CPU has these features.
+    unsafe { gated(sieve, wide, bounds, keep) }
+}
+
+/// Two blocks at a time, the last one twice where their number is odd.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn visit(
+    sieve: &Sieve,
+    wide: &Wide,
+    bounds: &mut [f32],
+    keep: &mut [u16],
+    sums: impl Fn(usize, [&[[u8; 64]]; BLOCKS]) -> [[Sums; TOGETHER]; BLOCKS],
+) {
+    let (codes, size) = (wide.codes.as_chunks::<64>().0, wide_stride(sieve.dims) / 4);
+    let count = keep.len() / 16;
+    for pair in (0..count).step_by(BLOCKS) {
+        let blocks = [pair, (pair + 1).min(count - 1)];
+        for first in (0..sieve.factors.len()).step_by(TOGETHER) {
+            let sums = sums(first, blocks.map(|block| &codes[block * size..][..size]));
+            for (block, sums) in blocks.into_iter().zip(sums) {
+                for (factors, (sums, at)) in sieve.factors[first..].iter().zip(sums.into_iter().zip(16 * block + first..)) {
+                    let high = _mm512_sub_epi32(sums[0], _mm512_set1_epi32(factors.high_sum));
+                    let low = _mm512_sub_epi32(sums[1], _mm512_set1_epi32(factors.low_sum));
+                    keep[at] = finish(factors, wide, [high, low], block, &mut bounds[16 * at..][..16]);
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn vnni_sums(sieve: &Sieve, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Sums; TOGETHER]; BLOCKS] {
+    let (stride, groups) = (wide_stride(sieve.dims), sieve.dims / 4);
+    assert!(blocks.iter().all(|block| block.len() >= groups) && (first + TOGETHER) * stride <= sieve.high.len().min(sieve.low.len()));
+    let mut sums = [[[_mm512_setzero_si512(); 2]; TOGETHER]; BLOCKS];
+    for g in 0..groups {
+        // SAFETY: g < groups, which every block has by the assertion.
+        let codes = blocks.map(|block| unsafe { _mm512_loadu_si512(block.as_ptr().add(g).cast()) });
+        for i in 0..TOGETHER {
+            let at = (first + i) * stride + 4 * g;
+            // SAFETY: the planes hold `first + TOGETHER` rows of `stride` bytes by the assertion.
+            let (high, low) = unsafe { (every_lane(sieve.high.as_ptr().add(at).cast()), every_lane(sieve.low.as_ptr().add(at).cast())) };
+            for (sums, codes) in sums.iter_mut().zip(codes) {
+                sums[i][0] = _mm512_dpbusd_epi32(sums[i][0], codes, high);
+                sums[i][1] = _mm512_dpbusd_epi32(sums[i][1], codes, low);
+            }
+        }
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn madd_sums(sieve: &Sieve, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Sums; TOGETHER]; BLOCKS] {
+    let (stride, dims) = (wide_stride(sieve.dims), sieve.dims);
+    assert!(blocks.iter().all(|block| block.len() >= dims / 4) && (first + TOGETHER) * stride <= sieve.words.len());
+    let zero = _mm512_setzero_si512();
+    // Bytes 0 and 1, then 2 and 3, of each dword as words.
+    let front = spread([0x8001_8000, 0x8005_8004, 0x8009_8008, 0x800d_800c]);
+    let back = spread([0x8003_8002, 0x8007_8006, 0x800b_800a, 0x800f_800e]);
+    let mut parts = [[[zero; 2]; TOGETHER]; BLOCKS];
+    for from in (0..dims).step_by(WORDS) {
+        let mut narrow = [[zero; TOGETHER]; BLOCKS];
+        for j in (from..dims.min(from + WORDS)).step_by(4) {
+            // SAFETY: j / 4 < dims / 4, which every block has by the assertion.
+            let codes = blocks.map(|block| unsafe { _mm512_loadu_si512(block.as_ptr().add(j / 4).cast()) });
+            for i in 0..TOGETHER {
+                let at = (first + i) * stride + j;
+                // SAFETY: the words hold `first + TOGETHER` rows of `stride` by the assertion.
+                let words = unsafe { sieve.words.as_ptr().add(at) };
+                // SAFETY: as above, j + 4 <= dims <= stride.
+                let (a, b) = unsafe { (every_lane(words.cast()), every_lane(words.add(2).cast())) };
+                for (narrow, codes) in narrow.iter_mut().zip(codes) {
+                    narrow[i] = _mm512_add_epi32(narrow[i], _mm512_madd_epi16(_mm512_shuffle_epi8(codes, front), a));
+                    narrow[i] = _mm512_add_epi32(narrow[i], _mm512_madd_epi16(_mm512_shuffle_epi8(codes, back), b));
+                }
+            }
+        }
+        for (parts, narrow) in parts.iter_mut().flatten().zip(narrow.into_iter().flatten()) {
+            parts[0] = _mm512_add_epi32(parts[0], _mm512_srai_epi32::<8>(narrow));
+            parts[1] = _mm512_add_epi32(parts[1], _mm512_and_si512(narrow, _mm512_set1_epi32(255)));
+        }
+    }
+    parts
+}
+
+/// The order of bytes in each quarter of a register.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn spread([a, b, c, d]: [u32; 4]) -> __m512i {
+    _mm512_set4_epi32(d as i32, c as i32, b as i32, a as i32)
+}
+
+/// Four bytes in every lane, loaded as one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn every_lane(bytes: *const i32) -> __m512i {
+    // SAFETY: the caller vouches for four bytes.
+    _mm512_set1_epi32(unsafe { bytes.read_unaligned() })
+}
+
+/// Which rows of a block may matter to a query, from its sums less those of the query; their bounds,
+/// if any does.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn finish(factors: &SieveFactors, wide: &Wide, [high, low]: Sums, block: usize, out: &mut [f32]) -> u16 {
+    let sixteen = |values: &[f32]| {
+        // SAFETY: sixteen values.
+        unsafe { _mm512_loadu_ps(values.as_chunks::<16>().0[block].as_ptr()) }
+    };
+    let sum = _mm512_fmadd_ps(_mm512_set1_ps(256.0), _mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low));
+    let bound = _mm512_add_ps(sixteen(wide.offsets), _mm512_set1_ps(factors.base));
+    let bound = _mm512_fmadd_ps(sum, _mm512_set1_ps(factors.step), bound);
+    let bound = _mm512_fmadd_ps(_mm512_set1_ps(factors.rest), sixteen(wide.rest), bound);
+    let bound = _mm512_fmadd_ps(_mm512_set1_ps(factors.tail), sixteen(wide.tail), bound);
+    let kept = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bound, _mm512_set1_ps(factors.floor));
+    if kept != 0 {
+        // SAFETY: sixteen values.
+        unsafe { _mm512_storeu_ps(out.as_chunks_mut::<16>().0[0].as_mut_ptr(), bound) };
+    }
+    kept
+}
+
+/// Whole codes of one block: sixteen rows of low nibbles are turned at a time.
+pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mut [u8]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mut [u8]) {
+        let (last, half) = (rest.len() / rest_bytes - 1, dims / 2);
+        let mut rows = [&rest[..0]; 16];
+        for (lane, row) in rows.iter_mut().enumerate() {
+            *row = &rest[lane.min(last) * rest_bytes..][..half];
+        }
+        let (lines, out) = (lines.as_chunks::<64>().0, out.as_chunks_mut::<64>().0);
+        for from in (0..half).step_by(64) {
+            let bytes = half.min(from + 64) - from;
+            let turned = turn(rows.map(|row| load(&row[from..from + bytes])));
+            for (i, low) in turned.into_iter().take(bytes / 4).enumerate() {
+                let group = from / 4 + i;
+                put(lines, group, low, out);
+                put(lines, group + half / 4, _mm512_srli_epi16::<4>(low), out);
+            }
+        }
+    }
+    check_widen(lines, rest, rest_bytes, dims, out);
+    // SAFETY: `available` lists this function's table only where the CPU has these features.
+    unsafe { gated(lines, rest, rest_bytes, dims, out) }
+}
+
+/// Joins the low nibbles of a group of four coordinates to the high ones in `lines`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn put(lines: &[[u8; 64]], group: usize, low: __m512i, out: &mut [[u8; 64]]) {
+    // SAFETY: an array of 64 bytes.
+    let line = unsafe { _mm512_loadu_si512(lines[group / 2].as_ptr().cast()) };
+    let high = if group.is_multiple_of(2) { _mm512_slli_epi16::<4>(line) } else { line };
+    // Bits of `high` where the mask has them, else of `low`.
+    let joined = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(0xf0u8 as i8), high, low);
+    // SAFETY: an array of 64 bytes.
+    unsafe { _mm512_storeu_si512(out[group].as_mut_ptr().cast(), joined) };
+}
+
+/// Up to 64 bytes, zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn load(bytes: &[u8]) -> __m512i {
+    let mask = u64::MAX >> (64 - bytes.len().clamp(1, 64));
+    // SAFETY: the bits of the mask are bytes of the slice, which holds 1 to 64; no other is touched.
+    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
+}
+
+/// Dword i of row r becomes dword r of row i.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
+    let mut a = rows;
+    for (pair, out) in rows.as_chunks::<2>().0.iter().zip(a.as_chunks_mut::<2>().0) {
+        *out = [_mm512_unpacklo_epi32(pair[0], pair[1]), _mm512_unpackhi_epi32(pair[0], pair[1])];
+    }
+    // Four rows by four: a[4 q + c] holds column c of each quarter, of rows 4 q to 4 q + 3.
+    let mut b = a;
+    for (four, out) in a.as_chunks::<4>().0.iter().zip(b.as_chunks_mut::<4>().0) {
+        *out = [
+            _mm512_unpacklo_epi64(four[0], four[2]),
+            _mm512_unpackhi_epi64(four[0], four[2]),
+            _mm512_unpacklo_epi64(four[1], four[3]),
+            _mm512_unpackhi_epi64(four[1], four[3]),
+        ];
+    }
+    let mut out = b;
+    for c in 0..4 {
+        // Quarters of sixteen bytes: first and third, second and fourth, of rows 0 to 7, then 8 to 15.
+        let (low, high) = ([b[c], b[4 + c]], [b[8 + c], b[12 + c]]);
+        let even = |pair: [__m512i; 2]| _mm512_shuffle_i32x4::<0b10_00_10_00>(pair[0], pair[1]);
+        let odd = |pair: [__m512i; 2]| _mm512_shuffle_i32x4::<0b11_01_11_01>(pair[0], pair[1]);
+        let (even, odd) = ([even(low), even(high)], [odd(low), odd(high)]);
+        out[c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(even[0], even[1]);
+        out[4 + c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(odd[0], odd[1]);
+        out[8 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(even[0], even[1]);
+        out[12 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(odd[0], odd[1]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{SIEVE, available};
+
+    /// Only one of the ways is in a table that this CPU runs.
+    #[test]
+    fn every_way_keeps_the_same_rows() {
+        for (dims, rows, queries) in [(8, 16, 1), (64, 48, 16), (136, 32, 7), (600, 80, 12)] {
+            let stride = wide_stride(dims);
+            let codes: Vec<u8> = (0..rows * stride).map(|i| (i * i / 7) as u8 | ((i % 5 == 0) as u8 * 255)).collect();
+            let word = |i: usize| if i % stride < dims { (i * 7919 % 65_279) as i32 - 32_639 } else { 0 };
+            let words: Vec<i16> = (0..SIEVE * stride).map(|i| word(i) as i16).collect();
+            let high: Vec<i8> = words.iter().map(|&word| ((i32::from(word) + 128) >> 8) as i8).collect();
+            let low: Vec<i8> = words.iter().map(|&word| word as i8).collect();
+            let factors = SieveFactors { high_sum: 99, low_sum: -77, step: 1e-6, base: 0.3, rest: 0.6, tail: 0.8, floor: 0.0 };
+            let factors = vec![factors; queries];
+            let sieve = Sieve { dims, words: &words, high: &high, low: &low, factors: &factors };
+            let (offsets, residuals) = (vec![0.1; rows], vec![0.05; rows]);
+            let wide = Wide { codes: &codes, offsets: &offsets, rest: &residuals, tail: &residuals };
+            for table in available().into_iter().filter(|table| table.name == "avx512") {
+                let (mut bounds, mut expected, mut got) = (vec![0.0; rows * SIEVE], vec![0; rows], vec![0; rows]);
+                madd(&sieve, &wide, &mut bounds, &mut expected);
+                (table.sieve)(&sieve, &wide, &mut bounds, &mut got);
+                assert_eq!(got, expected, "{rows} rows of {dims}");
+                if is_x86_feature_detected!("avx512vnni") {
+                    vnni(&sieve, &wide, &mut bounds, &mut got);
+                    assert_eq!(got, expected, "{rows} rows of {dims}");
+                }
+            }
+        }
+    }
+}

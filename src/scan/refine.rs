@@ -1,0 +1,45 @@
+//! Reading in full the rows that codes left undecided, in the order of their bounds: no method that
+//! relies on the same bounds reads fewer (Seidl and Kriegel, SIGMOD 1998).
+
+use super::panel::Panel;
+use super::{Plan, Queries, plain};
+use crate::store::rows::{PanelBuffer, Rows};
+use crate::topk::TopK;
+
+/// Offers rows of a segment, given with bounds of their keys, highest bound first, until the next bound
+/// is below the floor. Sorts them; returns how many were read.
+pub(super) fn in_order(
+    plan: &Plan,
+    queries: &Queries,
+    query: usize,
+    segment: &Rows,
+    rows: &mut [(f64, usize)],
+    top: &mut TopK,
+    buffer: &mut PanelBuffer,
+) -> usize {
+    rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let mut read = 0;
+    for &(bound, row) in rows.iter() {
+        if bound < top.floor() {
+            break;
+        }
+        buffer.clear();
+        let in_place = segment.in_place(row..row + 1);
+        if in_place.is_none() {
+            segment.decode(plan.kernel, row..row + 1, buffer);
+        }
+        let panel = Panel {
+            values: in_place.unwrap_or_else(|| buffer.values()),
+            rows: &[segment.first + row as u64],
+            norms: &segment.norms[row..row + 1],
+        };
+        plain::visit_one(plan, queries, query, panel, top);
+        // Cutting costs k: done for every row only while it is cheap beside reading one.
+        if read % (plan.k / 64 + 1) == 0 {
+            top.cut();
+        }
+        read += 1;
+    }
+    top.cut();
+    read
+}

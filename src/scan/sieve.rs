@@ -1,0 +1,312 @@
+//! Batches by codes: the codes of a panel are joined to whole bytes once, each tile of queries goes
+//! over them in integers, and only the rows whose bound reaches a query's floor are looked at by that
+//! query: first the rest of their codes, then, in order of bound, the rows themselves.
+//!
+//! Where a panel leaves a query too much, as the first one does that it meets, float32 tiles visit the
+//! panel for it; where panels leave most queries too much, most panels are not sieved at all.
+
+use super::panel::Panels;
+use super::tile::{self, Tiles};
+use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
+use crate::code::margin::{self, Look, Second};
+use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
+use crate::error::Result;
+use crate::kernel::{SIEVE, Sieve, SieveFactors, Wide, wide_stride};
+use crate::pool::{self, Watch};
+use crate::store::rows::{PanelBuffer, Rows, Values};
+use crate::topk::TopK;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a panel's codes: a part of L2, with room for the queries.
+const PANEL_BYTES: usize = 512 << 10;
+/// Rows of a panel, at most.
+const PANEL_ROWS: usize = 2048;
+/// Panels of a job.
+const JOB_PANELS: usize = 4;
+/// A panel is visited by tiles for a query that would look again at more than one row in so many, or
+/// read more than one in so many.
+const LOOKS: usize = 16;
+const READS: usize = 48;
+/// Panels that are not sieved after one that was sieved in vain, at most.
+const LONGEST_REST: usize = 15;
+/// Rows whose codes are touched before the first of them is looked at again.
+const TOUCHED: usize = 16;
+const LINE: usize = 64;
+
+/// The queries of a search as sieves see them.
+#[derive(Debug)]
+pub(super) struct Sieved<'a> {
+    coder: &'a Coder,
+    tiles: Vec<SievedTile>,
+    /// Queries without a direction, such as zero.
+    others: Vec<usize>,
+    /// Bits of the highest floor that any worker has reached, a query each.
+    floors: Vec<AtomicU64>,
+}
+
+/// Some queries, side by side.
+#[derive(Debug)]
+struct SievedTile {
+    queries: Vec<usize>,
+    looks: Vec<Look>,
+    words: Vec<i16>,
+    high: Vec<i8>,
+    low: Vec<i8>,
+}
+
+impl<'a> Sieved<'a> {
+    /// Prepares every query.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
+    pub fn new(plan: &Plan, coder: &'a Coder, queries: &Queries, watch: &Watch) -> Result<Self> {
+        let (some, others): (Vec<usize>, Vec<usize>) = (0..queries.len()).partition(|&i| queries.norm(i) >= LEAST_NORM);
+        let chunks: Vec<&[usize]> = some.chunks(SIEVE).collect();
+        let work = |made: &mut Vec<SievedTile>, job: usize| {
+            made.push(SievedTile::new(plan, coder, queries, chunks[job]));
+            Ok(())
+        };
+        let tiles = pool::run(plan.threads, chunks.len(), watch, || Ok(Vec::new()), work)?;
+        let floors = (0..queries.len()).map(|_| AtomicU64::new(f64::NEG_INFINITY.to_bits())).collect();
+        Ok(Sieved { coder, tiles: tiles.into_iter().flatten().collect(), others, floors })
+    }
+
+    /// Rows of a panel, whole blocks.
+    fn panel_rows(&self) -> usize {
+        (PANEL_BYTES / wide_stride(self.coder.lead) / BLOCK * BLOCK).clamp(BLOCK, PANEL_ROWS)
+    }
+
+    /// Rows of a job, so that each of `threads` workers gets several.
+    pub fn job_rows(&self, rows: u64, threads: usize) -> usize {
+        let share = (rows as usize).div_ceil(4 * threads).next_multiple_of(self.panel_rows());
+        (JOB_PANELS * self.panel_rows()).min(share)
+    }
+}
+
+impl SievedTile {
+    fn new(plan: &Plan, coder: &Coder, queries: &Queries, some: &[usize]) -> Self {
+        let stride = wide_stride(coder.lead);
+        let (mut words, mut high, mut low) = (vec![0; SIEVE * stride], vec![0; SIEVE * stride], vec![0; SIEVE * stride]);
+        let look = |i: &usize| Look::new(plan.kernel, coder, queries.wide(*i), queries.norm(*i));
+        let looks: Vec<Look> = some.iter().map(look).collect();
+        for (i, look) in looks.iter().enumerate() {
+            let (first, second) = look.planes();
+            let own = i * stride..i * stride + first.len();
+            high[own.clone()].copy_from_slice(first);
+            low[own.clone()].copy_from_slice(second);
+            for (word, (&high, &low)) in words[own].iter_mut().zip(first.iter().zip(second)) {
+                *word = 256 * i16::from(high) + i16::from(low);
+            }
+        }
+        SievedTile { queries: some.to_vec(), looks, words, high, low }
+    }
+}
+
+/// What a worker needs besides rows.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    bounds: Vec<f32>,
+    keep: Vec<u16>,
+    second: Second,
+    buffer: PanelBuffer,
+    rows: Vec<(f64, usize)>,
+    /// Panels yet to be left to tiles, and how many after the next that is sieved in vain.
+    rest: usize,
+    longer: usize,
+}
+
+/// The codes of some rows, joined.
+#[derive(Debug, Default)]
+pub(super) struct WidePanel {
+    rows: Range<usize>,
+    codes: Vec<u8>,
+    offsets: Vec<f32>,
+    rest: Vec<f32>,
+    tail: Vec<f32>,
+    /// Bit r of a block: its row r may be found.
+    allowed: Vec<u16>,
+    /// Shortest and longest row that has a direction.
+    lengths: (f64, f64),
+}
+
+impl WidePanel {
+    fn fill(&mut self, plan: &Plan, coder: &Coder, segment: &Rows, codes: &Codes, rows: Range<usize>, runs: &[Run]) {
+        let (stride, bytes, block_bytes) = (wide_stride(coder.lead), coder.rest_bytes(), coder.block_bytes());
+        self.codes.resize(rows.len() * stride, 0);
+        for (block, out) in (rows.start / BLOCK..rows.end / BLOCK).zip(self.codes.chunks_exact_mut(BLOCK * stride)) {
+            let own = block * BLOCK..segment.len().min((block + 1) * BLOCK);
+            let lines = &codes.lines[block * block_bytes..(block + 1) * block_bytes];
+            (plan.kernel.widen)(lines, &codes.rest[own.start * bytes..own.end * bytes], bytes, coder.lead, out);
+        }
+        self.offsets.clear();
+        self.offsets.extend_from_slice(&codes.offsets[rows.clone()]);
+        let wide = |halves: &[u16], out: &mut Vec<f32>| {
+            out.clear();
+            out.extend(halves[rows.clone()].iter().map(|&half| from16(half)));
+        };
+        wide(codes.rest_residuals, &mut self.rest);
+        wide(codes.tail_residuals, &mut self.tail);
+        // A row without a direction has an infinite lead residual, and no other.
+        for (rest, &lead) in self.rest.iter_mut().zip(&codes.lead_residuals[rows.clone()]) {
+            *rest = rest.max(if from16(lead) == f32::INFINITY { f32::INFINITY } else { 0.0 });
+        }
+        self.allowed.clear();
+        self.allowed.resize(rows.len() / BLOCK, 0);
+        self.lengths = (f64::INFINITY, 0.0);
+        for row in runs.iter().flat_map(|run| run.rows.clone()) {
+            self.allowed[(row - rows.start) / BLOCK] |= 1 << (row % BLOCK);
+            let norm = segment.norms[row];
+            if norm >= LEAST_NORM {
+                self.lengths = (self.lengths.0.min(norm), self.lengths.1.max(norm));
+            }
+        }
+        self.rows = rows;
+    }
+}
+
+/// Offers every row of `runs` that may be among a query's best to that query.
+pub(super) fn visit(
+    plan: &Plan,
+    segments: &[Rows],
+    runs: &[Run],
+    queries: &Queries,
+    sieved: &Sieved,
+    worker: (&mut Panels, &mut [TopK], &mut tile::Scratch, &mut (WidePanel, Scratch)),
+    watch: &Watch,
+) -> Result<()> {
+    let (panels, best, tile, (panel, scratch)) = worker;
+    for runs in runs.chunk_by(|a, b| a.segment == b.segment) {
+        let segment = &segments[runs[0].segment];
+        let Some(codes) = segment.codes else { continue };
+        let (first, end) = (runs[0].rows.start / BLOCK * BLOCK, runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK));
+        for start in (first..end).step_by(sieved.panel_rows()) {
+            let span = start..end.min(start + sieved.panel_rows());
+            let within =
+                runs.iter().map(|run| Run { segment: run.segment, rows: run.rows.start.max(span.start)..run.rows.end.min(span.end) });
+            let within: Vec<Run> = within.filter(|run| !run.rows.is_empty()).collect();
+            if within.is_empty() {
+                continue;
+            }
+            for (top, floor) in best.iter_mut().zip(&sieved.floors) {
+                top.raise(f64::from_bits(floor.load(Ordering::Relaxed)));
+            }
+            let unsettled = if scratch.rest > 0 {
+                scratch.rest -= 1;
+                (0..queries.len()).collect()
+            } else {
+                panel.fill(plan, sieved.coder, segment, &codes, span, &within);
+                let left = Sift { plan, queries, sieved, segment, codes: &codes, panel }.settle(best, scratch, watch)?;
+                let vain = 4 * left.len() > 3 * queries.len();
+                scratch.longer = if vain { (2 * scratch.longer + 1).min(LONGEST_REST) } else { 0 };
+                scratch.rest = scratch.longer / 2;
+                left
+            };
+            let tiles =
+                (unsettled.len() >= TILE_FROM && !matches!(segment.values, Values::F64(_))).then(|| Tiles::new(queries, &unsettled));
+            if !unsettled.is_empty() {
+                panels.visit(plan.kernel, segments, &within, &mut |panel| {
+                    watch.check()?;
+                    match &tiles {
+                        Some(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
+                        None => unsettled.iter().for_each(|&i| plain::visit_one(plan, queries, i, panel, &mut best[i])),
+                    }
+                    Ok(())
+                })?;
+            }
+            for (top, floor) in best.iter().zip(&sieved.floors) {
+                let raised = |bits| (top.floor() > f64::from_bits(bits)).then(|| top.floor().to_bits());
+                let _ = floor.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One panel, and the queries that meet it.
+struct Sift<'a> {
+    plan: &'a Plan<'a>,
+    queries: &'a Queries,
+    sieved: &'a Sieved<'a>,
+    segment: &'a Rows<'a>,
+    codes: &'a Codes<'a>,
+    panel: &'a WidePanel,
+}
+
+impl Sift<'_> {
+    /// Settles the panel for the queries for which codes decide enough; returns the others.
+    fn settle(&self, best: &mut [TopK], scratch: &mut Scratch, watch: &Watch) -> Result<Vec<usize>> {
+        let (plan, coder, panel) = (self.plan, self.sieved.coder, self.panel);
+        let count = panel.rows.len();
+        scratch.bounds.resize(count * SIEVE, 0.0);
+        scratch.keep.resize(count, 0);
+        let wide = Wide { codes: &panel.codes, offsets: &panel.offsets, rest: &panel.rest, tail: &panel.tail };
+        let mut unsettled = self.sieved.others.clone();
+        for tile in &self.sieved.tiles {
+            watch.check()?;
+            let factors = tile.looks.iter().zip(&tile.queries).map(|(look, &query)| {
+                look.factors(margin::least_cosine(plan.metric, best[query].floor(), self.queries.norm(query), panel.lengths))
+            });
+            let factors: Vec<SieveFactors> = factors.collect();
+            let sieve = Sieve { dims: coder.lead, words: &tile.words, high: &tile.high, low: &tile.low, factors: &factors };
+            (plan.kernel.sieve)(&sieve, &wide, &mut scratch.bounds, &mut scratch.keep);
+            for (i, (look, &query)) in tile.looks.iter().zip(&tile.queries).enumerate() {
+                self.kept(i, query, best[query].floor(), scratch);
+                if scratch.rows.len() <= count / LOOKS {
+                    self.look_again(look, query, best[query].floor(), scratch);
+                    if scratch.rows.len() <= count / READS {
+                        refine::in_order(plan, self.queries, query, self.segment, &mut scratch.rows, &mut best[query], &mut scratch.buffer);
+                        continue;
+                    }
+                }
+                unsettled.push(query);
+            }
+        }
+        Ok(unsettled)
+    }
+
+    /// The rows that the sieve kept for query `i` of its tile, with their bounds; of too many, some.
+    fn kept(&self, i: usize, query: usize, floor: f64, scratch: &mut Scratch) {
+        let Scratch { keep, bounds, rows, .. } = scratch;
+        let norms = self.segment.norms;
+        // Zero rows have no bound, but one key: that of cosine 0 and length 0.
+        let zeros_out = margin::key_bound(self.plan.metric, 0.0, self.queries.norm(query), 0.0) < floor;
+        rows.clear();
+        for (block, allowed) in self.panel.allowed.iter().enumerate() {
+            let at = SIEVE * block + i;
+            let mut bits = keep[at] & allowed;
+            while bits != 0 && rows.len() <= self.panel.rows.len() / LOOKS {
+                let lane = bits.trailing_zeros() as usize;
+                let row = self.panel.rows.start + BLOCK * block + lane;
+                if !(zeros_out && norms[row] == 0.0) {
+                    rows.push((f64::from(bounds[BLOCK * at + lane]), row));
+                }
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    /// Replaces bounds of the cosine by bounds of the key from all of a row's codes, and drops rows
+    /// below the floor.
+    fn look_again(&self, look: &Look, query: usize, floor: f64, scratch: &mut Scratch) {
+        let coder = self.sieved.coder;
+        let norm = self.queries.norm(query);
+        for some in scratch.rows.chunks_mut(TOUCHED) {
+            self.touch(some);
+            for (bound, row) in some {
+                let cosine = look.second_of_wide(self.plan.kernel, coder, self.codes, *row, *bound as f32, &mut scratch.second);
+                let key = margin::key_bound(self.plan.metric, cosine, norm, self.segment.norms[*row]);
+                // What is no number bounds nothing: such a row is the first to be read.
+                *bound = if key.is_nan() { f64::INFINITY } else { key };
+            }
+        }
+        scratch.rows.retain(|row| row.0 >= floor);
+    }
+
+    /// Asks for the codes of some rows, so that their lines come from memory side by side.
+    fn touch(&self, rows: &[(f64, usize)]) {
+        let (bytes, low) = (self.sieved.coder.rest_bytes(), self.sieved.coder.lead / 2);
+        let line = |&(_, row): &(f64, usize)| self.codes.rest[row * bytes + low..(row + 1) * bytes].iter().step_by(LINE);
+        std::hint::black_box(rows.iter().flat_map(line).fold(0, |sum, byte| sum ^ byte));
+    }
+}
