@@ -2,9 +2,10 @@
 
 Every round asks every engine once, in an order that turns by one place a round; what is reported is the
 median of the per-round ratios (time of the peer / time of nseekfs, above 1 means that nseekfs is faster),
-with quartiles. Answers are checked against float64 before anything is timed. Engines run in processes of
-their own (peers.py says why); `--peer-python` names an interpreter that has the peers installed. A peer that
-cannot be imported is reported as absent.
+with quartiles. Answers are checked against float64 before anything is timed; peers that search quantised rows
+are approximate, and their recall stands beside their time. Engines run in processes of their own (peers.py says
+why); `--peer-python` names an interpreter that has the peers installed. A peer that cannot be imported is
+reported as absent. All engines hold their rows at once; where memory is short, `--engines` names fewer.
 
 The machine should be idle: matrix products that wait for each other's threads suffer most from company. The
 load that the header prints is that of the minute before.

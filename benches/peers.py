@@ -136,6 +136,33 @@ class FaissTuned(Faiss):
         self.faiss.cvar.distance_compute_blas_database_bs = setting.get("database_block", 1024)
 
 
+class FaissQuantised(Faiss):
+    """faiss IndexScalarQuantizer: a linear scan over rows in fewer bits. Approximate."""
+
+    kind = ""
+
+    def build(self) -> None:
+        import faiss
+
+        faiss.omp_set_num_threads(self.threads)
+        kind = getattr(faiss.ScalarQuantizer, self.kind)
+        self.index = faiss.IndexScalarQuantizer(self.table.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        self.index.train(self.table)
+        self.index.add(self.table)
+
+
+class FaissSq8(FaissQuantised):
+    """Eight bits a value, each dimension scaled to its range."""
+
+    kind = "QT_8bit"
+
+
+class FaissFp16(FaissQuantised):
+    """float16."""
+
+    kind = "QT_fp16"
+
+
 class Blocks(Engine):
     """A matrix product and a partial sort over blocks of rows; the block is tuned, up to the whole table."""
 
@@ -206,11 +233,13 @@ class Scann(Engine):
     """ScaNN's brute force over float32."""
 
     package = "scann"
+    quantised = False
 
     def build(self) -> None:
         import scann
 
-        self.index = scann.scann_ops_pybind.builder(self.table, self.k, "dot_product").score_brute_force().build()
+        builder = scann.scann_ops_pybind.builder(self.table, self.k, "dot_product")
+        self.index = builder.score_brute_force(quantize=self.quantised).build()
         self.index.set_num_threads(self.threads)
 
     def settings(self, batch: int) -> list[Setting]:
@@ -231,6 +260,12 @@ class Scann(Engine):
                 return np.asarray(self.index.search_batched(queries)[0])
             case _:
                 return np.asarray(self.index.search_batched_parallel(queries, batch_size=self.setting["share"])[0])
+
+
+class ScannInt8(Scann):
+    """ScaNN's brute force over rows in eight bits a value. Approximate."""
+
+    quantised = True
 
 
 class Usearch(Engine):
@@ -264,9 +299,12 @@ ENGINES: dict[str, Callable[[Array, Metric, int, int], Engine]] = {
     "nseekfs": Nseekfs,
     "faiss": Faiss,
     "faiss-tuned": FaissTuned,
+    "faiss-fp16": FaissFp16,
+    "faiss-sq8": FaissSq8,
     "numpy": Numpy,
     "torch": Torch,
     "scann": Scann,
+    "scann-int8": ScannInt8,
     "usearch": Usearch,
     "nseekfs-1.1.0": Seed,
 }
