@@ -2,9 +2,10 @@
 
 Every round asks every engine once, in an order that turns by one place a round; what is reported is the
 median of the per-round ratios (time of the peer / time of nseekfs, above 1 means that nseekfs is faster),
-with quartiles. Answers are checked against float64 before anything is timed. Engines run in processes of
-their own (peers.py says why); `--peer-python` names an interpreter that has the peers installed. A peer that
-cannot be imported is reported as absent.
+with quartiles. Answers are checked against float64 before anything is timed; peers that search quantised rows
+are approximate, and their recall stands beside their time. Engines run in processes of their own (peers.py says
+why); `--peer-python` names an interpreter that has the peers installed. A peer that cannot be imported is
+reported as absent. All engines hold their rows at once; where memory is short, `--engines` names fewer.
 
 The machine should be idle: matrix products that wait for each other's threads suffer most from company. The
 load that the header prints is that of the minute before.
@@ -81,10 +82,28 @@ class Process:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500_000)
-    parser.add_argument("--dims", type=int, default=384, help="of gaussian data; a file has its own")
-    parser.add_argument("--data", default="gaussian", help="gaussian, or a .npy file repeated with noise up to --rows")
-    parser.add_argument("--jitter", type=float, default=0.3, help="length of that noise, rows having length 1")
+    parser.add_argument("--rows", type=int, default=500_000, help="0: as many as the files of --data have")
+    parser.add_argument("--dims", type=int, default=384, help="of gaussian rows; a file has its own")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[workload.GAUSSIAN],
+        metavar="FILE",
+        help="gaussian, or .npy files, taken together; repeated up to --rows, every copy but the first with noise",
+    )
+    parser.add_argument(
+        "--jitter",
+        type=float,
+        default=0.03,
+        help="standard deviation of that noise in each value of rows of length 1, which get length 1 again: "
+        "0.03 at 384 dimensions is noise of length 0.59",
+    )
+    parser.add_argument(
+        "--queries",
+        metavar="FILE",
+        help="a .npy file of queries, shuffled and repeated as needed; without it they are rows of the files with "
+        "the same noise, or gaussian",
+    )
     parser.add_argument("--metric", choices=("dot", "cosine"), default="dot", help="asked of nseekfs; peers take dot")
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument(
@@ -103,6 +122,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write every measurement here")
     args = parser.parse_args()
+    if args.rows == 0 and args.data == [workload.GAUSSIAN]:
+        parser.error("--rows 0 needs files: --data FILE.npy")
     args.engines = [OURS, *(name for name in args.engines if name != OURS)]
     args.work = [tuple(map(int, work.split(":"))) for work in args.work]
     return args
@@ -182,13 +203,24 @@ def print_table(records: list[dict[str, Any]]) -> None:
     print(flush=True)
 
 
+def describe(source: workload.Source) -> str:
+    """The data in a few words, files by their names."""
+    words = [" + ".join(Path(path).name for path in source.data)]
+    if source.data != [workload.GAUSSIAN] and (source.rows or source.queries is None):
+        words.append(f"jitter {source.jitter:g}")
+    if source.queries is not None:
+        words.append(f"queries {Path(source.queries).name}")
+    return ", ".join(words)
+
+
 def main() -> None:
     args = parse()
     most = max(batch for batch, _ in args.work)
-    table, queries = workload.make(args.data, args.rows, args.dims, max(most, args.check), args.seed, args.jitter)
+    source = workload.Source(args.data, args.queries, args.rows, args.dims, args.jitter, args.seed)
+    table, queries = workload.make(source, max(most, args.check))
     print(workload.machine())
     print(
-        f"{table.shape[0]} x {table.shape[1]} float32 ({table.nbytes / 1e6:.0f} MB), {args.data}, "
+        f"{table.shape[0]} x {table.shape[1]} float32 ({table.nbytes / 1e6:.0f} MB), {describe(source)}, "
         f"seed {args.seed}, k={args.k}, {args.metric}, {args.rounds} rounds\n"
     )
     records: list[dict[str, Any]] = []

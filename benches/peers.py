@@ -5,6 +5,9 @@ libraries (OpenBLAS, OpenMP runtimes, rayon's global pool) read it only once and
 share one name. Run as a script this file is that process: it reads one JSON request a line and answers with
 one JSON line. Times are taken here, next to the call, so the pipe is never part of them.
 
+The table is a mapped file, which all processes share. Engines that search the array they are given copy it
+first, as the others do when they build, so that all read memory of their own.
+
 An engine may offer several settings for a batch; the fastest is found once, before the rounds, and kept, so
 that no engine is measured at its worst.
 """
@@ -133,8 +136,38 @@ class FaissTuned(Faiss):
         self.faiss.cvar.distance_compute_blas_database_bs = setting.get("database_block", 1024)
 
 
+class FaissQuantised(Faiss):
+    """faiss IndexScalarQuantizer: a linear scan over rows in fewer bits. Approximate."""
+
+    kind = ""
+
+    def build(self) -> None:
+        import faiss
+
+        faiss.omp_set_num_threads(self.threads)
+        kind = getattr(faiss.ScalarQuantizer, self.kind)
+        self.index = faiss.IndexScalarQuantizer(self.table.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        self.index.train(self.table)
+        self.index.add(self.table)
+
+
+class FaissSq8(FaissQuantised):
+    """Eight bits a value, each dimension scaled to its range."""
+
+    kind = "QT_8bit"
+
+
+class FaissFp16(FaissQuantised):
+    """float16."""
+
+    kind = "QT_fp16"
+
+
 class Blocks(Engine):
     """A matrix product and a partial sort over blocks of rows; the block is tuned, up to the whole table."""
+
+    def build(self) -> None:
+        self.table = np.array(self.table)
 
     def settings(self, batch: int) -> list[Setting]:
         rows = len(self.table)
@@ -176,6 +209,7 @@ class Torch(Blocks):
     def build(self) -> None:
         import torch
 
+        super().build()
         torch.set_num_threads(self.threads)
         self.torch = torch
         self.rows = torch.from_numpy(self.table)
@@ -199,11 +233,13 @@ class Scann(Engine):
     """ScaNN's brute force over float32."""
 
     package = "scann"
+    quantised = False
 
     def build(self) -> None:
         import scann
 
-        self.index = scann.scann_ops_pybind.builder(self.table, self.k, "dot_product").score_brute_force().build()
+        builder = scann.scann_ops_pybind.builder(self.table, self.k, "dot_product")
+        self.index = builder.score_brute_force(quantize=self.quantised).build()
         self.index.set_num_threads(self.threads)
 
     def settings(self, batch: int) -> list[Setting]:
@@ -226,17 +262,35 @@ class Scann(Engine):
                 return np.asarray(self.index.search_batched_parallel(queries, batch_size=self.setting["share"])[0])
 
 
+class ScannInt8(Scann):
+    """ScaNN's brute force over rows in eight bits a value. Approximate."""
+
+    quantised = True
+
+
 class Usearch(Engine):
-    """usearch's exact search over float32."""
+    """usearch's exact search over float32; how many queries it is handed at once is tuned."""
 
     package = "usearch"
 
     def build(self) -> None:
         from usearch.index import MetricKind, search
 
+        self.table = np.array(self.table)
         self.search, self.kind = search, MetricKind.IP
 
+    def settings(self, batch: int) -> list[Setting]:
+        # A call keeps 16 bytes for every query and row: at most 2 GB of them.
+        most = max(1, (1 << 27) // len(self.table))
+        return [{"share": share} for share in sorted({min(batch, 16, most), min(batch, most)})]
+
+    def use(self, setting: Setting) -> None:
+        self.share = int(setting["share"])
+
     def ask(self, queries: Array) -> Array:
+        return np.concatenate([self.best(queries[i : i + self.share]) for i in range(0, len(queries), self.share)])
+
+    def best(self, queries: Array) -> Array:
         found = self.search(self.table, queries, self.k, self.kind, exact=True, threads=self.threads)
         return np.asarray(found.keys).reshape(len(queries), -1)
 
@@ -245,9 +299,12 @@ ENGINES: dict[str, Callable[[Array, Metric, int, int], Engine]] = {
     "nseekfs": Nseekfs,
     "faiss": Faiss,
     "faiss-tuned": FaissTuned,
+    "faiss-fp16": FaissFp16,
+    "faiss-sq8": FaissSq8,
     "numpy": Numpy,
     "torch": Torch,
     "scann": Scann,
+    "scann-int8": ScannInt8,
     "usearch": Usearch,
     "nseekfs-1.1.0": Seed,
 }
@@ -257,7 +314,7 @@ class Worker:
     """What a request can ask of the engine in this process."""
 
     def __init__(self, name: str, table: str, metric: Metric, k: int, threads: int) -> None:
-        rows = np.load(table)
+        rows = np.asarray(np.load(table, mmap_mode="r"))
         start = time.perf_counter()
         self.engine = ENGINES[name](rows, metric, k, threads)
         self.built = time.perf_counter() - start

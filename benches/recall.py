@@ -1,8 +1,8 @@
 """Size, build time and recall of each level: `python benches/recall.py FILE.npy ...`.
 
 The rows of each file, multiplied by --scale in float32, are stored at every level. Size is that of the saved
-file, codes and all, over that of float32 rows alone. Recall is the share of the ten best at f32 that a level also answers, over queries
-that are rows of the file (or of --queries) times the same scale.
+file, codes and all, over that of float32 rows alone. Recall is the share of the ten best at f32 that a level
+also answers, over queries that are rows of the file (or of --queries) times the same scale.
 """
 
 import argparse

@@ -4,12 +4,13 @@ import datetime
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 TIE = 1e-12
+GAUSSIAN = "gaussian"
 
 
 def unit(rows: Array) -> Array:
@@ -17,31 +18,66 @@ def unit(rows: Array) -> Array:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
-def make(data: str, rows: int, dims: int, queries: int, seed: int, jitter: float) -> tuple[Array, Array]:
-    """A table and queries for it, both of unit rows.
+class Source(NamedTuple):
+    """Where rows and queries come from."""
 
-    `gaussian` draws both. A .npy file is repeated until `rows` is reached, every copy but the first moved by
-    noise of length about `jitter`; the queries are rows of the file moved likewise.
+    data: list[str]  # .npy files one after the other, or GAUSSIAN alone
+    queries: str | None  # a .npy file, else they are drawn like the rows
+    rows: int  # 0 takes the rows of the files, no more and no fewer
+    dims: int  # of gaussian rows
+    jitter: float  # standard deviation of each value's noise, before rows get length 1 again
+    seed: int
+
+
+def make(source: Source, count: int) -> tuple[Array, Array]:
+    """A table and `count` queries for it, both of unit rows; the queries do not change the table.
+
+    Gaussian rows have gaussian queries. Rows of files are repeated until there are enough, every copy but the
+    first moved by noise; their queries are rows of the files moved likewise. Queries of a file are shuffled, then
+    repeated as needed.
     """
-    rng = np.random.default_rng(seed)
-    if data == "gaussian":
-        table = np.empty((rows, dims), np.float32)
-        for start in range(0, rows, 65536):
-            part = rng.standard_normal((min(65536, rows - start), dims), dtype=np.float32)
-            table[start : start + len(part)] = unit(part)
-        return table, unit(rng.standard_normal((queries, dims), dtype=np.float32))
-    base = unit(np.load(data).astype(np.float32))
-    scale = np.float32(jitter / np.sqrt(base.shape[1]))
+    rng = np.random.default_rng(source.seed)
+    if source.data == [GAUSSIAN]:
+        table = gaussian(rng, source.rows, source.dims)
+        queries = gaussian(rng, count, source.dims)
+    else:
+        base = np.concatenate([read(path) for path in source.data])
+        table = copies(rng, base, source.rows or len(base), source.jitter)
+        queries = moved(rng, base[rng.integers(len(base), size=count)], source.jitter)
+    if source.queries is not None:
+        given = read(source.queries)
+        if given.shape[1] != table.shape[1]:
+            raise ValueError(f"{source.queries} has {given.shape[1]} dimensions, the rows have {table.shape[1]}")
+        queries = given[np.resize(rng.permutation(len(given)), count)]
+    return table, queries
 
-    def moved(picked: Array) -> Array:
-        return unit(picked + scale * rng.standard_normal(picked.shape, dtype=np.float32))
 
-    asked = moved(base[rng.integers(len(base), size=queries)])
+def read(path: str) -> Array:
+    """The rows of a .npy file, of length 1, in float32."""
+    return unit(np.load(path).astype(np.float32))
+
+
+def gaussian(rng: np.random.Generator, rows: int, dims: int) -> Array:
+    """Rows that point everywhere alike."""
+    table = np.empty((rows, dims), np.float32)
+    for start in range(0, rows, 65536):
+        part = table[start : start + 65536]
+        part[:] = unit(rng.standard_normal(part.shape, dtype=np.float32))
+    return table
+
+
+def moved(rng: np.random.Generator, rows: Array, jitter: float) -> Array:
+    """The rows with noise added to each value, of length 1 again."""
+    return unit(rows + np.float32(jitter) * rng.standard_normal(rows.shape, dtype=np.float32))
+
+
+def copies(rng: np.random.Generator, base: Array, rows: int, jitter: float) -> Array:
+    """The base as it is, then moved copies of it."""
     table = np.empty((rows, base.shape[1]), np.float32)
     for start in range(0, rows, len(base)):
         part = base[: rows - start]
-        table[start : start + len(part)] = part if start == 0 else moved(part)
-    return table, asked
+        table[start : start + len(part)] = part if start == 0 else moved(rng, part, jitter)
+    return table
 
 
 def reference(table: Array, queries: Array, k: int, metric: str) -> tuple[Array, Array]:
