@@ -132,6 +132,17 @@ pub struct Wide<'a> {
     pub tail: &'a [f32],
 }
 
+/// 64 bytes that lie in one cache line: rows of [`Sieve`] and [`Wide`] may start anywhere, but a load
+/// that crosses lines costs twice.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line([u8; 64]);
+
+// SAFETY: an array of bytes, as long as it is aligned: all bits are valid, and none is padding.
+unsafe impl bytemuck::Zeroable for Line {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Line {}
+
 /// `dims` rounded up to whole 64-byte registers of codes.
 pub fn wide_stride(dims: usize) -> usize {
     dims.next_multiple_of(64)

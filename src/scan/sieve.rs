@@ -11,10 +11,11 @@ use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
 use crate::code::margin::{self, Look, Second};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
 use crate::error::Result;
-use crate::kernel::{SIEVE, Sieve, SieveFactors, Wide, wide_stride};
+use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, wide_stride};
 use crate::pool::{self, Watch};
 use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
+use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,9 +51,10 @@ pub(super) struct Sieved<'a> {
 struct SievedTile {
     queries: Vec<usize>,
     looks: Vec<Look>,
-    words: Vec<i16>,
-    high: Vec<i8>,
-    low: Vec<i8>,
+    /// Of int16, then of int8 twice, as [`Sieve`] wants them.
+    words: Vec<Line>,
+    high: Vec<Line>,
+    low: Vec<Line>,
 }
 
 impl<'a> Sieved<'a> {
@@ -87,15 +89,16 @@ impl<'a> Sieved<'a> {
 impl SievedTile {
     fn new(plan: &Plan, coder: &Coder, queries: &Queries, some: &[usize]) -> Self {
         let stride = wide_stride(coder.lead);
-        let (mut words, mut high, mut low) = (vec![0; SIEVE * stride], vec![0; SIEVE * stride], vec![0; SIEVE * stride]);
+        let lines = |bytes: usize| vec![Line::zeroed(); SIEVE * stride * bytes / LINE];
+        let (mut words, mut high, mut low) = (lines(2), lines(1), lines(1));
         let look = |i: &usize| Look::new(plan.kernel, coder, queries.wide(*i), queries.norm(*i));
         let looks: Vec<Look> = some.iter().map(look).collect();
         for (i, look) in looks.iter().enumerate() {
             let (first, second) = look.planes();
             let own = i * stride..i * stride + first.len();
-            high[own.clone()].copy_from_slice(first);
-            low[own.clone()].copy_from_slice(second);
-            for (word, (&high, &low)) in words[own].iter_mut().zip(first.iter().zip(second)) {
+            cast_slice_mut(&mut high)[own.clone()].copy_from_slice(first);
+            cast_slice_mut(&mut low)[own.clone()].copy_from_slice(second);
+            for (word, (&high, &low)) in cast_slice_mut::<Line, i16>(&mut words)[own].iter_mut().zip(first.iter().zip(second)) {
                 *word = 256 * i16::from(high) + i16::from(low);
             }
         }
@@ -120,7 +123,7 @@ pub(super) struct Scratch {
 #[derive(Debug, Default)]
 pub(super) struct WidePanel {
     rows: Range<usize>,
-    codes: Vec<u8>,
+    codes: Vec<Line>,
     offsets: Vec<f32>,
     rest: Vec<f32>,
     tail: Vec<f32>,
@@ -133,8 +136,8 @@ pub(super) struct WidePanel {
 impl WidePanel {
     fn fill(&mut self, plan: &Plan, coder: &Coder, segment: &Rows, codes: &Codes, rows: Range<usize>, runs: &[Run]) {
         let (stride, bytes, block_bytes) = (wide_stride(coder.lead), coder.rest_bytes(), coder.block_bytes());
-        self.codes.resize(rows.len() * stride, 0);
-        for (block, out) in (rows.start / BLOCK..rows.end / BLOCK).zip(self.codes.chunks_exact_mut(BLOCK * stride)) {
+        self.codes.resize(rows.len() * stride / LINE, Line::zeroed());
+        for (block, out) in (rows.start / BLOCK..rows.end / BLOCK).zip(cast_slice_mut(&mut self.codes).chunks_exact_mut(BLOCK * stride)) {
             let own = block * BLOCK..segment.len().min((block + 1) * BLOCK);
             let lines = &codes.lines[block * block_bytes..(block + 1) * block_bytes];
             (plan.kernel.widen)(lines, &codes.rest[own.start * bytes..own.end * bytes], bytes, coder.lead, out);
@@ -240,7 +243,7 @@ impl Sift<'_> {
         let count = panel.rows.len();
         scratch.bounds.resize(count * SIEVE, 0.0);
         scratch.keep.resize(count, 0);
-        let wide = Wide { codes: &panel.codes, offsets: &panel.offsets, rest: &panel.rest, tail: &panel.tail };
+        let wide = Wide { codes: cast_slice(&panel.codes), offsets: &panel.offsets, rest: &panel.rest, tail: &panel.tail };
         let mut unsettled = self.sieved.others.clone();
         for tile in &self.sieved.tiles {
             watch.check()?;
@@ -248,7 +251,8 @@ impl Sift<'_> {
                 look.factors(margin::least_cosine(plan.metric, best[query].floor(), self.queries.norm(query), panel.lengths))
             });
             let factors: Vec<SieveFactors> = factors.collect();
-            let sieve = Sieve { dims: coder.lead, words: &tile.words, high: &tile.high, low: &tile.low, factors: &factors };
+            let [high, low] = [&tile.high, &tile.low].map(|plane| cast_slice(plane));
+            let sieve = Sieve { dims: coder.lead, words: cast_slice(&tile.words), high, low, factors: &factors };
             (plan.kernel.sieve)(&sieve, &wide, &mut scratch.bounds, &mut scratch.keep);
             for (i, (look, &query)) in tile.looks.iter().zip(&tile.queries).enumerate() {
                 self.kept(i, query, best[query].floor(), scratch);

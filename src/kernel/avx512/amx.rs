@@ -12,8 +12,11 @@ use std::arch::x86_64::*;
 /// Blocks whose sums are made side by side: four tiles of sums, two of queries, two of codes.
 const BLOCKS: usize = 2;
 
-/// Sums of a block: a row for each query, a lane for each row.
-type Block = [[i32; 16]; SIEVE];
+/// Sums of a block for either plane: a row for each query, a lane for each row. Rows that cross cache
+/// lines would cost twice.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Sums([[[i32; 16]; SIEVE]; 2]);
 
 /// The shapes of the eight tiles (Intel, Software Developer's Manual, volume 1, section 18.3).
 #[repr(C, align(64))]
@@ -60,17 +63,23 @@ pub fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
     fn gated(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
         let stride = wide_stride(sieve.dims);
         let count = keep.len() / 16;
-        let mut starts = [[[0; 16]; SIEVE]; 2];
+        let mut starts = Sums([[[0; 16]; SIEVE]; 2]);
         for (i, factors) in sieve.factors.iter().enumerate() {
-            (starts[0][i], starts[1][i]) = ([-factors.high_sum; 16], [-factors.low_sum; 16]);
+            (starts.0[0][i], starts.0[1][i]) = ([-factors.high_sum; 16], [-factors.low_sum; 16]);
         }
-        let mut sums = [[[[0; 16]; SIEVE]; 2]; BLOCKS];
+        let both = |pair: usize| [pair, (pair + 1).min(count - 1)];
+        let codes = |block: usize| &wide.codes[block * 16 * stride..][..16 * stride];
+        // The tiles work on a pair of blocks while the sums of the pair before become bounds.
+        let mut sums = [[Sums([[[0; 16]; SIEVE]; 2]); BLOCKS]; 2];
+        // SAFETY: the tiles are shaped, the lengths are right by `check_sieve`; so below.
+        unsafe { multiply(stride, sieve, both(0).map(codes), &starts, &mut sums[0]) };
         for pair in (0..count).step_by(BLOCKS) {
-            let blocks = [pair, (pair + 1).min(count - 1)];
-            let codes = blocks.map(|block| &wide.codes[block * 16 * stride..][..16 * stride]);
-            // SAFETY: the tiles are shaped, the lengths are right by `check_sieve`.
-            unsafe { multiply(stride, sieve, codes, &starts, &mut sums) };
-            for (block, [high, low]) in blocks.into_iter().zip(&sums) {
+            let [now, next] = if (pair / BLOCKS).is_multiple_of(2) { [0, 1] } else { [1, 0] };
+            if pair + BLOCKS < count {
+                // SAFETY: as above.
+                unsafe { multiply(stride, sieve, both(pair + BLOCKS).map(codes), &starts, &mut sums[next]) };
+            }
+            for (block, Sums([high, low])) in both(pair).into_iter().zip(&sums[now]) {
                 for (i, factors) in sieve.factors.iter().enumerate() {
                     let at = 16 * block + i;
                     // SAFETY: arrays of sixteen int32.
@@ -99,7 +108,7 @@ pub fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
 /// # Safety
 /// The tiles must be shaped by [`SHAPES`]; planes must hold 16 rows of `stride` bytes, and so must codes.
 #[inline]
-unsafe fn multiply(stride: usize, sieve: &Sieve, codes: [&[u8]; BLOCKS], starts: &[Block; 2], sums: &mut [[Block; 2]; BLOCKS]) {
+unsafe fn multiply(stride: usize, sieve: &Sieve, codes: [&[u8]; BLOCKS], starts: &Sums, sums: &mut [Sums; BLOCKS]) {
     // SAFETY: each turn reads 64 bytes of 16 rows of the planes and 1024 bytes of codes; there are
     // stride / 64 turns, one at least. What is stored are four blocks of sums.
     unsafe {
