@@ -1,5 +1,6 @@
 //! What every kernel's sieve keeps, and the bounds that it gives, are what a float64 evaluation says,
-//! within the roundings that the contract of `Kernel::sieve` allows; `Kernel::widen` joins nibbles.
+//! within the roundings that the contract of `Kernel::sieve` allows; `Kernel::widen` joins nibbles, and
+//! `Kernel::rest` sums what lies beside them.
 
 use nseekfs::kernel::{SIEVE, Sieve, SieveFactors, Wide, available, wide_stride};
 use proptest::prelude::*;
@@ -229,6 +230,38 @@ fn wide_codes_are_nibbles_joined() {
                     let (row, j) = (at / dims, at % dims);
                     assert_eq!(out[64 * (j / 4) + 4 * row + j % 4], code, "{}: row {row} of {rows}, coordinate {j} of {dims}", kernel.name);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_row_is_summed_exactly() {
+    let mut random = Random(6);
+    for (half, others) in
+        [(0, 0), (4, 0), (0, 1), (5, 3), (16, 16), (31, 33), (32, 64), (128, 128), (100, 290), (512, 1024), (0, 4096), (2048, 0)]
+    {
+        for extreme in [false, true] {
+            let word = |random: &mut Random| if extreme { -32_639 } else { random.word() };
+            let words: Vec<i16> = (0..2 * half + others).map(|_| word(&mut random)).collect();
+            let byte = |j: usize, random: &mut Random| {
+                if !extreme {
+                    random.next() as u8
+                } else if j < half {
+                    255
+                } else {
+                    128
+                }
+            };
+            let codes: Vec<u8> = (0..half + others).map(|j| byte(j, &mut random)).collect();
+            let code = |j: usize| match j {
+                _ if j < half => i64::from(codes[j] & 15),
+                _ if j < 2 * half => i64::from(codes[j - half] >> 4),
+                _ => i64::from(codes[j - half] as i8),
+            };
+            let expected: i64 = words.iter().enumerate().map(|(j, &word)| code(j) * i64::from(word)).sum();
+            for kernel in available() {
+                assert_eq!((kernel.rest)(&words, half, &codes), expected, "{}: {half} pairs, {others} others", kernel.name);
             }
         }
     }

@@ -30,8 +30,8 @@ const SAMPLE_ROWS: usize = 16_384;
 /// Rows and pseudo-queries that calibrate widths.
 const WIDTH_ROWS: usize = 2048;
 const PSEUDO_QUERIES: usize = 48;
-/// Neighbours of a pseudo-query; one of them may be the row it was made from.
-const PSEUDO_K: usize = 11;
+/// Neighbours that pseudo-queries ask for by turns; one of them may be the row that a query was made from.
+const PSEUDO_K: [usize; 2] = [11, 101];
 /// Rows of one encoding job.
 const JOB_ROWS: usize = 64 * BLOCK;
 
@@ -58,9 +58,13 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> 
     let pseudo = pseudo_queries(&sample, dims);
     let narrow: Vec<f32> = pseudo.iter().flatten().map(|&x| x as f32).collect();
     let queries = Queries::new(kernel, level, Block::F32(&narrow), dims, 0)?;
-    let plan = Plan { metric: Metric::Cosine, k: PSEUDO_K, kernel, tiles: true, threads, coder: None };
+    let plan = Plan { metric: Metric::Cosine, k: PSEUDO_K[1], kernel, tiles: true, threads, coder: None };
     let best = scan::search(&plan, &[*rows], &[Run { segment: 0, rows: 0..rows.len() }], &queries, watch)?;
-    let kth = best.into_iter().map(|top| top.into_sorted().last().map_or(-1.0, |entry| entry.key));
+    let kth = best.into_iter().enumerate().map(|(i, top)| {
+        let sorted = top.into_sorted();
+        // Four kinds of queries each ask for few and for many.
+        sorted.get(PSEUDO_K[i / 4 % 2] - 1).or(sorted.last()).map_or(-1.0, |entry| entry.key)
+    });
     let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
     let step = (sample.len() / dims / WIDTH_ROWS).max(1);
     let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();

@@ -100,15 +100,3 @@ fn put_high(lines: &mut [u8], lane: usize, j: usize, nibble: u8) {
 fn put_low(rest: &mut [u8], half: usize, j: usize, nibble: u8) {
     rest[j % half] |= nibble << (j / half * 4);
 }
-
-/// The inverse of what [`encode`] put into a row's rest: low codes 0 to 15, then whole codes.
-pub fn unpack(rest: &[u8], lead: usize, codes: &mut [i8]) {
-    let half = lead / 2;
-    let (first, others) = codes.split_at_mut(half);
-    let (second, tail) = others.split_at_mut(half);
-    for ((low, high), &byte) in first.iter_mut().zip(second).zip(rest) {
-        *low = (byte & 15) as i8;
-        *high = (byte >> 4) as i8;
-    }
-    tail.iter_mut().zip(&rest[half..]).for_each(|(code, &byte)| *code = byte as i8);
-}

@@ -56,11 +56,13 @@
 //! A second
 //! look starts from the first one's float32 value, takes back its two products, but for the 16 u of
 //! them that their own roundings may have cost, and adds its own terms in float64; the slack in it
-//! is paid once, and suffices.
+//! is paid once, and suffices. The query is held for it in whole numbers of 16 bits too, z s = step T + e, whose
+//! products with codes are summed exactly; what e does, beside codes of 0 to 15 in the lead and of -128
+//! to 127 in the tail, is at most 15 sum |e| and 128 sum |e|.
 
-use super::encode::{Scratch, unpack};
+use super::encode::Scratch;
 use super::{Coder, Codes, from16};
-use crate::kernel::{Kernel, Probe, SieveFactors, padded};
+use crate::kernel::{Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
 
 /// Largest |T| whose high byte fits, 127 * 256 + 127.
@@ -83,9 +85,10 @@ pub struct Look {
     lead: f32,
     tail: f32,
     wide_base: f32,
-    fine: Vec<f64>,
-    fine_tail: Vec<f64>,
+    words: Vec<i16>,
+    word_step: f64,
     fine_base: f64,
+    fine_lost: [f64; 2],
     whole: f64,
 }
 
@@ -96,7 +99,7 @@ impl Look {
         let direction = || wide[..coder.dims].iter().map(|q| q / norm);
         let centre_part: f64 = direction().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
         let (z, _) = scratch.see(kernel, coder, direction());
-        let mut fine: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
+        let fine: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
         let coarse: Vec<f64> = fine[..coder.lead].iter().map(|t| 16.0 * t).collect();
         let largest = coarse.iter().fold(0.0f64, |most, t| most.max(t.abs()));
         let step = ((largest / LARGEST) as f32).next_up();
@@ -120,9 +123,13 @@ impl Look {
         let length = |part: &[f64]| part.iter().map(|z| z * z).sum::<f64>().sqrt() * (1.0 + 16.0 * UNIT);
         let (lead, tail, whole) = (length(&z[..coder.lead]), length(&z[coder.lead..]), length(z));
         let fine_base = -7.5 * fine[..coder.lead].iter().sum::<f64>();
-        let mut fine_tail = fine[coder.lead..].to_vec();
-        fine_tail.resize(padded(fine_tail.len()), 0.0);
-        fine.resize(padded(coder.dims), 0.0);
+        let largest = fine.iter().fold(0.0f64, |most, t| most.max(t.abs()));
+        let word_step = if largest > 0.0 { largest / LARGEST } else { 1.0 };
+        let words: Vec<i16> = fine.iter().map(|t| (t / word_step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
+        let lost = |part: std::ops::Range<usize>| -> f64 {
+            fine[part.clone()].iter().zip(&words[part]).map(|(t, &word)| (t - word_step * f64::from(word)).abs()).sum()
+        };
+        let fine_lost = [15.0 * lost(0..coder.lead), 128.0 * lost(coder.lead..coder.dims)];
         let total = |plane: &[i8]| 8 * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
         Look {
             high_sum: total(&high),
@@ -134,9 +141,10 @@ impl Look {
             lead: (lead as f32).next_up().max(LEAST_FACTOR),
             tail: (tail as f32).next_up().max(LEAST_FACTOR),
             wide_base: ((wide_known + wide_slack) as f32).next_up(),
-            fine,
-            fine_tail,
+            words,
+            word_step,
             fine_base,
+            fine_lost,
             whole,
         }
     }
@@ -176,43 +184,27 @@ impl Look {
 
     /// A second look at one row: an upper bound of its cosine from all of its codes, `first` being
     /// the bound that its line gave.
-    pub fn second(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32, scratch: &mut Second) -> f64 {
+    pub fn second(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32) -> f64 {
         let bytes = coder.rest_bytes();
-        scratch.codes.resize(coder.dims, 0);
-        scratch.values.resize(coder.dims, 0.0);
-        unpack(&codes.rest[row * bytes..(row + 1) * bytes], coder.lead, &mut scratch.codes);
-        (kernel.decode_f8)(&scratch.codes, &[1.0], coder.dims, &mut scratch.values);
-        let mut sum = [0.0];
-        (kernel.dot)(&self.fine, &scratch.values, coder.dims, &mut sum);
+        let sum = (kernel.rest)(&self.words, coder.lead / 2, &codes.rest[row * bytes..(row + 1) * bytes]);
         let lead = f64::from(self.lead) * f64::from(from16(codes.lead_residuals[row]));
-        let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
-        let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + sum[0] + self.fine_base;
-        known + self.whole * f64::from(from16(codes.rest_residuals[row]))
+        let known = self.fine_base + self.fine_lost[0] + self.fine_lost[1];
+        self.refined(codes, row, f64::from(first), lead, known + self.word_step * sum as f64)
     }
 
     /// The same from the bound `first` of a sieve, which knows all but the codes beyond `lead`.
-    pub fn second_of_wide(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32, scratch: &mut Second) -> f64 {
-        let (bytes, count) = (coder.rest_bytes(), coder.dims - coder.lead);
-        if count == 0 {
-            return f64::from(first);
-        }
-        scratch.values.resize(count, 0.0);
-        let tail_codes = &codes.rest[row * bytes + coder.lead / 2..(row + 1) * bytes];
-        (kernel.decode_f8)(bytemuck::cast_slice(tail_codes), &[1.0], count, &mut scratch.values);
-        let mut sum = [0.0];
-        (kernel.dot)(&self.fine_tail, &scratch.values, count, &mut sum);
-        let rest = f64::from(from16(codes.rest_residuals[row]));
-        let lead = f64::from(self.lead) * rest;
-        let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
-        f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + sum[0] + self.whole * rest
+    pub fn second_of_wide(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32) -> f64 {
+        let (bytes, low) = (coder.rest_bytes(), coder.lead / 2);
+        let sum = (kernel.rest)(&self.words[coder.lead..], 0, &codes.rest[row * bytes + low..(row + 1) * bytes]);
+        let lead = f64::from(self.lead) * f64::from(from16(codes.rest_residuals[row]));
+        self.refined(codes, row, f64::from(first), lead, self.fine_lost[1] + self.word_step * sum as f64)
     }
-}
 
-/// Room for a second look.
-#[derive(Debug, Default)]
-pub struct Second {
-    codes: Vec<i8>,
-    values: Vec<f32>,
+    /// `first` without its two products, `lead` being one, and with what `more` codes say instead.
+    fn refined(&self, codes: &Codes, row: usize, first: f64, lead: f64, more: f64) -> f64 {
+        let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
+        first - (lead + tail) * (1.0 - 16.0 * UNIT) + more + self.whole * f64::from(from16(codes.rest_residuals[row]))
+    }
 }
 
 /// An upper bound of the key, as computed, from an upper bound of the cosine.

@@ -6,7 +6,7 @@ use super::{Coder, LINE_DIMS};
 use crate::kernel::Kernel;
 
 /// Shares of the dims that are tried, in twenty-fourths.
-const SHARES: [usize; 9] = [4, 6, 8, 10, 12, 14, 16, 20, 24];
+const SHARES: [usize; 11] = [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24];
 /// Bytes of offset and residuals that lines come with.
 const FACTOR_BYTES: f64 = 10.0;
 

@@ -143,6 +143,19 @@ unsafe impl bytemuck::Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl bytemuck::Pod for Line {}
 
+/// Asks for the cache lines of some values that are soon to be read; only a hint.
+#[inline(always)]
+pub fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..size_of_val(values)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a part of every x86-64 CPU, and it touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// `dims` rounded up to whole 64-byte registers of codes.
 pub fn wide_stride(dims: usize) -> usize {
     dims.next_multiple_of(64)
@@ -184,6 +197,12 @@ pub struct Kernel {
     /// `(256 * s_high + s_low) * step + (offset + base) + lead * row lead + tail * row tail`, in
     /// float32 with at most a dozen roundings, fused or not.
     pub bounds: fn(&Probe, &Lines, &mut [f32]),
+    /// `sum code * word` of what lies beside a row's lines: `(words, half, codes)`, an exact integer.
+    ///
+    /// The first `half` bytes of `codes` hold two codes of 0 to 15 each, the low nibbles those of words
+    /// 0 to `half`, the high ones those of the next `half` words; the other bytes are signed codes of
+    /// the words after. Words are of magnitude 32,639 at most.
+    pub rest: fn(&[i16], usize, &[u8]) -> i64,
     /// Whole codes of one block: `(lines, rest, rest bytes a row, dims, out)`.
     ///
     /// `lines` as in [`Lines`]; the low nibbles of coordinates `j < dims / 2` of a row are those of the
@@ -210,6 +229,12 @@ fn check_sieve(sieve: &Sieve, wide: &Wide, bounds: &[f32], keep: &[u16]) {
     let rows = wide.offsets.len();
     assert!(rows.is_multiple_of(16) && wide.rest.len() == rows && wide.tail.len() == rows);
     assert!(wide.codes.len() == rows * stride && bounds.len() == rows * SIEVE && keep.len() == rows);
+}
+
+/// Panics unless the lengths fit, or where int32 lanes might overflow. Called by every [`Kernel::rest`].
+#[inline(always)]
+fn check_rest(words: &[i16], half: usize, codes: &[u8]) {
+    assert!(half <= codes.len() && words.len() == codes.len() + half && words.len() <= 4096);
 }
 
 /// Panics unless the lengths fit. Called by every [`Kernel::widen`].

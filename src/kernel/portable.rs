@@ -22,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8: scalar::KERNEL.decode_f8,
     tile,
     bounds,
+    rest: scalar::KERNEL.rest,
     widen: scalar::KERNEL.widen,
     sieve,
 };

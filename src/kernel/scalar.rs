@@ -1,7 +1,7 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
 use super::{Kernel, LANES, Lines, Probe, Sieve, SieveFactors, Tile, Wide, wide_stride};
-use super::{check_bounds, check_decode_f8, check_norms, check_sieve, check_sums, check_tile, check_widen};
+use super::{check_bounds, check_decode_f8, check_norms, check_rest, check_sieve, check_sums, check_tile, check_widen};
 
 /// The table of plain loops.
 pub static KERNEL: Kernel = Kernel {
@@ -16,6 +16,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     bounds,
+    rest,
     widen,
     sieve,
 };
@@ -146,6 +147,15 @@ pub(super) fn row_bound(probe: &Probe, lines: &Lines, row: usize, high: i32, low
     let half = |bits: u16| f32::from_bits(u32::from(bits) << 16);
     let sum = 256.0 * (high - probe.high_sum) as f32 + (low - probe.low_sum) as f32;
     sum * probe.step + (lines.offsets[row] + probe.base) + probe.lead * half(lines.lead[row]) + probe.tail * half(lines.tail[row])
+}
+
+fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
+    check_rest(words, half, codes);
+    let (pairs, others) = codes.split_at(half);
+    let product = |code: i32, word: &i16| i64::from(code * i32::from(*word));
+    let nibbles = pairs.iter().zip(words).map(|(&byte, word)| product(i32::from(byte & 15), word)).sum::<i64>()
+        + pairs.iter().zip(&words[half..]).map(|(&byte, word)| product(i32::from(byte >> 4), word)).sum::<i64>();
+    nibbles + others.iter().zip(&words[2 * half..]).map(|(&byte, word)| product(i32::from(byte as i8), word)).sum::<i64>()
 }
 
 fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mut [u8]) {

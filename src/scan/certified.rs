@@ -10,10 +10,10 @@
 use super::panel::Panels;
 use super::tile::{self, Tiles};
 use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
-use crate::code::margin::{self, Look, Second};
+use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM};
 use crate::error::Result;
-use crate::kernel::Lines;
+use crate::kernel::{Lines, prefetch};
 use crate::metric::Metric;
 use crate::pool::Watch;
 use crate::store::rows::{PanelBuffer, Rows, Values};
@@ -25,7 +25,7 @@ const JOB_BOUNDS: usize = 1 << 19;
 /// Rows that are bounded at a time: their codes fit L2 and meet every query there.
 const SPAN: usize = 4096;
 /// What a second look costs, in bytes streamed in the same time: a few lines from memory, decoded.
-pub const LOOK_COST: usize = 2000;
+pub const LOOK_COST: usize = 1500;
 /// What reading a row costs beyond its bytes: they come from anywhere, not in a stream.
 const READ_COST: usize = 2000;
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
@@ -34,10 +34,8 @@ const PROMISING: usize = 3;
 const LEAST_PROMISING: usize = 48;
 /// One in this many rows is looked at before it is decided whether to look at all.
 const SAMPLE: usize = 32;
-/// Rows whose codes are touched before the first of them is looked at, so that their lines come
-/// from memory side by side.
-const TOUCHED: usize = 16;
-const LINE: usize = 64;
+/// How many rows ahead of a second look its codes are asked for.
+const AHEAD: usize = 8;
 
 /// The queries of a search as codes see them; none for a query without a direction, such as zero.
 #[derive(Debug)]
@@ -64,7 +62,6 @@ impl<'a> Certified<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     bounds: Vec<f32>,
-    second: Second,
     buffer: PanelBuffer,
     rows: Vec<(f64, usize)>,
     refined: Vec<usize>,
@@ -159,14 +156,14 @@ struct Search<'a> {
 impl Search<'_> {
     /// Reads the rows that may be among the best, or gives up where codes do not pay: false then.
     fn settle(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
-        let Scratch { bounds, second, buffer, rows, refined } = scratch;
+        let Scratch { bounds, buffer, rows, refined } = scratch;
         let count = self.part.rows.len();
         let bounds = &bounds[self.query * count..(self.query + 1) * count];
         let lengths = self.lengths();
         let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
         refined.clear();
         self.promising(bounds, least(top), rows);
-        self.look_again(look, bounds, top.floor(), rows, second);
+        self.look_again(look, bounds, top.floor(), rows);
         let read = refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         refined.extend(rows[..read].iter().map(|row| row.1));
         refined.sort_unstable();
@@ -176,12 +173,12 @@ impl Search<'_> {
         self.reaching(bounds, (least(top), top.floor()), refined, rows, plain / LOOK_COST + 1);
         // A sample of them tells what the second look will leave.
         let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
-        self.look_again(look, bounds, top.floor(), &mut sample, second);
+        self.look_again(look, bounds, top.floor(), &mut sample);
         let reads = sample.len() * SAMPLE;
         if rows.len() * LOOK_COST + reads * (row_bytes + READ_COST) > plain {
             return false;
         }
-        self.look_again(look, bounds, top.floor(), rows, second);
+        self.look_again(look, bounds, top.floor(), rows);
         if rows.len() * (row_bytes + READ_COST) > plain {
             return false;
         }
@@ -247,9 +244,11 @@ impl Search<'_> {
         // Zero rows have no bound, but one key: that of cosine 0 and length 0.
         let zeros_out = margin::key_bound(self.plan.metric, 0.0, self.queries.norm(self.query), 0.0) < floor;
         let norms = self.part.segment.norms;
+        let mut refined = refined.iter().peekable();
         self.scan(bounds, least, |bound, row| {
-            let out = zeros_out && norms[row] == 0.0;
-            if !out && rows.len() < most && refined.binary_search(&row).is_err() {
+            while refined.next_if(|&&read| read < row).is_some() {}
+            let out = refined.peek() == Some(&&row) || (zeros_out && norms[row] == 0.0);
+            if !out && rows.len() < most {
                 rows.push((f64::from(bound), row));
             }
             least
@@ -258,24 +257,23 @@ impl Search<'_> {
 
     /// Replaces bounds of the cosine by bounds of the key from all of a row's codes, and drops rows
     /// below the floor.
-    fn look_again(&self, look: &Look, bounds: &[f32], floor: f64, rows: &mut Vec<(f64, usize)>, second: &mut Second) {
+    fn look_again(&self, look: &Look, bounds: &[f32], floor: f64, rows: &mut Vec<(f64, usize)>) {
         let codes = &self.part.codes;
         let (norm, norms) = (self.queries.norm(self.query), self.part.segment.norms);
         let bytes = self.coder.rest_bytes();
-        for some in rows.chunks_mut(TOUCHED) {
-            let mut touched = 0u8;
-            for &mut (_, row) in some.iter_mut() {
-                let rest = &codes.rest[row * bytes..(row + 1) * bytes];
-                touched ^= rest.iter().step_by(LINE).fold(0, |sum, byte| sum ^ byte) ^ codes.rest_residuals[row] as u8;
+        let rest = |row: usize| &codes.rest[row * bytes..(row + 1) * bytes];
+        for i in 0..rows.len() {
+            if let Some(&(_, next)) = rows.get(i + AHEAD) {
+                prefetch(rest(next));
+                prefetch(&codes.rest_residuals[next..=next]);
             }
-            std::hint::black_box(touched);
-            for (bound, row) in some {
-                let first = bounds[*row - self.part.rows.start];
-                let cosine = look.second(self.plan.kernel, self.coder, codes, *row, first, second);
-                let key = margin::key_bound(self.plan.metric, cosine, norm, norms[*row]);
-                // What is no number bounds nothing: such a row is the first to be read.
-                *bound = if key.is_nan() { f64::INFINITY } else { key };
-            }
+            let (bound, row) = &mut rows[i];
+            let first = bounds[*row - self.part.rows.start];
+            let cosine = look.second(self.plan.kernel, self.coder, codes, *row, first);
+            let row_norm = if self.plan.metric == Metric::Cosine { 1.0 } else { norms[*row] };
+            let key = margin::key_bound(self.plan.metric, cosine, norm, row_norm);
+            // What is no number bounds nothing: such a row is the first to be read.
+            *bound = if key.is_nan() { f64::INFINITY } else { key };
         }
         rows.retain(|row| row.0 >= floor);
     }

@@ -8,10 +8,11 @@
 use super::panel::Panels;
 use super::tile::{self, Tiles};
 use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
-use crate::code::margin::{self, Look, Second};
+use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
 use crate::error::Result;
-use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, wide_stride};
+use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, prefetch, wide_stride};
+use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
@@ -31,8 +32,8 @@ const LOOKS: usize = 16;
 const READS: usize = 48;
 /// Panels that are not sieved after one that was sieved in vain, at most.
 const LONGEST_REST: usize = 15;
-/// Rows whose codes are touched before the first of them is looked at again.
-const TOUCHED: usize = 16;
+/// How many rows ahead of a second look its codes are asked for.
+const AHEAD: usize = 8;
 const LINE: usize = 64;
 
 /// The queries of a search as sieves see them.
@@ -111,7 +112,6 @@ impl SievedTile {
 pub(super) struct Scratch {
     bounds: Vec<f32>,
     keep: Vec<u16>,
-    second: Second,
     buffer: PanelBuffer,
     rows: Vec<(f64, usize)>,
     /// Panels yet to be left to tiles, and how many after the next that is sieved in vain.
@@ -295,22 +295,18 @@ impl Sift<'_> {
     fn look_again(&self, look: &Look, query: usize, floor: f64, scratch: &mut Scratch) {
         let coder = self.sieved.coder;
         let norm = self.queries.norm(query);
-        for some in scratch.rows.chunks_mut(TOUCHED) {
-            self.touch(some);
-            for (bound, row) in some {
-                let cosine = look.second_of_wide(self.plan.kernel, coder, self.codes, *row, *bound as f32, &mut scratch.second);
-                let key = margin::key_bound(self.plan.metric, cosine, norm, self.segment.norms[*row]);
-                // What is no number bounds nothing: such a row is the first to be read.
-                *bound = if key.is_nan() { f64::INFINITY } else { key };
+        let (bytes, low, rows) = (coder.rest_bytes(), coder.lead / 2, &mut scratch.rows);
+        for i in 0..rows.len() {
+            if let Some(&(_, next)) = rows.get(i + AHEAD) {
+                prefetch(&self.codes.rest[next * bytes + low..(next + 1) * bytes]);
             }
+            let (bound, row) = &mut rows[i];
+            let cosine = look.second_of_wide(self.plan.kernel, coder, self.codes, *row, *bound as f32);
+            let row_norm = if self.plan.metric == Metric::Cosine { 1.0 } else { self.segment.norms[*row] };
+            let key = margin::key_bound(self.plan.metric, cosine, norm, row_norm);
+            // What is no number bounds nothing: such a row is the first to be read.
+            *bound = if key.is_nan() { f64::INFINITY } else { key };
         }
         scratch.rows.retain(|row| row.0 >= floor);
-    }
-
-    /// Asks for the codes of some rows, so that their lines come from memory side by side.
-    fn touch(&self, rows: &[(f64, usize)]) {
-        let (bytes, low) = (self.sieved.coder.rest_bytes(), self.sieved.coder.lead / 2);
-        let line = |&(_, row): &(f64, usize)| self.codes.rest[row * bytes + low..(row + 1) * bytes].iter().step_by(LINE);
-        std::hint::black_box(rows.iter().flat_map(line).fold(0, |sum, byte| sum ^ byte));
     }
 }

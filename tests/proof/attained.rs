@@ -5,7 +5,7 @@ use crate::bounds::{check, exact_cosine, hand_made};
 use crate::coders::{self, Coded, asked, coordinates, direction_along};
 use crate::tables::{Random, narrow, table};
 use nseekfs::code::Coder;
-use nseekfs::code::margin::{Look, Second};
+use nseekfs::code::margin::Look;
 use nseekfs::kernel::scalar;
 
 const DIMS: usize = 48;
@@ -63,12 +63,12 @@ fn bounds(coder: &Coder, row: &[f64], along: &[f64]) -> (Bounds, f64) {
     let (coded, look) = (Coded::new(kernel, coder, row), Look::new(kernel, coder, &wide, length));
     let first = coded.bounds(kernel, &look)[0];
     let wide = coded.wide_bounds(kernel, coder, &look)[0];
-    let (codes, scratch) = (coded.codes(), &mut Second::default());
+    let codes = coded.codes();
     let bounds = Bounds {
         first: f64::from(first),
-        second: look.second(kernel, coder, &codes, 0, first, scratch),
+        second: look.second(kernel, coder, &codes, 0, first),
         wide: f64::from(wide),
-        second_of_wide: look.second_of_wide(kernel, coder, &codes, 0, wide, scratch),
+        second_of_wide: look.second_of_wide(kernel, coder, &codes, 0, wide),
     };
     (bounds, exact_cosine(&query, row))
 }

@@ -2,7 +2,7 @@
 
 use crate::coders::{self, Coded, asked, coder, identity, moved, rotated, skew};
 use crate::tables::{Random, extremes, narrow, table};
-use nseekfs::code::margin::{Look, Second, key_bound, least_cosine};
+use nseekfs::code::margin::{Look, key_bound, least_cosine};
 use nseekfs::code::{Coder, LEAST_NORM};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
@@ -49,7 +49,6 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
     let dims = coder.dims;
     for kernel in kernel::available() {
         let coded = Coded::new(kernel, coder, rows);
-        let mut scratch = Second::default();
         for (i, query) in queries.chunks_exact(dims).enumerate() {
             let (wide, norm) = asked(query);
             if norm < LEAST_NORM {
@@ -60,12 +59,12 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
             let wide_first = coded.wide_bounds(kernel, coder, &look);
             for (r, row) in rows.chunks_exact(dims).enumerate() {
                 let n = coded.norms[r];
-                let second = look.second(kernel, coder, &coded.codes(), r, first[r], &mut scratch);
+                let second = look.second(kernel, coder, &coded.codes(), r, first[r]);
                 let exact = exact_cosine(query, row);
                 let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
                 if n >= LEAST_NORM {
                     bounds.push((f64::from(wide_first[r]), "wide"));
-                    bounds.push((look.second_of_wide(kernel, coder, &coded.codes(), r, wide_first[r], &mut scratch), "second of wide"));
+                    bounds.push((look.second_of_wide(kernel, coder, &coded.codes(), r, wide_first[r]), "second of wide"));
                 }
                 for (bound, which) in bounds {
                     let told = || format!("{} {which} bound of row {r}, query {i}: {bound:e}", kernel.name);

@@ -23,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     bounds: bounds::bounds,
+    rest: sieve::rest,
     widen: scalar::KERNEL.widen,
     sieve: sieve::sieve,
 };

@@ -1,7 +1,8 @@
-//! [`Kernel::sieve`](crate::kernel::Kernel::sieve) with AVX2: codes as words, two to a product with the
+//! [`Kernel::sieve`](crate::kernel::Kernel::sieve) and [`Kernel::rest`](crate::kernel::Kernel::rest) with
+//! AVX2: codes as words, two to a product with the
 //! query's words, and lane i of a sum belongs to row i of its half of the block.
 
-use crate::kernel::{Sieve, SieveFactors, Wide, check_sieve, wide_stride};
+use crate::kernel::{Sieve, SieveFactors, Wide, check_rest, check_sieve, scalar, wide_stride};
 use std::arch::x86_64::*;
 
 /// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
@@ -111,4 +112,57 @@ fn finish(factors: &SieveFactors, wide: &Wide, sums: Sums, half: usize, out: &mu
     // SAFETY: eight values.
     unsafe { _mm256_storeu_ps(out.as_mut_ptr(), bound) };
     _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(bound, _mm256_set1_ps(factors.floor))) as u16
+}
+
+/// The sum of codes times words beside a row's lines, sixteen at a time.
+pub fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn gated(words: &[i16], half: usize, codes: &[u8]) -> i64 {
+        let (pairs, others) = codes.split_at(half);
+        let (first, after) = words.split_at(half);
+        let (second, last) = after.split_at(half);
+        let nibble = _mm256_set1_epi16(15);
+        let mut sum = _mm256_setzero_si256();
+        let blocks = pairs.as_chunks::<16>().0.iter().zip(first.as_chunks().0).zip(second.as_chunks().0);
+        for ((bytes, first), second) in blocks {
+            // SAFETY: an array of sixteen bytes.
+            let bytes = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(bytes, nibble), sixteen(first)));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srli_epi16::<4>(bytes), sixteen(second)));
+        }
+        for (bytes, words) in others.as_chunks::<16>().0.iter().zip(last.as_chunks().0) {
+            // SAFETY: an array of sixteen bytes.
+            let bytes = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(bytes, sixteen(words)));
+        }
+        // What is left of either part, as a row of its own.
+        let (pairs_done, others_done) = (half / 16 * 16, others.len() / 16 * 16);
+        let left = [&first[pairs_done..], &second[pairs_done..], &last[others_done..]];
+        let mut left_words = [0; 48];
+        let mut left_codes = [0; 32];
+        let (n, m) = (left[0].len(), left[2].len());
+        for (part, to) in left.into_iter().zip([0, n, 2 * n]) {
+            left_words[to..to + part.len()].copy_from_slice(part);
+        }
+        left_codes[..n].copy_from_slice(&pairs[pairs_done..]);
+        left_codes[n..n + m].copy_from_slice(&others[others_done..]);
+        let tail = (scalar::KERNEL.rest)(&left_words[..2 * n + m], n, &left_codes[..n + m]);
+        let wide =
+            _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(sum)), _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(sum)));
+        let mut lanes = [0i64; 4];
+        // SAFETY: four int64.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), wide) };
+        lanes.iter().sum::<i64>() + tail
+    }
+    check_rest(words, half, codes);
+    // SAFETY: `available` lists this function's table only where the CPU has these features.
+    unsafe { gated(words, half, codes) }
+}
+
+/// Sixteen words.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sixteen(words: &[i16; 16]) -> __m256i {
+    // SAFETY: an array of sixteen int16.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
 }

@@ -26,6 +26,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     bounds: bounds::madd,
+    rest: sieve::rest,
     widen: sieve::widen,
     sieve: sieve::madd,
 };

@@ -1,8 +1,8 @@
-//! [`Kernel::widen`](crate::kernel::Kernel::widen) and [`Kernel::sieve`](crate::kernel::Kernel::sieve)
-//! with AVX-512: a group of four codes of a block's rows is a register, lane i of every sum belongs to
+//! [`Kernel::rest`](crate::kernel::Kernel::rest), [`Kernel::widen`](crate::kernel::Kernel::widen) and
+//! [`Kernel::sieve`](crate::kernel::Kernel::sieve) with AVX-512: a group of four codes of a block's rows is a register, lane i of every sum belongs to
 //! row i.
 
-use crate::kernel::{Sieve, SieveFactors, Wide, check_sieve, check_widen, wide_stride};
+use crate::kernel::{Sieve, SieveFactors, Wide, check_rest, check_sieve, check_widen, wide_stride};
 use std::arch::x86_64::*;
 
 /// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
@@ -156,6 +156,62 @@ pub fn finish(factors: &SieveFactors, wide: &Wide, [high, low]: Sums, block: usi
         unsafe { _mm512_storeu_ps(out.as_chunks_mut::<16>().0[0].as_mut_ptr(), bound) };
     }
     kept
+}
+
+/// The sum of codes times words beside a row's lines, 32 at a time.
+pub fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(words: &[i16], half: usize, codes: &[u8]) -> i64 {
+        let (pairs, others) = codes.split_at(half);
+        let nibble = _mm512_set1_epi16(15);
+        let mut sums = [_mm512_setzero_si512(); 2];
+        for at in (0..half).step_by(32) {
+            let mask = first(half - at);
+            let bytes = _mm512_cvtepu8_epi16(bytes(mask, &pairs[at..]));
+            let low = _mm512_madd_epi16(_mm512_and_si512(bytes, nibble), self::words(mask, &words[at..]));
+            let high = _mm512_madd_epi16(_mm512_srli_epi16::<4>(bytes), self::words(mask, &words[half + at..]));
+            sums = [_mm512_add_epi32(sums[0], low), _mm512_add_epi32(sums[1], high)];
+        }
+        for at in (0..others.len()).step_by(32) {
+            let mask = first(others.len() - at);
+            let bytes = _mm512_cvtepi8_epi16(bytes(mask, &others[at..]));
+            let product = _mm512_madd_epi16(bytes, self::words(mask, &words[2 * half + at..]));
+            sums = [sums[1], _mm512_add_epi32(sums[0], product)];
+        }
+        let wide = |sum| {
+            let halves = [_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)].map(|half| _mm512_cvtepi32_epi64(half));
+            _mm512_add_epi64(halves[0], halves[1])
+        };
+        _mm512_reduce_add_epi64(_mm512_add_epi64(wide(sums[0]), wide(sums[1])))
+    }
+    check_rest(words, half, codes);
+    // SAFETY: `available` lists this function's table only where the CPU has these features.
+    unsafe { gated(words, half, codes) }
+}
+
+/// The lowest `count` bits, 32 at most.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn first(count: usize) -> __mmask32 {
+    u32::MAX >> (32 - count.clamp(1, 32))
+}
+
+/// The bytes of the mask, zeros for the others.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn bytes(mask: __mmask32, from: &[u8]) -> __m256i {
+    assert!(mask.count_ones() as usize <= from.len());
+    // SAFETY: the bits of the mask, the lowest, are bytes of the slice; no other is touched.
+    unsafe { _mm256_maskz_loadu_epi8(mask, from.as_ptr().cast()) }
+}
+
+/// The words of the mask, zeros for the others.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn words(mask: __mmask32, from: &[i16]) -> __m512i {
+    assert!(mask.count_ones() as usize <= from.len());
+    // SAFETY: the bits of the mask, the lowest, are words of the slice; no other is touched.
+    unsafe { _mm512_maskz_loadu_epi16(mask, from.as_ptr()) }
 }
 
 /// Whole codes of one block: sixteen rows of low nibbles are turned at a time.
