@@ -15,6 +15,26 @@ pub struct Hits {
     pub scores: Vec<f32>,
     /// The float64 keys that ranked the rows; euclidean: squared distances.
     pub keys: Vec<f64>,
+    /// What shows that they are the best, a query each.
+    pub certificates: Vec<Certificate>,
+}
+
+/// What shows that the rows found are the best: there are no others with keys beyond that of the
+/// last, because all rows but those read in full have keys that end before.
+#[derive(Debug, Clone, Copy)]
+pub struct Certificate {
+    /// Rows that might be found.
+    pub rows: u64,
+    /// Rows read in full.
+    pub refined: u64,
+    /// Rows whose codes were all looked at.
+    pub looked: u64,
+    /// Bytes of codes and rows that the query took, as if it had been alone.
+    pub bytes: u64,
+    /// Key of the k-th best row, as users see keys.
+    pub kth: f64,
+    /// No row that was not read in full has a better key than this, as users see keys.
+    pub left: f64,
 }
 
 impl Hits {

@@ -4,7 +4,7 @@ use crate::candidates::{Filter, candidates};
 use crate::code::Coder;
 use crate::error::{Error, Result};
 use crate::format::{self, CodeBytes, CoderBytes, IndexRecord, Mode, SegmentBytes, Verify};
-use crate::hits::Hits;
+use crate::hits::{Certificate, Hits};
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::Level;
 use crate::metric::Metric;
@@ -202,15 +202,25 @@ impl Index {
         let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
         let kept = (k as u64).min(allowed).max(1) * 2 * size_of::<Entry>() as u64 * plan.threads as u64;
         let group = (GROUP_BYTES / kept).clamp(1, GROUP as u64) as usize;
+        let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(0) as u64;
         let mut hits = Hits::with_capacity(count, (k as u64).min(allowed))?;
         for first in (0..count).step_by(group) {
             let block = queries.slice(first * dims..count.min(first + group) * dims);
             let ready = Queries::new(kernel, self.about.level, block, dims, first as u64)?;
             for top in scan::search(&plan, &segments, &runs, &ready, watch)? {
+                let tally = top.tally;
                 let mut best = top.into_sorted();
                 if best.len() as u64 != (k as u64).min(allowed) || best.iter().any(|entry| entry.key.is_nan()) {
                     return Err(self.not_numbers());
                 }
+                hits.certificates.push(Certificate {
+                    rows: allowed,
+                    refined: tally.read,
+                    looked: tally.looked,
+                    bytes: tally.code_bytes + tally.read * row_bytes,
+                    kth: metric.public_key(best.last().map_or(f64::NEG_INFINITY, |entry| entry.key)),
+                    left: metric.public_key(tally.left),
+                });
                 if let Some(bound) = params.bound {
                     best.retain(|entry| metric.reaches(entry.key, bound));
                 }

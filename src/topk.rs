@@ -16,6 +16,19 @@ pub struct Entry {
     pub row: u64,
 }
 
+/// What it took to find the best rows of a query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tally {
+    /// Rows read in full.
+    pub read: u64,
+    /// Rows that were bounded by all of their codes.
+    pub looked: u64,
+    /// Bytes of codes.
+    pub code_bytes: u64,
+    /// No row that was not read has a key above this.
+    pub left: f64,
+}
+
 /// Best first: larger key, then smaller row.
 pub fn best_first(a: &Entry, b: &Entry) -> Ordering {
     b.key.partial_cmp(&a.key).unwrap_or(Ordering::Equal).then(a.row.cmp(&b.row))
@@ -28,6 +41,8 @@ pub struct TopK {
     capacity: usize,
     floor: f64,
     entries: Vec<Entry>,
+    /// Kept by who offers the rows.
+    pub tally: Tally,
 }
 
 impl TopK {
@@ -38,7 +53,8 @@ impl TopK {
         let mut entries = Vec::new();
         let bytes = (capacity * size_of::<Entry>()) as u64;
         entries.try_reserve_exact(capacity).map_err(|_| Error::Memory { bytes, purpose: "the best rows" })?;
-        Ok(TopK { k, capacity, floor: f64::NEG_INFINITY, entries })
+        let tally = Tally { read: 0, looked: 0, code_bytes: 0, left: f64::NEG_INFINITY };
+        Ok(TopK { k, capacity, floor: f64::NEG_INFINITY, entries, tally })
     }
 
     /// Rows with a key below this can no longer be among the best k; equal keys still can.
@@ -78,14 +94,15 @@ impl TopK {
         }
     }
 
-    /// What is kept so far, to go back to.
-    pub fn kept(&self) -> Vec<Entry> {
-        self.entries.clone()
+    /// What is kept so far, and what it took, to go back to.
+    pub fn kept(&self) -> (Vec<Entry>, Tally) {
+        (self.entries.clone(), self.tally)
     }
 
-    /// Forgets what was pushed since `kept`, so that it may be pushed again; the floor stays.
-    pub fn go_back(&mut self, kept: Vec<Entry>) {
-        self.entries = kept;
+    /// Forgets the rows pushed since `kept`, so that they may be read and pushed again; the floor stays.
+    pub fn go_back(&mut self, (entries, tally): (Vec<Entry>, Tally)) {
+        self.entries = entries;
+        (self.tally.read, self.tally.left) = (tally.read, tally.left);
     }
 
     /// Takes in everything that `other` kept.
@@ -93,6 +110,11 @@ impl TopK {
         for entry in other.entries {
             self.push(entry.key, entry.row);
         }
+        let (own, other) = (&mut self.tally, other.tally);
+        own.read += other.read;
+        own.looked += other.looked;
+        own.code_bytes += other.code_bytes;
+        own.left = own.left.max(other.left);
     }
 
     /// The best k, best first.

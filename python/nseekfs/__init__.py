@@ -12,10 +12,11 @@ array([1, 2])
 from nseekfs._core import __version__, simd_info
 from nseekfs._errors import Error, FormatError, InputError, InputTypeError
 from nseekfs.build import create_index, from_embeddings, load_index
-from nseekfs.hits import Hit, Hits, KeyedSearchResult, SearchResult
+from nseekfs.hits import Certificate, Hit, Hits, KeyedSearchResult, SearchResult
 from nseekfs.index import Index
 
 __all__ = [
+    "Certificate",
     "Error",
     "FormatError",
     "Hit",

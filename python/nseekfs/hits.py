@@ -29,6 +29,28 @@ class KeyedSearchResult(NamedTuple):
     keys: npt.NDArray[np.float64]
 
 
+class Certificate(NamedTuple):
+    """What shows that the rows found are the best, and what it took.
+
+    Every row that was not read in full has a bound, proven from its codes, that its key cannot pass
+    (``src/code/margin.rs`` derives it). `left` is the best of these bounds; it does not pass `kth`,
+    so no row that was left can be among the best.
+    """
+
+    rows: int
+    """Rows that might be found: all, or those that the filter allows."""
+    refined: int
+    """Rows read in full."""
+    looked: int
+    """Rows whose codes were all looked at; a first look takes a part of every row's."""
+    bytes: int
+    """Bytes of codes and rows that were read, codes that nothing came of included."""
+    kth: float
+    """Key of the k-th best row, before `min_score` or `max_distance` are applied."""
+    left: float
+    """No row that was not read in full has a better key than this; infinite if none was left."""
+
+
 class Hits(Sequence[Hit]):
     """The rows found for one vector, best first: a sequence of ``{"idx": int, "score": float}``.
 
@@ -43,6 +65,8 @@ class Hits(Sequence[Hit]):
         Cosine or dot product, larger is better, or euclidean distance, smaller is better.
     keys : ndarray of float64, shape (n,)
         What rows are ranked by: the score before rounding, for euclidean the squared distance.
+    certificate : Certificate
+        What shows that these are the best rows, and what it took to know.
 
     Examples
     --------
@@ -57,7 +81,7 @@ class Hits(Sequence[Hit]):
     True
     """
 
-    __slots__ = ("indices", "keys", "scores")
+    __slots__ = ("certificate", "indices", "keys", "scores")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(
@@ -65,10 +89,12 @@ class Hits(Sequence[Hit]):
         indices: npt.NDArray[np.int64],
         scores: npt.NDArray[np.float32],
         keys: npt.NDArray[np.float64],
+        certificate: Certificate,
     ) -> None:
         self.indices = indices
         self.scores = scores
         self.keys = keys
+        self.certificate = certificate
 
     def to_list(self) -> list[Hit]:
         """The plain list of dictionaries."""
@@ -83,7 +109,7 @@ class Hits(Sequence[Hit]):
     def __getitem__(self, item: slice) -> "Hits": ...
     def __getitem__(self, item: int | slice) -> "Hit | Hits":
         if isinstance(item, slice):
-            return Hits(self.indices[item], self.scores[item], self.keys[item])
+            return Hits(self.indices[item], self.scores[item], self.keys[item], self.certificate)
         return {"idx": int(self.indices[item]), "score": float(self.scores[item])}
 
     def __iter__(self) -> Iterator[Hit]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from nseekfs import _arguments, _arrays, _core
 from nseekfs._errors import InputError
 from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Vectors
-from nseekfs.hits import Hits, KeyedSearchResult, SearchResult
+from nseekfs.hits import Certificate, Hits, KeyedSearchResult, SearchResult
 
 
 class Index:
@@ -96,7 +96,7 @@ class Index:
         """
         core = self._open()
         word = None if similarity is None else _arguments.word("similarity", similarity)
-        indices, scores, keys = core.search(
+        indices, scores, keys, certificates = core.search(
             _arrays.vector("query", query, _query_type(core)),
             _arguments.whole("top_k", top_k),
             self._method_of(method),
@@ -105,7 +105,7 @@ class Index:
             _bound(word or core.metric, min_score, max_distance),
             _arguments.maybe_whole("threads", threads),
         )
-        return Hits(indices[0], scores[0], keys[0])
+        return Hits(indices[0], scores[0], keys[0], Certificate(*certificates[0]))
 
     @overload
     def search(
@@ -191,7 +191,7 @@ class Index:
             None,
             _arguments.maybe_whole("threads", threads),
         )
-        indices, scores, keys = (part[0] for part in found) if one else found
+        indices, scores, keys = (part[0] for part in found[:3]) if one else found[:3]
         return KeyedSearchResult(indices, scores, keys) if wanted else SearchResult(indices, scores)
 
     def save(self, path: AnyPath) -> None:

@@ -240,3 +240,12 @@ pub fn least_cosine(metric: Metric, floor: f64, query_norm: f64, lengths: (f64, 
     // Two steps down: float64 rounding above, and that of the conversion. NaN bounds nothing.
     if exact.is_nan() { f32::NEG_INFINITY } else { ((exact - exact.abs() * 1e-12) as f32).next_down().next_down() }
 }
+
+/// An upper bound of the key of rows whose bound of the cosine is `cosine` at most and whose norm is
+/// from `lengths.0` to `lengths.1`.
+pub fn highest_key(metric: Metric, cosine: f64, query_norm: f64, lengths: (f64, f64)) -> f64 {
+    let (low, high) = (lengths.0.min(lengths.1), lengths.1);
+    // 2 |q| n c - n^2, less a hair, is highest at n = |q| c or where that leaves the range, on its edge.
+    let inside = (query_norm * cosine).clamp(low, high);
+    [low, high, inside].map(|n| key_bound(metric, cosine, query_norm, n)).into_iter().fold(f64::NEG_INFINITY, f64::max)
+}

@@ -74,6 +74,11 @@ impl Coder {
         rest_bytes(self.dims, self.lead)
     }
 
+    /// Bytes of one row that a first look reads: its part of the lines, offset and two residuals.
+    pub fn line_bytes(&self) -> usize {
+        self.block_bytes() / BLOCK + 8
+    }
+
     /// Bytes of the lines of one block.
     pub fn block_bytes(&self) -> usize {
         block_bytes(self.lead)

@@ -55,13 +55,17 @@ impl Allowed<'_> {
     }
 }
 
-/// Indices, scores and keys, each of shape (queries, hits of one query).
-pub type HitArrays<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<f64>>);
+/// Rows, rows read in full, rows looked at, bytes, k-th key, best key that may be left.
+pub type CertificateTuple = (u64, u64, u64, u64, f64, f64);
+
+/// Indices, scores and keys, each of shape (queries, hits of one query), and a certificate a query.
+pub type HitArrays<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<f64>>, Vec<CertificateTuple>);
 
 /// Hands the hits over without a copy.
 pub fn hits<'py>(py: Python<'py>, hits: Hits, queries: usize) -> PyResult<HitArrays<'py>> {
     let shape = [queries, hits.per_query];
-    Ok((matrix(py, hits.rows, shape)?, matrix(py, hits.scores, shape)?, matrix(py, hits.keys, shape)?))
+    let certificates = hits.certificates.iter().map(|c| (c.rows, c.refined, c.looked, c.bytes, c.kth, c.left)).collect();
+    Ok((matrix(py, hits.rows, shape)?, matrix(py, hits.scores, shape)?, matrix(py, hits.keys, shape)?, certificates))
 }
 
 /// Hands `values` over as a matrix without a copy.

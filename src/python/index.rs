@@ -106,7 +106,7 @@ impl Index {
         self.0.path().map(Path::as_os_str)
     }
 
-    /// (indices, scores, keys) of the best rows for every query.
+    /// (indices, scores, keys, certificates) of the best rows for every query.
     #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
     fn search<'py>(
         &self,

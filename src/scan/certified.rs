@@ -162,27 +162,31 @@ impl Search<'_> {
         let lengths = self.lengths();
         let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
         refined.clear();
+        top.tally.code_bytes += (count * self.coder.line_bytes()) as u64;
         self.promising(bounds, least(top), rows);
-        self.look_again(look, bounds, top.floor(), rows);
+        self.look_again(look, bounds, top, rows);
         let read = refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         refined.extend(rows[..read].iter().map(|row| row.1));
         refined.sort_unstable();
         let row_bytes = self.part.segment.row_bytes();
         // In the bytes of reading every row, of which codes must leave a tenth to be worth it.
         let plain = count * row_bytes / 10 * 9;
-        self.reaching(bounds, (least(top), top.floor()), refined, rows, plain / LOOK_COST + 1);
+        let reached = least(top);
+        self.reaching(bounds, reached, top, refined, rows, plain / LOOK_COST + 1);
         // A sample of them tells what the second look will leave.
         let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
-        self.look_again(look, bounds, top.floor(), &mut sample);
+        self.look_again(look, bounds, top, &mut sample);
         let reads = sample.len() * SAMPLE;
         if rows.len() * LOOK_COST + reads * (row_bytes + READ_COST) > plain {
             return false;
         }
-        self.look_again(look, bounds, top.floor(), rows);
+        self.look_again(look, bounds, top, rows);
         if rows.len() * (row_bytes + READ_COST) > plain {
             return false;
         }
         refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
+        let below = margin::highest_key(self.plan.metric, highest_below(bounds, reached), self.queries.norm(self.query), lengths);
+        top.tally.left = top.tally.left.max(below);
         true
     }
 
@@ -238,26 +242,31 @@ impl Search<'_> {
         cut(rows);
     }
 
-    /// The rows that reach the floor, as a cosine and as a key, and have not been read, `most` at most.
-    fn reaching(&self, bounds: &[f32], (least, floor): (f32, f64), refined: &[usize], rows: &mut Vec<(f64, usize)>, most: usize) {
+    /// The rows that reach `least`, a cosine, and have not been read, `most` at most.
+    fn reaching(&self, bounds: &[f32], least: f32, top: &mut TopK, refined: &[usize], rows: &mut Vec<(f64, usize)>, most: usize) {
         rows.clear();
         // Zero rows have no bound, but one key: that of cosine 0 and length 0.
-        let zeros_out = margin::key_bound(self.plan.metric, 0.0, self.queries.norm(self.query), 0.0) < floor;
+        let zero = margin::key_bound(self.plan.metric, 0.0, self.queries.norm(self.query), 0.0);
+        let (zeros_out, mut zeros) = (zero < top.floor(), false);
         let norms = self.part.segment.norms;
         let mut refined = refined.iter().peekable();
         self.scan(bounds, least, |bound, row| {
             while refined.next_if(|&&read| read < row).is_some() {}
-            let out = refined.peek() == Some(&&row) || (zeros_out && norms[row] == 0.0);
-            if !out && rows.len() < most {
+            let zero = zeros_out && norms[row] == 0.0;
+            zeros |= zero;
+            if !zero && refined.peek() != Some(&&row) && rows.len() < most {
                 rows.push((f64::from(bound), row));
             }
             least
         });
+        if zeros {
+            top.tally.left = top.tally.left.max(zero);
+        }
     }
 
     /// Replaces bounds of the cosine by bounds of the key from all of a row's codes, and drops rows
     /// below the floor.
-    fn look_again(&self, look: &Look, bounds: &[f32], floor: f64, rows: &mut Vec<(f64, usize)>) {
+    fn look_again(&self, look: &Look, bounds: &[f32], top: &mut TopK, rows: &mut Vec<(f64, usize)>) {
         let codes = &self.part.codes;
         let (norm, norms) = (self.queries.norm(self.query), self.part.segment.norms);
         let bytes = self.coder.rest_bytes();
@@ -275,6 +284,19 @@ impl Search<'_> {
             // What is no number bounds nothing: such a row is the first to be read.
             *bound = if key.is_nan() { f64::INFINITY } else { key };
         }
-        rows.retain(|row| row.0 >= floor);
+        top.tally.looked += rows.len() as u64;
+        top.tally.code_bytes += (rows.len() * bytes) as u64;
+        refine::keep(rows, top);
     }
+}
+
+/// The highest bound below `least`.
+fn highest_below(bounds: &[f32], least: f32) -> f64 {
+    let mut lanes = [f32::NEG_INFINITY; BLOCK];
+    for block in bounds.as_chunks::<BLOCK>().0 {
+        for (lane, &bound) in lanes.iter_mut().zip(block) {
+            *lane = if bound < least && bound > *lane { bound } else { *lane };
+        }
+    }
+    f64::from(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }

@@ -23,6 +23,7 @@ pub(super) fn visit(plan: &Plan, queries: &Queries, panel: Panel, best: &mut [To
 pub(super) fn visit_one(plan: &Plan, queries: &Queries, query: usize, panel: Panel, top: &mut TopK) {
     let mut sums = [0.0; SUMS];
     let norm = queries.norm(query);
+    top.tally.read += panel.rows.len() as u64;
     for start in (0..panel.rows.len()).step_by(SUMS) {
         let end = panel.rows.len().min(start + SUMS);
         let sums = &mut sums[..end - start];

@@ -21,6 +21,7 @@ pub(super) fn in_order(
     let mut read = 0;
     for &(bound, row) in rows.iter() {
         if bound < top.floor() {
+            top.tally.left = top.tally.left.max(bound);
             break;
         }
         buffer.clear();
@@ -42,4 +43,16 @@ pub(super) fn in_order(
     }
     top.cut();
     read
+}
+
+/// Drops the rows whose bound is below the floor.
+pub(super) fn keep(rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
+    let (floor, left) = (top.floor(), &mut top.tally.left);
+    rows.retain(|&(bound, _)| {
+        let reaches = bound >= floor;
+        if !reaches {
+            *left = left.max(bound);
+        }
+        reaches
+    });
 }

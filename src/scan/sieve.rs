@@ -255,11 +255,15 @@ impl Sift<'_> {
             let sieve = Sieve { dims: coder.lead, words: cast_slice(&tile.words), high, low, factors: &factors };
             (plan.kernel.sieve)(&sieve, &wide, &mut scratch.bounds, &mut scratch.keep);
             for (i, (look, &query)) in tile.looks.iter().zip(&tile.queries).enumerate() {
-                self.kept(i, query, best[query].floor(), scratch);
+                let top = &mut best[query];
+                top.tally.code_bytes += (count * (coder.line_bytes() + coder.lead / 2)) as u64;
+                self.kept(i, query, top.floor(), scratch);
                 if scratch.rows.len() <= count / LOOKS {
-                    self.look_again(look, query, best[query].floor(), scratch);
+                    // What the sieve did not keep is below the floor.
+                    top.tally.left = top.tally.left.max(top.floor());
+                    self.look_again(look, query, top, scratch);
                     if scratch.rows.len() <= count / READS {
-                        refine::in_order(plan, self.queries, query, self.segment, &mut scratch.rows, &mut best[query], &mut scratch.buffer);
+                        refine::in_order(plan, self.queries, query, self.segment, &mut scratch.rows, top, &mut scratch.buffer);
                         continue;
                     }
                 }
@@ -292,7 +296,7 @@ impl Sift<'_> {
 
     /// Replaces bounds of the cosine by bounds of the key from all of a row's codes, and drops rows
     /// below the floor.
-    fn look_again(&self, look: &Look, query: usize, floor: f64, scratch: &mut Scratch) {
+    fn look_again(&self, look: &Look, query: usize, top: &mut TopK, scratch: &mut Scratch) {
         let coder = self.sieved.coder;
         let norm = self.queries.norm(query);
         let (bytes, low, rows) = (coder.rest_bytes(), coder.lead / 2, &mut scratch.rows);
@@ -307,6 +311,8 @@ impl Sift<'_> {
             // What is no number bounds nothing: such a row is the first to be read.
             *bound = if key.is_nan() { f64::INFINITY } else { key };
         }
-        scratch.rows.retain(|row| row.0 >= floor);
+        top.tally.looked += rows.len() as u64;
+        top.tally.code_bytes += (rows.len() * (bytes - low)) as u64;
+        refine::keep(rows, top);
     }
 }

@@ -72,6 +72,7 @@ impl Scratch {
             watch.check()?;
             let (mut slope, mut floor) = ([0.0; WIDTH], [f32::INFINITY; WIDTH]);
             for (i, &query) in columns.queries.iter().enumerate() {
+                best[query].tally.read += panel.rows.len() as u64;
                 (slope[i], floor[i]) = band::threshold(plan.metric, queries.dims(), queries.norm(query), best[query].floor());
             }
             let width = columns.width;
