@@ -43,22 +43,20 @@ struct Case {
     words: Vec<i16>,
     factors: Vec<SieveFactors>,
     offsets: Vec<f32>,
-    rest: Vec<f32>,
-    tail: Vec<f32>,
+    residuals: Vec<f32>,
 }
 
 impl Case {
     /// Integers alone: the bounds are the sums.
     fn whole(rows: usize, queries: usize, dims: usize, mut code: impl FnMut() -> u8, mut word: impl FnMut() -> i16) -> Self {
-        let factors = SieveFactors { high_sum: 0, low_sum: 0, step: 1.0, base: 0.0, rest: 0.0, tail: 0.0, floor: f32::NEG_INFINITY };
+        let factors = SieveFactors { high_sum: 0, low_sum: 0, step: 1.0, base: 0.0, residual: 0.0, floor: f32::NEG_INFINITY };
         Case {
             dims,
             codes: (0..rows * dims).map(|_| code()).collect(),
             words: (0..queries * dims).map(|_| word()).collect(),
             factors: vec![factors; queries],
             offsets: vec![0.0; rows],
-            rest: vec![0.0; rows],
-            tail: vec![0.0; rows],
+            residuals: vec![0.0; rows],
         }
     }
 
@@ -72,9 +70,9 @@ impl Case {
             (factors.high_sum, factors.low_sum) = (sum(|pair| pair.0), sum(|pair| pair.1));
             factors.step = random.uniform() * 1e-7;
             factors.base = random.uniform() - 0.5;
-            (factors.rest, factors.tail, factors.floor) = (random.uniform(), random.uniform(), random.uniform());
+            (factors.residual, factors.floor) = (random.uniform(), random.uniform());
         }
-        for values in [&mut case.offsets, &mut case.rest, &mut case.tail] {
+        for values in [&mut case.offsets, &mut case.residuals] {
             values.fill_with(|| random.uniform());
         }
         case
@@ -100,7 +98,7 @@ impl Case {
         let rows = self.offsets.len();
         for kernel in available() {
             let sieve = Sieve { dims: self.dims, words: &words, high: &high, low: &low, factors: &self.factors };
-            let wide = Wide { codes: &codes[1..], offsets: &self.offsets, rest: &self.rest, tail: &self.tail };
+            let wide = Wide { codes: &codes[1..], offsets: &self.offsets, residuals: &self.residuals };
             let (mut bounds, mut keep) = (vec![f32::NAN; rows * SIEVE], vec![0; rows]);
             (kernel.sieve)(&sieve, &wide, &mut bounds, &mut keep);
             for (row, query) in (0..rows).flat_map(|row| (0..self.factors.len()).map(move |query| (row, query))) {
@@ -124,8 +122,7 @@ impl Case {
             let f = &self.factors[query];
             let taken = 256 * i64::from(f.high_sum) + i64::from(f.low_sum);
             let others = [f.base, self.offsets[row]].map(f64::from);
-            let others =
-                [others[0], others[1], f64::from(f.rest) * f64::from(self.rest[row]), f64::from(f.tail) * f64::from(self.tail[row])];
+            let others = [others[0], others[1], f64::from(f.residual) * f64::from(self.residuals[row])];
             let exact = (self.sum(row, query) - taken) as f64 * f64::from(f.step) + others.iter().sum::<f64>();
             let words = &self.words[query * self.dims..][..self.dims];
             let reach: f64 = words.iter().map(|&word| 255.0 * (f64::from(word).abs() + 256.0)).sum::<f64>() * f64::from(f.step);
@@ -201,8 +198,8 @@ fn what_is_kept_is_what_float64_says() {
 fn what_has_no_bound_is_kept() {
     let mut case = Case::random(48, 16, 64, &mut Random(4));
     case.factors.iter_mut().for_each(|factors| factors.floor = 1e30);
-    case.factors[3].rest = 0.0;
-    case.rest.iter_mut().step_by(3).for_each(|residual| *residual = f32::INFINITY);
+    case.factors[3].residual = 0.0;
+    case.residuals.iter_mut().step_by(3).for_each(|residual| *residual = f32::INFINITY);
     case.run(|name, row, query, bound| match (row % 3, query) {
         (0, 3) => assert!(bound.is_some_and(f32::is_nan), "{name}: row {row}: {bound:?}"),
         (0, _) => assert_eq!(bound, Some(f32::INFINITY), "{name}: row {row}"),
@@ -211,21 +208,26 @@ fn what_has_no_bound_is_kept() {
 }
 
 #[test]
-fn wide_codes_are_nibbles_joined() {
+fn wide_codes_are_nibbles_joined_and_signed_bytes_moved() {
     let mut random = Random(5);
-    for dims in [8, 24, 64, 120, 128, 136, 384, 1000] {
-        for (rows, rest_bytes) in [(16, dims / 2), (16, dims / 2 + 5), (1, dims), (11, dims / 2 + 1)] {
+    for (lead, tail) in [(8, 0), (24, 3), (64, 64), (120, 0), (128, 1), (136, 70), (384, 0), (256, 128), (1000, 509)] {
+        for rows in [16, 1, 11] {
+            let (dims, rest_bytes) = (lead + tail, lead / 2 + tail);
             let codes: Vec<u8> = (0..rows * dims).map(|_| random.next() as u8).collect();
-            let (mut lines, mut rest) = (vec![0; 8 * dims], vec![0xa5; rows * rest_bytes]);
+            let (mut lines, mut rest) = (vec![0; 8 * lead], vec![0xa5; rows * rest_bytes]);
             for (at, code) in codes.iter().enumerate() {
                 let (row, j) = (at / dims, at % dims);
+                if j >= lead {
+                    rest[row * rest_bytes + j - lead / 2] = (i32::from(*code) - 128) as u8;
+                    continue;
+                }
                 lines[64 * (j / 8) + 4 * row + j % 4] |= code >> 4 << (j % 8 / 4 * 4);
-                let byte = &mut rest[row * rest_bytes + j % (dims / 2)];
-                *byte = if j < dims / 2 { code & 15 } else { *byte & 15 | (code & 15) << 4 };
+                let byte = &mut rest[row * rest_bytes + j % (lead / 2)];
+                *byte = if j < lead / 2 { code & 15 } else { *byte & 15 | (code & 15) << 4 };
             }
             for kernel in available() {
                 let mut out = vec![0; 16 * wide_stride(dims)];
-                (kernel.widen)(&lines, &rest, rest_bytes, dims, &mut out);
+                (kernel.widen)(&lines, &rest, rest_bytes, lead, &mut out);
                 for (at, &code) in codes.iter().enumerate() {
                     let (row, j) = (at / dims, at % dims);
                     assert_eq!(out[64 * (j / 4) + 4 * row + j % 4], code, "{}: row {row} of {rows}, coordinate {j} of {dims}", kernel.name);

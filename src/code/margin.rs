@@ -42,23 +42,23 @@
 //!
 //! covers everything that is not in a residual or in E, 2e-6 being far above 1e-9 + 1e-11 + 2 u.
 //!
-//! Batches join both parts of the lead's codes, c = 16 u + low - 128, and y = s c + r there, so that
-//!
-//! ```text
-//! <z,y> <= sum_{j<lead} z s c + |z_lead||r| + |z_tail||y_tail|                                (4)
-//! ```
-//!
-//! with z s held as step / 16 * T + e / 16 and |c| <= 128, so that what e does is E again. A plane's
-//! sum may need more than the 24 bits of float32: its conversion errs by u of itself, and the two
-//! add up to at most B + 2 * 128 * 128 lead step / 16, of which B is paid above and the other by
-//! 16 u * 256 lead step.
-//!
 //! A second
 //! look starts from the first one's float32 value, takes back its two products, but for the 16 u of
 //! them that their own roundings may have cost, and adds its own terms in float64; the slack in it
 //! is paid once, and suffices. The query is held for it in whole numbers of 16 bits too, z s = step T + e, whose
 //! products with codes are summed exactly; what e does, beside codes of 0 to 15 in the lead and of -128
 //! to 127 in the tail, is at most 15 sum |e| and 128 sum |e|.
+//!
+//! Batches join all codes, c + 128 = 16 u + low in the lead, and bound with y = s c + r over all j,
+//!
+//! ```text
+//! <z,y> <= sum z s c + |z||r|                                                                 (4)
+//! ```
+//!
+//! the query held as in a second look, so that what e does is at most 128 sum |e|. Sums of products with
+//! bytes of words may need more than the 24 bits of float32: the conversion of either errs by u of
+//! itself, and the two add up to at most B' + 2 * 128 * 128 dims step, B' = 128 sum |z s|, of which
+//! 16 u (B' + |base| + 2) pays the first as above and 16 u * 2048 dims step the other.
 
 use super::encode::Scratch;
 use super::{Coder, Codes, from16};
@@ -73,6 +73,12 @@ const LEAST_FACTOR: f32 = 1e-20;
 /// Above every float64 error of a key, as a share of |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 and more.
 const KEY_SLACK: f64 = 1e-10;
 
+/// High and low byte of a word, both signed: `word = 256 * high + low`.
+pub fn bytes(word: i16) -> (i8, i8) {
+    let high = (i32::from(word) + 128) >> 8;
+    (high as i8, (i32::from(word) - 256 * high) as i8)
+}
+
 /// A query as codes see it.
 #[derive(Debug)]
 pub struct Look {
@@ -84,11 +90,12 @@ pub struct Look {
     base: f32,
     lead: f32,
     tail: f32,
-    wide_base: f32,
+    all_base: f32,
+    all: f32,
     words: Vec<i16>,
-    word_step: f64,
+    word_step: f32,
     fine_base: f64,
-    fine_lost: [f64; 2],
+    fine_lost: f64,
     whole: f64,
 }
 
@@ -117,19 +124,21 @@ impl Look {
         let reach = 8.0 * coarse.iter().map(|t| t.abs()).sum::<f64>();
         let known = centre_part + 7.5 / 16.0 * wide_step * sum + 8.0 * lost;
         let slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + known.abs() + 2.0);
-        let wide_known = centre_part + 8.0 * lost;
-        let converted = 256.0 * coder.lead as f64 * wide_step;
-        let wide_slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + converted + wide_known.abs() + 2.0);
         let length = |part: &[f64]| part.iter().map(|z| z * z).sum::<f64>().sqrt() * (1.0 + 16.0 * UNIT);
         let (lead, tail, whole) = (length(&z[..coder.lead]), length(&z[coder.lead..]), length(z));
         let fine_base = -7.5 * fine[..coder.lead].iter().sum::<f64>();
         let largest = fine.iter().fold(0.0f64, |most, t| most.max(t.abs()));
-        let word_step = if largest > 0.0 { largest / LARGEST } else { 1.0 };
-        let words: Vec<i16> = fine.iter().map(|t| (t / word_step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
+        let word_step = ((largest / LARGEST) as f32).next_up();
+        let wide_word_step = f64::from(word_step);
+        let words: Vec<i16> = fine.iter().map(|t| (t / wide_word_step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
         let lost = |part: std::ops::Range<usize>| -> f64 {
-            fine[part.clone()].iter().zip(&words[part]).map(|(t, &word)| (t - word_step * f64::from(word)).abs()).sum()
+            fine[part.clone()].iter().zip(&words[part]).map(|(t, &word)| (t - wide_word_step * f64::from(word)).abs()).sum()
         };
-        let fine_lost = [15.0 * lost(0..coder.lead), 128.0 * lost(coder.lead..coder.dims)];
+        let all_known = centre_part + 128.0 * lost(0..coder.dims);
+        let all_reach = 128.0 * fine.iter().map(|t| t.abs()).sum::<f64>();
+        let converted = 2048.0 * coder.dims as f64 * wide_word_step;
+        let all_slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (all_reach + converted + all_known.abs() + 2.0);
+        let fine_lost = 15.0 * lost(0..coder.lead) + 128.0 * lost(coder.lead..coder.dims);
         let total = |plane: &[i8]| 8 * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
         Look {
             high_sum: total(&high),
@@ -140,7 +149,8 @@ impl Look {
             base: ((known + slack) as f32).next_up(),
             lead: (lead as f32).next_up().max(LEAST_FACTOR),
             tail: (tail as f32).next_up().max(LEAST_FACTOR),
-            wide_base: ((wide_known + wide_slack) as f32).next_up(),
+            all_base: ((all_known + all_slack) as f32).next_up(),
+            all: (whole as f32).next_up().max(LEAST_FACTOR),
             words,
             word_step,
             fine_base,
@@ -149,23 +159,17 @@ impl Look {
         }
     }
 
-    /// The bytes of its whole numbers, high and low.
-    pub fn planes(&self) -> (&[i8], &[i8]) {
-        (&self.high, &self.low)
+    /// Its coordinates times steps in whole numbers of 16 bits, as a sieve wants them.
+    pub fn words(&self) -> &[i16] {
+        &self.words
     }
 
-    /// What a sieve needs besides them, to keep rows whose bound of the cosine reaches `floor`.
+    /// What a sieve needs besides them, to keep rows whose bound of the cosine, from all of their codes,
+    /// reaches `floor`.
     pub fn factors(&self, floor: f32) -> SieveFactors {
-        SieveFactors {
-            // From 8 times a plane's sum to 128 times.
-            high_sum: 16 * self.high_sum,
-            low_sum: 16 * self.low_sum,
-            step: self.step / 16.0,
-            base: self.wide_base,
-            rest: self.lead,
-            tail: self.tail,
-            floor,
-        }
+        let sum = |part: fn(i16) -> i8| 128 * self.words.iter().map(|&word| i32::from(part(word))).sum::<i32>();
+        let (high_sum, low_sum) = (sum(|word| bytes(word).0), sum(|word| bytes(word).1));
+        SieveFactors { high_sum, low_sum, step: self.word_step, base: self.all_base, residual: self.all, floor }
     }
 
     /// What the kernel needs of it.
@@ -188,22 +192,10 @@ impl Look {
         let bytes = coder.rest_bytes();
         let sum = (kernel.rest)(&self.words, coder.lead / 2, &codes.rest[row * bytes..(row + 1) * bytes]);
         let lead = f64::from(self.lead) * f64::from(from16(codes.lead_residuals[row]));
-        let known = self.fine_base + self.fine_lost[0] + self.fine_lost[1];
-        self.refined(codes, row, f64::from(first), lead, known + self.word_step * sum as f64)
-    }
-
-    /// The same from the bound `first` of a sieve, which knows all but the codes beyond `lead`.
-    pub fn second_of_wide(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32) -> f64 {
-        let (bytes, low) = (coder.rest_bytes(), coder.lead / 2);
-        let sum = (kernel.rest)(&self.words[coder.lead..], 0, &codes.rest[row * bytes + low..(row + 1) * bytes]);
-        let lead = f64::from(self.lead) * f64::from(from16(codes.rest_residuals[row]));
-        self.refined(codes, row, f64::from(first), lead, self.fine_lost[1] + self.word_step * sum as f64)
-    }
-
-    /// `first` without its two products, `lead` being one, and with what `more` codes say instead.
-    fn refined(&self, codes: &Codes, row: usize, first: f64, lead: f64, more: f64) -> f64 {
         let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
-        first - (lead + tail) * (1.0 - 16.0 * UNIT) + more + self.whole * f64::from(from16(codes.rest_residuals[row]))
+        let more = self.fine_base + self.fine_lost + f64::from(self.word_step) * sum as f64;
+        let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + more;
+        known + self.whole * f64::from(from16(codes.rest_residuals[row]))
     }
 }
 

@@ -111,10 +111,8 @@ pub struct SieveFactors {
     pub step: f32,
     /// Added to every bound.
     pub base: f32,
-    /// Factor of a row's rest residual.
-    pub rest: f32,
-    /// Factor of a row's tail residual.
-    pub tail: f32,
+    /// Factor of a row's residual.
+    pub residual: f32,
     /// What a bound must reach.
     pub floor: f32,
 }
@@ -122,14 +120,13 @@ pub struct SieveFactors {
 /// Rows for [`Kernel::sieve`], whole blocks of 16, as [`Kernel::widen`] lays them out.
 #[derive(Debug, Clone, Copy)]
 pub struct Wide<'a> {
-    /// For each block `wide_stride(dims) / 4` times 64 bytes, whose dword i holds four codes, 0 to 255, of row i.
+    /// For each block `wide_stride(dims) / 4` times 64 bytes, whose dword i holds four codes, 0 to 255, of
+    /// row i.
     pub codes: &'a [u8],
     /// Added to a row's bound.
     pub offsets: &'a [f32],
     /// A row each.
-    pub rest: &'a [f32],
-    /// A row each.
-    pub tail: &'a [f32],
+    pub residuals: &'a [f32],
 }
 
 /// 64 bytes that lie in one cache line: rows of [`Sieve`] and [`Wide`] may start anywhere, but a load
@@ -203,17 +200,19 @@ pub struct Kernel {
     /// 0 to `half`, the high ones those of the next `half` words; the other bytes are signed codes of
     /// the words after. Words are of magnitude 32,639 at most.
     pub rest: fn(&[i16], usize, &[u8]) -> i64,
-    /// Whole codes of one block: `(lines, rest, rest bytes a row, dims, out)`.
+    /// All codes of one block as bytes of 0 to 255: `(lines, rest, rest bytes a row, lead, out)`.
     ///
-    /// `lines` as in [`Lines`]; the low nibbles of coordinates `j < dims / 2` of a row are those of the
-    /// first `dims / 2` bytes of its rest, the others their high ones. `rest` may hold fewer than 16
-    /// rows; what the lanes of the others receive is left open.
+    /// `lines` as in [`Lines`], high nibbles of `lead` coordinates; the low nibbles of coordinates
+    /// `j < lead / 2` of a row are those of the first `lead / 2` bytes of its rest, those of as many
+    /// more their high ones, and the other bytes are signed codes, to which 128 is added. `rest` may
+    /// hold fewer than 16 rows; what the lanes of the others receive is left open, and so are
+    /// coordinates beyond the last.
     pub widen: fn(&[u8], &[u8], usize, usize, &mut [u8]),
     /// Which rows may matter to which queries: `(sieve, wide, bounds, keep)`.
     ///
     /// With `s` the exact sums of codes times plane bytes, less `high_sum` and `low_sum`, a row's bound
-    /// for a query is `(256 * s_high + s_low) * step + (offset + base) + rest * row rest + tail * row
-    /// tail`, in float32 with at most a dozen roundings, fused or not; other `s_high` and `s_low` of the
+    /// for a query is `(256 * s_high + s_low) * step + (offset + base) + residual * row residual`, in
+    /// float32 with at most a dozen roundings, fused or not; other `s_high` and `s_low` of the
     /// same `256 * s_high + s_low`, no larger than these may be, will do. Bit r of `keep[16 * block + i]`
     /// is set unless the bound of the block's row r for query i is below its floor; then the bounds of
     /// that block for query i are written to `bounds[16 * (16 * block + i)..]`.
@@ -227,7 +226,7 @@ fn check_sieve(sieve: &Sieve, wide: &Wide, bounds: &[f32], keep: &[u16]) {
     assert!(sieve.dims > 0 && sieve.dims.is_multiple_of(8) && sieve.factors.len() <= SIEVE);
     assert!(sieve.words.len() == SIEVE * stride && sieve.high.len() == SIEVE * stride && sieve.low.len() == SIEVE * stride);
     let rows = wide.offsets.len();
-    assert!(rows.is_multiple_of(16) && wide.rest.len() == rows && wide.tail.len() == rows);
+    assert!(rows.is_multiple_of(16) && wide.residuals.len() == rows);
     assert!(wide.codes.len() == rows * stride && bounds.len() == rows * SIEVE && keep.len() == rows);
 }
 
@@ -239,9 +238,10 @@ fn check_rest(words: &[i16], half: usize, codes: &[u8]) {
 
 /// Panics unless the lengths fit. Called by every [`Kernel::widen`].
 #[inline(always)]
-fn check_widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &[u8]) {
-    assert!(dims > 0 && dims.is_multiple_of(8) && lines.len() == 8 * dims && out.len() == 16 * wide_stride(dims));
-    assert!(rest_bytes >= dims / 2 && rest.len().is_multiple_of(rest_bytes) && (1..=16).contains(&(rest.len() / rest_bytes)));
+fn check_widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &[u8]) {
+    assert!(lead > 0 && lead.is_multiple_of(8) && lines.len() == 8 * lead && rest_bytes >= lead / 2);
+    assert!(out.len() == 16 * wide_stride(lead / 2 + rest_bytes));
+    assert!(rest.len().is_multiple_of(rest_bytes) && (1..=16).contains(&(rest.len() / rest_bytes)));
 }
 
 /// Panics unless the lengths fit. Called by every [`Kernel::bounds`].

@@ -158,18 +158,18 @@ fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
     nibbles + others.iter().zip(&words[2 * half..]).map(|(&byte, word)| product(i32::from(byte as i8), word)).sum::<i64>()
 }
 
-fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mut [u8]) {
-    check_widen(lines, rest, rest_bytes, dims, out);
-    let half = dims / 2;
+fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mut [u8]) {
+    check_widen(lines, rest, rest_bytes, lead, out);
+    let half = lead / 2;
     for (lane, rest) in rest.chunks_exact(rest_bytes).enumerate() {
-        let mut put = |j: usize, low: u8| {
-            let high = lines[64 * (j / 8) + 4 * lane + j % 4] >> (j % 8 / 4 * 4);
-            out[64 * (j / 4) + 4 * lane + j % 4] = high << 4 | low;
-        };
-        for (j, &byte) in rest[..half].iter().enumerate() {
-            put(j, byte & 15);
-            put(half + j, byte >> 4);
+        let (pairs, others) = rest.split_at(half);
+        let high = |j: usize| lines[64 * (j / 8) + 4 * lane + j % 4] >> (j % 8 / 4 * 4) << 4;
+        let mut put = |j: usize, code: u8| out[64 * (j / 4) + 4 * lane + j % 4] = code;
+        for (j, &byte) in pairs.iter().enumerate() {
+            put(j, high(j) | byte & 15);
+            put(half + j, high(half + j) | byte >> 4);
         }
+        others.iter().enumerate().for_each(|(j, &byte)| put(lead + j, byte ^ 128));
     }
 }
 
@@ -198,7 +198,7 @@ pub(super) fn block_keep(factors: &SieveFactors, wide: &Wide, block: usize, sums
     for (lane, (bound, [high, low])) in bounds.iter_mut().zip(sums).enumerate() {
         let row = 16 * block + lane;
         let sum = 256.0 * high as f32 + low as f32;
-        *bound = sum * factors.step + (wide.offsets[row] + factors.base) + factors.rest * wide.rest[row] + factors.tail * wide.tail[row];
+        *bound = sum * factors.step + (wide.offsets[row] + factors.base) + factors.residual * wide.residuals[row];
         // What is no number is not below anything.
         let below = *bound < factors.floor;
         kept |= u16::from(!below) << lane;

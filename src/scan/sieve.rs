@@ -1,6 +1,5 @@
-//! Batches by codes: the codes of a panel are joined to whole bytes once, each tile of queries goes
-//! over them in integers, and only the rows whose bound reaches a query's floor are looked at by that
-//! query: first the rest of their codes, then, in order of bound, the rows themselves.
+//! Batches by codes: the codes of a panel are joined to bytes once, each tile of queries goes over them
+//! in integers, and only the rows whose bound reaches a query's floor are read for it, in order of bound.
 //!
 //! Where a panel leaves a query too much, as the first one does that it meets, float32 tiles visit the
 //! panel for it; where panels leave most queries too much, most panels are not sieved at all.
@@ -11,8 +10,7 @@ use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
 use crate::error::Result;
-use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, prefetch, wide_stride};
-use crate::metric::Metric;
+use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, wide_stride};
 use crate::pool::{self, Watch};
 use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
@@ -26,14 +24,12 @@ const PANEL_BYTES: usize = 512 << 10;
 const PANEL_ROWS: usize = 2048;
 /// Panels of a job.
 const JOB_PANELS: usize = 4;
-/// A panel is visited by tiles for a query that would look again at more than one row in so many, or
-/// read more than one in so many.
-const LOOKS: usize = 16;
+/// A panel is visited by tiles for a query that would read more than one row in so many, if they are
+/// more than a few.
 const READS: usize = 48;
+const LEAST_READS: usize = 16;
 /// Panels that are not sieved after one that was sieved in vain, at most.
 const LONGEST_REST: usize = 15;
-/// How many rows ahead of a second look its codes are asked for.
-const AHEAD: usize = 8;
 const LINE: usize = 64;
 
 /// The queries of a search as sieves see them.
@@ -77,7 +73,7 @@ impl<'a> Sieved<'a> {
 
     /// Rows of a panel, whole blocks.
     fn panel_rows(&self) -> usize {
-        (PANEL_BYTES / wide_stride(self.coder.lead) / BLOCK * BLOCK).clamp(BLOCK, PANEL_ROWS)
+        (PANEL_BYTES / wide_stride(self.coder.dims) / BLOCK * BLOCK).clamp(BLOCK, PANEL_ROWS)
     }
 
     /// Rows of a job, so that each of `threads` workers gets several.
@@ -89,18 +85,16 @@ impl<'a> Sieved<'a> {
 
 impl SievedTile {
     fn new(plan: &Plan, coder: &Coder, queries: &Queries, some: &[usize]) -> Self {
-        let stride = wide_stride(coder.lead);
+        let stride = wide_stride(coder.dims);
         let lines = |bytes: usize| vec![Line::zeroed(); SIEVE * stride * bytes / LINE];
         let (mut words, mut high, mut low) = (lines(2), lines(1), lines(1));
         let look = |i: &usize| Look::new(plan.kernel, coder, queries.wide(*i), queries.norm(*i));
         let looks: Vec<Look> = some.iter().map(look).collect();
+        let parts = (cast_slice_mut::<Line, i16>(&mut words), cast_slice_mut::<Line, i8>(&mut high), cast_slice_mut::<Line, i8>(&mut low));
         for (i, look) in looks.iter().enumerate() {
-            let (first, second) = look.planes();
-            let own = i * stride..i * stride + first.len();
-            cast_slice_mut(&mut high)[own.clone()].copy_from_slice(first);
-            cast_slice_mut(&mut low)[own.clone()].copy_from_slice(second);
-            for (word, (&high, &low)) in cast_slice_mut::<Line, i16>(&mut words)[own].iter_mut().zip(first.iter().zip(second)) {
-                *word = 256 * i16::from(high) + i16::from(low);
+            for (at, &word) in (i * stride..).zip(look.words()) {
+                parts.0[at] = word;
+                (parts.1[at], parts.2[at]) = margin::bytes(word);
             }
         }
         SievedTile { queries: some.to_vec(), looks, words, high, low }
@@ -125,8 +119,7 @@ pub(super) struct WidePanel {
     rows: Range<usize>,
     codes: Vec<Line>,
     offsets: Vec<f32>,
-    rest: Vec<f32>,
-    tail: Vec<f32>,
+    residuals: Vec<f32>,
     /// Bit r of a block: its row r may be found.
     allowed: Vec<u16>,
     /// Shortest and longest row that has a direction.
@@ -135,7 +128,7 @@ pub(super) struct WidePanel {
 
 impl WidePanel {
     fn fill(&mut self, plan: &Plan, coder: &Coder, segment: &Rows, codes: &Codes, rows: Range<usize>, runs: &[Run]) {
-        let (stride, bytes, block_bytes) = (wide_stride(coder.lead), coder.rest_bytes(), coder.block_bytes());
+        let (stride, bytes, block_bytes) = (wide_stride(coder.dims), coder.rest_bytes(), coder.block_bytes());
         self.codes.resize(rows.len() * stride / LINE, Line::zeroed());
         for (block, out) in (rows.start / BLOCK..rows.end / BLOCK).zip(cast_slice_mut(&mut self.codes).chunks_exact_mut(BLOCK * stride)) {
             let own = block * BLOCK..segment.len().min((block + 1) * BLOCK);
@@ -144,16 +137,10 @@ impl WidePanel {
         }
         self.offsets.clear();
         self.offsets.extend_from_slice(&codes.offsets[rows.clone()]);
-        let wide = |halves: &[u16], out: &mut Vec<f32>| {
-            out.clear();
-            out.extend(halves[rows.clone()].iter().map(|&half| from16(half)));
-        };
-        wide(codes.rest_residuals, &mut self.rest);
-        wide(codes.tail_residuals, &mut self.tail);
         // A row without a direction has an infinite lead residual, and no other.
-        for (rest, &lead) in self.rest.iter_mut().zip(&codes.lead_residuals[rows.clone()]) {
-            *rest = rest.max(if from16(lead) == f32::INFINITY { f32::INFINITY } else { 0.0 });
-        }
+        let residuals = codes.rest_residuals[rows.clone()].iter().zip(&codes.lead_residuals[rows.clone()]);
+        self.residuals.clear();
+        self.residuals.extend(residuals.map(|(&rest, &lead)| if from16(lead) == f32::INFINITY { f32::INFINITY } else { from16(rest) }));
         self.allowed.clear();
         self.allowed.resize(rows.len() / BLOCK, 0);
         self.lengths = (f64::INFINITY, 0.0);
@@ -199,7 +186,7 @@ pub(super) fn visit(
                 (0..queries.len()).collect()
             } else {
                 panel.fill(plan, sieved.coder, segment, &codes, span, &within);
-                let left = Sift { plan, queries, sieved, segment, codes: &codes, panel }.settle(best, scratch, watch)?;
+                let left = Sift { plan, queries, sieved, segment, panel }.settle(best, scratch, watch)?;
                 let vain = 4 * left.len() > 3 * queries.len();
                 scratch.longer = if vain { (2 * scratch.longer + 1).min(LONGEST_REST) } else { 0 };
                 scratch.rest = scratch.longer / 2;
@@ -232,7 +219,6 @@ struct Sift<'a> {
     queries: &'a Queries,
     sieved: &'a Sieved<'a>,
     segment: &'a Rows<'a>,
-    codes: &'a Codes<'a>,
     panel: &'a WidePanel,
 }
 
@@ -240,10 +226,10 @@ impl Sift<'_> {
     /// Settles the panel for the queries for which codes decide enough; returns the others.
     fn settle(&self, best: &mut [TopK], scratch: &mut Scratch, watch: &Watch) -> Result<Vec<usize>> {
         let (plan, coder, panel) = (self.plan, self.sieved.coder, self.panel);
-        let count = panel.rows.len();
+        let (count, most) = (panel.rows.len(), self.most());
         scratch.bounds.resize(count * SIEVE, 0.0);
         scratch.keep.resize(count, 0);
-        let wide = Wide { codes: cast_slice(&panel.codes), offsets: &panel.offsets, rest: &panel.rest, tail: &panel.tail };
+        let wide = Wide { codes: cast_slice(&panel.codes), offsets: &panel.offsets, residuals: &panel.residuals };
         let mut unsettled = self.sieved.others.clone();
         for tile in &self.sieved.tiles {
             watch.check()?;
@@ -252,67 +238,50 @@ impl Sift<'_> {
             });
             let factors: Vec<SieveFactors> = factors.collect();
             let [high, low] = [&tile.high, &tile.low].map(|plane| cast_slice(plane));
-            let sieve = Sieve { dims: coder.lead, words: cast_slice(&tile.words), high, low, factors: &factors };
+            let sieve = Sieve { dims: coder.dims.next_multiple_of(8), words: cast_slice(&tile.words), high, low, factors: &factors };
             (plan.kernel.sieve)(&sieve, &wide, &mut scratch.bounds, &mut scratch.keep);
-            for (i, (look, &query)) in tile.looks.iter().zip(&tile.queries).enumerate() {
+            for (i, &query) in tile.queries.iter().enumerate() {
                 let top = &mut best[query];
-                top.tally.code_bytes += (count * (coder.line_bytes() + coder.lead / 2)) as u64;
+                top.tally.code_bytes += (count * (coder.dims + 6)) as u64;
                 self.kept(i, query, top.floor(), scratch);
-                if scratch.rows.len() <= count / LOOKS {
-                    // What the sieve did not keep is below the floor.
-                    top.tally.left = top.tally.left.max(top.floor());
-                    self.look_again(look, query, top, scratch);
-                    if scratch.rows.len() <= count / READS {
-                        refine::in_order(plan, self.queries, query, self.segment, &mut scratch.rows, top, &mut scratch.buffer);
-                        continue;
-                    }
+                if scratch.rows.len() > most {
+                    unsettled.push(query);
+                    continue;
                 }
-                unsettled.push(query);
+                // What the sieve did not keep is below the floor.
+                top.tally.left = top.tally.left.max(top.floor());
+                refine::in_order(plan, self.queries, query, self.segment, &mut scratch.rows, top, &mut scratch.buffer);
             }
         }
         Ok(unsettled)
     }
 
-    /// The rows that the sieve kept for query `i` of its tile, with their bounds; of too many, some.
+    /// The rows that the sieve kept for query `i` of its tile, with bounds of their keys; of too many, some.
     fn kept(&self, i: usize, query: usize, floor: f64, scratch: &mut Scratch) {
         let Scratch { keep, bounds, rows, .. } = scratch;
-        let norms = self.segment.norms;
+        let (metric, norm, norms) = (self.plan.metric, self.queries.norm(query), self.segment.norms);
+        let most = self.most();
         // Zero rows have no bound, but one key: that of cosine 0 and length 0.
-        let zeros_out = margin::key_bound(self.plan.metric, 0.0, self.queries.norm(query), 0.0) < floor;
+        let zeros_out = margin::key_bound(metric, 0.0, norm, 0.0) < floor;
         rows.clear();
         for (block, allowed) in self.panel.allowed.iter().enumerate() {
             let at = SIEVE * block + i;
             let mut bits = keep[at] & allowed;
-            while bits != 0 && rows.len() <= self.panel.rows.len() / LOOKS {
+            while bits != 0 && rows.len() <= most {
                 let lane = bits.trailing_zeros() as usize;
                 let row = self.panel.rows.start + BLOCK * block + lane;
-                if !(zeros_out && norms[row] == 0.0) {
-                    rows.push((f64::from(bounds[BLOCK * at + lane]), row));
+                let key = margin::key_bound(metric, f64::from(bounds[BLOCK * at + lane]), norm, norms[row]);
+                // What is no number bounds nothing: such a row is the first to be read.
+                if !(zeros_out && norms[row] == 0.0 || key < floor) {
+                    rows.push((if key.is_nan() { f64::INFINITY } else { key }, row));
                 }
                 bits &= bits - 1;
             }
         }
     }
 
-    /// Replaces bounds of the cosine by bounds of the key from all of a row's codes, and drops rows
-    /// below the floor.
-    fn look_again(&self, look: &Look, query: usize, top: &mut TopK, scratch: &mut Scratch) {
-        let coder = self.sieved.coder;
-        let norm = self.queries.norm(query);
-        let (bytes, low, rows) = (coder.rest_bytes(), coder.lead / 2, &mut scratch.rows);
-        for i in 0..rows.len() {
-            if let Some(&(_, next)) = rows.get(i + AHEAD) {
-                prefetch(&self.codes.rest[next * bytes + low..(next + 1) * bytes]);
-            }
-            let (bound, row) = &mut rows[i];
-            let cosine = look.second_of_wide(self.plan.kernel, coder, self.codes, *row, *bound as f32);
-            let row_norm = if self.plan.metric == Metric::Cosine { 1.0 } else { self.segment.norms[*row] };
-            let key = margin::key_bound(self.plan.metric, cosine, norm, row_norm);
-            // What is no number bounds nothing: such a row is the first to be read.
-            *bound = if key.is_nan() { f64::INFINITY } else { key };
-        }
-        top.tally.looked += rows.len() as u64;
-        top.tally.code_bytes += (rows.len() * (bytes - low)) as u64;
-        refine::keep(rows, top);
+    /// Rows that a query may read of the panel; of more, tiles make shorter work.
+    fn most(&self) -> usize {
+        (self.panel.rows.len() / READS).max(LEAST_READS)
     }
 }

@@ -52,7 +52,6 @@ struct Bounds {
     first: f64,
     second: f64,
     wide: f64,
-    second_of_wide: f64,
 }
 
 /// The bounds of `row` for the query whose coordinates point along `along`, and the cosine.
@@ -64,12 +63,7 @@ fn bounds(coder: &Coder, row: &[f64], along: &[f64]) -> (Bounds, f64) {
     let first = coded.bounds(kernel, &look)[0];
     let wide = coded.wide_bounds(kernel, coder, &look)[0];
     let codes = coded.codes();
-    let bounds = Bounds {
-        first: f64::from(first),
-        second: look.second(kernel, coder, &codes, 0, first),
-        wide: f64::from(wide),
-        second_of_wide: look.second_of_wide(kernel, coder, &codes, 0, wide),
-    };
+    let bounds = Bounds { first: f64::from(first), second: look.second(kernel, coder, &codes, 0, first), wide: f64::from(wide) };
     (bounds, exact_cosine(&query, row))
 }
 
@@ -81,11 +75,7 @@ fn sharp() -> Vec<Coder> {
 /// Checks the queries that `along` makes of every row, and that the bounds are near the cosine, by
 /// no more than a hundredth of `margin` beyond rounding, so that nothing smaller could hold.
 fn attain(along: impl Fn(&Left) -> Vec<f64>, which: impl Fn(&Bounds) -> f64, margin: impl Fn(&Left) -> f64) {
-    attain_by(&sharp(), along, which, margin);
-}
-
-fn attain_by(coders: &[Coder], along: impl Fn(&Left) -> Vec<f64>, which: impl Fn(&Bounds) -> f64, margin: impl Fn(&Left) -> f64) {
-    for coder in coders {
+    for coder in &sharp() {
         let mut seen = 0;
         for row in rows().chunks_exact(DIMS) {
             let left = left(coder, row);
@@ -127,21 +117,8 @@ fn the_margin_of_all_bits_is_attained_and_held() {
 }
 
 #[test]
-fn the_margin_of_all_bits_is_attained_and_held_after_a_sieve() {
-    attain(|left| left.whole.clone(), |bounds| bounds.second_of_wide, |left| norm(&left.whole));
-}
-
-#[test]
-fn the_tail_margin_of_a_sieve_is_attained_and_held() {
-    attain(|left| left.tail.clone(), |bounds| bounds.wide, |left| norm(&left.tail));
-}
-
-#[test]
 fn the_margin_of_a_sieve_is_attained_and_held() {
-    // With a tail, its two terms are never attained together.
-    let whole = &sharp()[..1];
-    assert_eq!(whole[0].lead, DIMS);
-    attain_by(whole, |left| left.whole.clone(), |bounds| bounds.wide, |left| norm(&left.whole));
+    attain(|left| left.whole.clone(), |bounds| bounds.wide, |left| norm(&left.whole));
 }
 
 #[test]

@@ -64,7 +64,6 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
                 let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
                 if n >= LEAST_NORM {
                     bounds.push((f64::from(wide_first[r]), "wide"));
-                    bounds.push((look.second_of_wide(kernel, coder, &coded.codes(), r, wide_first[r]), "second of wide"));
                 }
                 for (bound, which) in bounds {
                     let told = || format!("{} {which} bound of row {r}, query {i}: {bound:e}", kernel.name);

@@ -3,7 +3,7 @@
 
 use crate::tables::Random;
 use nseekfs::code::encode::{self, CodesMut};
-use nseekfs::code::margin::Look;
+use nseekfs::code::margin::{Look, bytes};
 use nseekfs::code::{BLOCK, Coder, Codes, from16};
 use nseekfs::kernel::{Kernel, Lines, SIEVE, Sieve, Wide, padded, scalar, wide_stride};
 use nseekfs::store::rows::{Rows, Values};
@@ -155,24 +155,20 @@ impl Coded {
     /// The bounds that a sieve gives all rows, all of which it must keep at a floor of -inf; those of
     /// rows without a direction are left out.
     pub fn wide_bounds(&self, kernel: &Kernel, coder: &Coder, look: &Look) -> Vec<f32> {
-        let (stride, bytes) = (wide_stride(coder.lead), coder.rest_bytes());
+        let (stride, rest_bytes) = (wide_stride(coder.dims), coder.rest_bytes());
         let mut codes = vec![0; self.offsets.len() * stride];
         for (block, out) in codes.chunks_exact_mut(BLOCK * stride).enumerate() {
-            let rest = &self.rest[block * BLOCK * bytes..self.rest.len().min((block + 1) * BLOCK * bytes)];
+            let rest = &self.rest[block * BLOCK * rest_bytes..self.rest.len().min((block + 1) * BLOCK * rest_bytes)];
             let lines = &self.lines[block * coder.block_bytes()..][..coder.block_bytes()];
-            (kernel.widen)(lines, rest, bytes, coder.lead, out);
+            (kernel.widen)(lines, rest, rest_bytes, coder.lead, out);
         }
-        let whole = |halves: &[u16]| halves.iter().map(|&half| from16(half)).collect::<Vec<f32>>();
-        let (rest, tail) = (whole(&self.fine), whole(&self.tail));
-        let wide = Wide { codes: &codes, offsets: &self.offsets, rest: &rest, tail: &tail };
-        let (mut high, mut low, mut words) = (vec![0; SIEVE * stride], vec![0; SIEVE * stride], vec![0; SIEVE * stride]);
-        let planes = look.planes();
-        for j in 0..coder.lead {
-            (high[j], low[j]) = (planes.0[j], planes.1[j]);
-            words[j] = 256 * i16::from(high[j]) + i16::from(low[j]);
-        }
+        let residuals: Vec<f32> = self.fine.iter().map(|&half| from16(half)).collect();
+        let wide = Wide { codes: &codes, offsets: &self.offsets, residuals: &residuals };
+        let mut words = look.words().to_vec();
+        words.resize(SIEVE * stride, 0);
+        let (high, low): (Vec<i8>, Vec<i8>) = words.iter().map(|&word| bytes(word)).unzip();
         let factors = [look.factors(f32::NEG_INFINITY)];
-        let sieve = Sieve { dims: coder.lead, words: &words, high: &high, low: &low, factors: &factors };
+        let sieve = Sieve { dims: coder.dims.next_multiple_of(8), words: &words, high: &high, low: &low, factors: &factors };
         let (mut bounds, mut keep) = (vec![f32::NAN; self.offsets.len() * SIEVE], vec![0; self.offsets.len()]);
         (kernel.sieve)(&sieve, &wide, &mut bounds, &mut keep);
         assert!(keep.chunks_exact(SIEVE).all(|block| block[0] == u16::MAX), "{} lost a row", kernel.name);

@@ -107,8 +107,7 @@ fn finish(factors: &SieveFactors, wide: &Wide, sums: Sums, half: usize, out: &mu
     };
     let bound = _mm256_add_ps(eight(wide.offsets), _mm256_set1_ps(factors.base));
     let bound = _mm256_fmadd_ps(sum, _mm256_set1_ps(factors.step), bound);
-    let bound = _mm256_fmadd_ps(_mm256_set1_ps(factors.rest), eight(wide.rest), bound);
-    let bound = _mm256_fmadd_ps(_mm256_set1_ps(factors.tail), eight(wide.tail), bound);
+    let bound = _mm256_fmadd_ps(_mm256_set1_ps(factors.residual), eight(wide.residuals), bound);
     // SAFETY: eight values.
     unsafe { _mm256_storeu_ps(out.as_mut_ptr(), bound) };
     _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(bound, _mm256_set1_ps(factors.floor))) as u16

@@ -148,8 +148,7 @@ pub fn finish(factors: &SieveFactors, wide: &Wide, [high, low]: Sums, block: usi
     let sum = _mm512_fmadd_ps(_mm512_set1_ps(256.0), _mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low));
     let bound = _mm512_add_ps(sixteen(wide.offsets), _mm512_set1_ps(factors.base));
     let bound = _mm512_fmadd_ps(sum, _mm512_set1_ps(factors.step), bound);
-    let bound = _mm512_fmadd_ps(_mm512_set1_ps(factors.rest), sixteen(wide.rest), bound);
-    let bound = _mm512_fmadd_ps(_mm512_set1_ps(factors.tail), sixteen(wide.tail), bound);
+    let bound = _mm512_fmadd_ps(_mm512_set1_ps(factors.residual), sixteen(wide.residuals), bound);
     let kept = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bound, _mm512_set1_ps(factors.floor));
     if kept != 0 {
         // SAFETY: sixteen values.
@@ -214,14 +213,14 @@ fn words(mask: __mmask32, from: &[i16]) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi16(mask, from.as_ptr()) }
 }
 
-/// Whole codes of one block: sixteen rows of low nibbles are turned at a time.
-pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mut [u8]) {
+/// All codes of one block: sixteen rows are turned at a time.
+pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mut [u8]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mut [u8]) {
-        let (last, half) = (rest.len() / rest_bytes - 1, dims / 2);
+    fn gated(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mut [u8]) {
+        let (last, half) = (rest.len() / rest_bytes - 1, lead / 2);
         let mut rows = [&rest[..0]; 16];
         for (lane, row) in rows.iter_mut().enumerate() {
-            *row = &rest[lane.min(last) * rest_bytes..][..half];
+            *row = &rest[lane.min(last) * rest_bytes..][..rest_bytes];
         }
         let (lines, out) = (lines.as_chunks::<64>().0, out.as_chunks_mut::<64>().0);
         for from in (0..half).step_by(64) {
@@ -233,10 +232,19 @@ pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, dims: usize, out: &mu
                 put(lines, group + half / 4, _mm512_srli_epi16::<4>(low), out);
             }
         }
+        for from in (half..rest_bytes).step_by(64) {
+            let bytes = rest_bytes.min(from + 64) - from;
+            let turned = turn(rows.map(|row| load(&row[from..from + bytes])));
+            for (i, codes) in turned.into_iter().take(bytes.div_ceil(4)).enumerate() {
+                let unsigned = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
+                // SAFETY: an array of 64 bytes.
+                unsafe { _mm512_storeu_si512(out[(half + from) / 4 + i].as_mut_ptr().cast(), unsigned) };
+            }
+        }
     }
-    check_widen(lines, rest, rest_bytes, dims, out);
+    check_widen(lines, rest, rest_bytes, lead, out);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(lines, rest, rest_bytes, dims, out) }
+    unsafe { gated(lines, rest, rest_bytes, lead, out) }
 }
 
 /// Joins the low nibbles of a group of four coordinates to the high ones in `lines`.
@@ -309,11 +317,11 @@ mod tests {
             let words: Vec<i16> = (0..SIEVE * stride).map(|i| word(i) as i16).collect();
             let high: Vec<i8> = words.iter().map(|&word| ((i32::from(word) + 128) >> 8) as i8).collect();
             let low: Vec<i8> = words.iter().map(|&word| word as i8).collect();
-            let factors = SieveFactors { high_sum: 99, low_sum: -77, step: 1e-6, base: 0.3, rest: 0.6, tail: 0.8, floor: 0.0 };
+            let factors = SieveFactors { high_sum: 99, low_sum: -77, step: 1e-6, base: 0.3, residual: 0.6, floor: 0.0 };
             let factors = vec![factors; queries];
             let sieve = Sieve { dims, words: &words, high: &high, low: &low, factors: &factors };
             let (offsets, residuals) = (vec![0.1; rows], vec![0.05; rows]);
-            let wide = Wide { codes: &codes, offsets: &offsets, rest: &residuals, tail: &residuals };
+            let wide = Wide { codes: &codes, offsets: &offsets, residuals: &residuals };
             for table in available().into_iter().filter(|table| table.name == "avx512") {
                 let (mut bounds, mut expected, mut got) = (vec![0.0; rows * SIEVE], vec![0; rows], vec![0; rows]);
                 madd(&sieve, &wide, &mut bounds, &mut expected);
