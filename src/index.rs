@@ -216,7 +216,7 @@ impl Index {
                 hits.certificates.push(Certificate {
                     rows: allowed,
                     refined: tally.read,
-                    looked: tally.looked,
+                    looked: tally.looked.min(allowed),
                     bytes: tally.code_bytes + tally.read * row_bytes,
                     kth: metric.public_key(best.last().map_or(f64::NEG_INFINITY, |entry| entry.key)),
                     left: metric.public_key(tally.left),

@@ -6,6 +6,9 @@ use crate::kernel::{Kernel, padded};
 /// What float64 may have lost on the way to a residual, all of whose terms are about 1 at most.
 const LOST: f64 = 1e-9;
 
+/// Bytes of axes that several directions meet in a cache.
+const AXES_BYTES: usize = 256 << 10;
+
 /// Where the codes of some blocks go, whole blocks but perhaps the last.
 #[derive(Debug)]
 pub struct CodesMut<'a> {
@@ -33,6 +36,14 @@ pub struct Scratch {
 impl Scratch {
     /// Coordinates of a direction along the axes, centre taken off, and `<centre, direction>`.
     pub fn see<'a>(&'a mut self, kernel: &Kernel, coder: &Coder, direction: impl Iterator<Item = f64>) -> (&'a [f64], f64) {
+        let offset = self.centre(coder, direction);
+        self.coordinates.resize(coder.dims, 0.0);
+        (kernel.dot)(&self.centred, coder.axes(), coder.dims, &mut self.coordinates);
+        (&self.coordinates, offset)
+    }
+
+    /// Takes the centre off; `<centre, direction>`.
+    fn centre(&mut self, coder: &Coder, direction: impl Iterator<Item = f64>) -> f64 {
         let mut offset = 0.0;
         self.centred.clear();
         self.centred.extend(direction.zip(coder.centre()).map(|(v, &m)| {
@@ -40,10 +51,26 @@ impl Scratch {
             v - f64::from(m)
         }));
         self.centred.resize(padded(coder.dims), 0.0);
-        self.coordinates.resize(coder.dims, 0.0);
-        (kernel.dot)(&self.centred, coder.axes(), coder.dims, &mut self.coordinates);
-        (&self.coordinates, offset)
+        offset
     }
+}
+
+/// What [`Scratch::see`] says of several directions, some axes at a time, which stay in a cache.
+pub fn see_all(kernel: &Kernel, coder: &Coder, directions: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
+    let mut seen: Vec<Scratch> = Vec::new();
+    for direction in directions {
+        let mut scratch = Scratch { coordinates: vec![0.0; coder.dims], ..Scratch::default() };
+        scratch.centre(coder, direction.into_iter());
+        seen.push(scratch);
+    }
+    let together = (AXES_BYTES / (4 * coder.dims)).max(1);
+    for (i, axes) in coder.axes().chunks(together * coder.dims).enumerate() {
+        for scratch in &mut seen {
+            let out = &mut scratch.coordinates[i * together..][..axes.len() / coder.dims];
+            (kernel.dot)(&scratch.centred, axes, coder.dims, out);
+        }
+    }
+    seen.into_iter().map(|scratch| scratch.coordinates).collect()
 }
 
 /// Writes the codes of row `at`, counted from the start of `out`.

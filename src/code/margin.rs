@@ -60,8 +60,7 @@
 //! itself, and the two add up to at most B' + 2 * 128 * 128 dims step, B' = 128 sum |z s|, of which
 //! 16 u (B' + |base| + 2) pays the first as above and 16 u * 2048 dims step the other.
 
-use super::encode::Scratch;
-use super::{Coder, Codes, from16};
+use super::{Coder, Codes, encode, from16};
 use crate::kernel::{Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
 
@@ -102,10 +101,22 @@ pub struct Look {
 impl Look {
     /// Prepares the query `wide`, padded as kernels want it, whose norm is `LEAST_NORM` or more.
     pub fn new(kernel: &Kernel, coder: &Coder, wide: &[f64], norm: f64) -> Self {
-        let mut scratch = Scratch::default();
-        let direction = || wide[..coder.dims].iter().map(|q| q / norm);
-        let centre_part: f64 = direction().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
-        let (z, _) = scratch.see(kernel, coder, direction());
+        let direction: Vec<f64> = wide[..coder.dims].iter().map(|q| q / norm).collect();
+        let mut scratch = encode::Scratch::default();
+        let (z, _) = scratch.see(kernel, coder, direction.iter().copied());
+        Self::of(coder, &direction, z)
+    }
+
+    /// Prepares several queries, each given as [`Look::new`] wants it.
+    pub fn several<'a>(kernel: &Kernel, coder: &Coder, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
+        let direction = |&(wide, norm): &(&'a [f64], f64)| -> Vec<f64> { wide[..coder.dims].iter().map(|q| q / norm).collect() };
+        let seen = encode::see_all(kernel, coder, queries.iter().map(direction));
+        queries.iter().zip(seen).map(|(query, z)| Self::of(coder, &direction(query), &z)).collect()
+    }
+
+    /// Of a direction and its coordinates.
+    fn of(coder: &Coder, direction: &[f64], z: &[f64]) -> Self {
+        let centre_part: f64 = direction.iter().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
         let fine: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
         let coarse: Vec<f64> = fine[..coder.lead].iter().map(|t| 16.0 * t).collect();
         let largest = coarse.iter().fold(0.0f64, |most, t| most.max(t.abs()));

@@ -32,6 +32,8 @@ const READ_COST: usize = 2000;
 /// so many.
 const PROMISING: usize = 3;
 const LEAST_PROMISING: usize = 48;
+/// One span in this many is bounded before the others, to see whether codes look like paying.
+const SPANS: usize = 16;
 /// One in this many rows is looked at before it is decided whether to look at all.
 const SAMPLE: usize = 32;
 /// How many rows ahead of a second look its codes are asked for.
@@ -92,13 +94,34 @@ pub(super) fn visit(
         let Some(codes) = segment.codes else { continue };
         let rows = runs[0].rows.start / BLOCK * BLOCK..runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK);
         let part = Part { segment, codes, rows, runs };
-        bound(plan, certified, &part, &mut scratch.bounds, watch)?;
+        let mut looks: Vec<Option<&Look>> = certified.looks.iter().map(Option::as_ref).collect();
+        let spans: Vec<Range<usize>> = part.rows.clone().step_by(SPAN).map(|start| start..part.rows.end.min(start + SPAN)).collect();
+        let (sample, others) = spans.into_iter().enumerate().partition::<Vec<_>, _>(|(i, _)| i % SPANS == SPANS / 2);
+        bound(plan, certified.coder, &looks, &part, &sample, &mut scratch.bounds, watch)?;
+        if !sample.is_empty() {
+            let within = |run: &Run, (_, span): &(usize, Range<usize>)| Run {
+                segment: run.segment,
+                rows: run.rows.start.max(span.start)..run.rows.end.min(span.end),
+            };
+            let some: Vec<Run> = sample.iter().flat_map(|span| runs.iter().map(move |run| within(run, span))).collect();
+            let some: Vec<Run> = some.into_iter().filter(|run| !run.rows.is_empty()).collect();
+            let trial = Part { runs: &some, rows: part.rows.clone(), ..part };
+            for (i, look) in looks.iter_mut().enumerate() {
+                let search = Search { plan, queries, query: i, coder: certified.coder, part: &trial };
+                if look.is_some_and(|look| !search.promises(look, &best[i], scratch)) {
+                    *look = None;
+                    let rows: usize = sample.iter().map(|(_, span)| span.len()).sum();
+                    best[i].tally.code_bytes += (rows * certified.coder.line_bytes()) as u64;
+                }
+            }
+        }
+        bound(plan, certified.coder, &looks, &part, &others, &mut scratch.bounds, watch)?;
         let mut unsettled = Vec::new();
         for (i, top) in best.iter_mut().enumerate() {
             watch.check()?;
             let before = top.kept();
             let search = Search { plan, queries, query: i, coder: certified.coder, part: &part };
-            if !certified.looks[i].as_ref().is_some_and(|look| search.settle(look, top, scratch)) {
+            if !looks[i].is_some_and(|look| search.settle(look, top, scratch)) {
                 top.go_back(before);
                 unsettled.push(i);
             }
@@ -120,21 +143,28 @@ pub(super) fn visit(
     Ok(())
 }
 
-/// Bounds of all rows of the part, query after query.
-fn bound(plan: &Plan, certified: &Certified, part: &Part, bounds: &mut Vec<f32>, watch: &Watch) -> Result<()> {
+/// Bounds of the rows of some spans of the part, query after query, for queries that have a look.
+fn bound(
+    plan: &Plan,
+    coder: &Coder,
+    looks: &[Option<&Look>],
+    part: &Part,
+    spans: &[(usize, Range<usize>)],
+    bounds: &mut Vec<f32>,
+    watch: &Watch,
+) -> Result<()> {
     let count = part.rows.len();
-    bounds.resize(count * certified.looks.len(), 0.0);
-    let block_bytes = certified.coder.block_bytes();
-    for start in part.rows.clone().step_by(SPAN) {
+    bounds.resize(count * looks.len(), 0.0);
+    let block_bytes = coder.block_bytes();
+    for (_, span) in spans {
         watch.check()?;
-        let span = start..part.rows.end.min(start + SPAN);
         let lines = Lines {
             codes: &part.codes.lines[span.start / BLOCK * block_bytes..span.end / BLOCK * block_bytes],
             offsets: &part.codes.offsets[span.clone()],
             lead: &part.codes.lead_residuals[span.clone()],
             tail: &part.codes.tail_residuals[span.clone()],
         };
-        for (look, bounds) in certified.looks.iter().zip(bounds.chunks_exact_mut(count)) {
+        for (look, bounds) in looks.iter().zip(bounds.chunks_exact_mut(count)) {
             if let Some(look) = look {
                 let out = &mut bounds[span.start - part.rows.start..span.end - part.rows.start];
                 (plan.kernel.bounds)(&look.probe(), &lines, out);
@@ -154,6 +184,29 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Whether codes look like paying, from the part as a sample of one span in [`SPANS`]: from the floor
+    /// that its best rows suggest, how many rows reach it, and how many a second look would leave.
+    fn promises(&self, look: &Look, top: &TopK, scratch: &mut Scratch) -> bool {
+        let Scratch { bounds, buffer, rows, .. } = scratch;
+        let count = self.part.rows.len();
+        let bounds = &bounds[self.query * count..(self.query + 1) * count];
+        let allowed: usize = self.part.runs.iter().map(|run| run.rows.len()).sum();
+        let k = self.plan.k.div_ceil(SPANS);
+        let Ok(mut best) = TopK::new(k, allowed as u64) else { return true };
+        best.raise(top.floor());
+        let lengths = self.lengths();
+        let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
+        self.promising(bounds, k, least(&best), rows);
+        self.look_again(look, bounds, &mut best, rows);
+        refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, &mut best, buffer);
+        self.reaching(bounds, least(&best), &mut best, &[], rows, allowed);
+        let reach = rows.len();
+        let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
+        self.look_again(look, bounds, &mut best, &mut sample);
+        let row_bytes = self.part.segment.row_bytes();
+        reach * LOOK_COST + sample.len() * SAMPLE * (row_bytes + READ_COST) <= allowed * row_bytes / 10 * 9
+    }
+
     /// Reads the rows that may be among the best, or gives up where codes do not pay: false then.
     fn settle(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
         let Scratch { bounds, buffer, rows, refined } = scratch;
@@ -163,7 +216,7 @@ impl Search<'_> {
         let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
         refined.clear();
         top.tally.code_bytes += (count * self.coder.line_bytes()) as u64;
-        self.promising(bounds, least(top), rows);
+        self.promising(bounds, self.plan.k, least(top), rows);
         self.look_again(look, bounds, top, rows);
         let read = refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         refined.extend(rows[..read].iter().map(|row| row.1));
@@ -219,9 +272,9 @@ impl Search<'_> {
         }
     }
 
-    /// The rows of the highest bounds, those that have none aside.
-    fn promising(&self, bounds: &[f32], mut least: f32, rows: &mut Vec<(f64, usize)>) {
-        let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
+    /// The rows of the highest bounds, for `k` wanted, those that have none aside.
+    fn promising(&self, bounds: &[f32], k: usize, mut least: f32, rows: &mut Vec<(f64, usize)>) {
+        let few = (PROMISING * k).max(LEAST_PROMISING);
         rows.clear();
         let cut = |rows: &mut Vec<(f64, usize)>| {
             if rows.len() > few {

@@ -36,8 +36,12 @@ const JOB_BYTES: usize = 2 << 20;
 /// From this many queries on, a tile beats one float64 pass a query over the cached panel.
 const TILE_FROM: usize = 3;
 
-/// From this many queries on, a sieve over joined codes beats one pass over the lines a query.
+/// From this many queries on, a sieve over joined codes, or of few rows tiles, beat one pass over the
+/// lines a query.
 const SIEVE_FROM: usize = 8;
+/// Batches are sieved when there are at least this many rows for each dim: turning a query to the axes
+/// of codes takes dims products of float64 a dim.
+const SIEVE_ROWS: usize = 64;
 /// Codes are streamed when a filter allows at least one row in this many.
 const SPARSE: u64 = 20;
 /// Codes are streamed when at most one allowed row in this many is kept.
@@ -121,9 +125,14 @@ fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], allowed: u64, queries: &Querie
     // A sparse filter reads its rows in full; so does a search that keeps a good part of them.
     let selective = allowed >= rows / SPARSE && plan.k as u64 <= allowed / KEPT;
     let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
+    let long = allowed >= (SIEVE_ROWS * queries.dims()) as u64;
     Ok(match plan.coder {
-        Some(coder) if coded && selective && queries.len() >= SIEVE_FROM => Way::Sieved(sieve::Sieved::new(plan, coder, queries, watch)?),
-        Some(coder) if coded && selective => Way::Certified(certified::Certified::new(plan, coder, queries)),
+        Some(coder) if coded && selective && long && queries.len() >= SIEVE_FROM => {
+            Way::Sieved(sieve::Sieved::new(plan, coder, queries, watch)?)
+        }
+        Some(coder) if coded && selective && (wide || queries.len() < SIEVE_FROM) => {
+            Way::Certified(certified::Certified::new(plan, coder, queries))
+        }
         _ if plan.tiles && !wide && queries.len() >= TILE_FROM => {
             Way::Tiles(tile::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
         }

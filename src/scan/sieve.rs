@@ -26,10 +26,10 @@ const PANEL_ROWS: usize = 2048;
 const JOB_PANELS: usize = 4;
 /// A panel is visited by tiles for a query that would read more than one row in so many, if they are
 /// more than a few.
-const READS: usize = 48;
-const LEAST_READS: usize = 16;
-/// Panels that are not sieved after one that was sieved in vain, at most.
-const LONGEST_REST: usize = 15;
+const READS: usize = 100;
+const LEAST_READS: usize = 3;
+/// Twice the panels that are not sieved after one that was sieved in vain, at most.
+const LONGEST_REST: usize = 31;
 const LINE: usize = 64;
 
 /// The queries of a search as sieves see them.
@@ -88,8 +88,8 @@ impl SievedTile {
         let stride = wide_stride(coder.dims);
         let lines = |bytes: usize| vec![Line::zeroed(); SIEVE * stride * bytes / LINE];
         let (mut words, mut high, mut low) = (lines(2), lines(1), lines(1));
-        let look = |i: &usize| Look::new(plan.kernel, coder, queries.wide(*i), queries.norm(*i));
-        let looks: Vec<Look> = some.iter().map(look).collect();
+        let asked: Vec<(&[f64], f64)> = some.iter().map(|&i| (queries.wide(i), queries.norm(i))).collect();
+        let looks = Look::several(plan.kernel, coder, &asked);
         let parts = (cast_slice_mut::<Line, i16>(&mut words), cast_slice_mut::<Line, i8>(&mut high), cast_slice_mut::<Line, i8>(&mut low));
         for (i, look) in looks.iter().enumerate() {
             for (at, &word) in (i * stride..).zip(look.words()) {
