@@ -270,13 +270,7 @@ pub fn available() -> Vec<&'static Kernel> {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
             {
-                tables.push(if !is_x86_feature_detected!("avx512vnni") {
-                    &avx512::KERNEL
-                } else if avx512::amx_permitted() {
-                    &avx512::WITH_AMX
-                } else {
-                    &avx512::WITH_VNNI
-                });
+                tables.push(if is_x86_feature_detected!("avx512vnni") { avx512::with_vnni() } else { &avx512::KERNEL });
             }
         }
     }

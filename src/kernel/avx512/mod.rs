@@ -32,14 +32,20 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 /// The table for CPUs with VNNI as well.
-pub static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, sieve: sieve::vnni, ..KERNEL };
+static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, sieve: sieve::vnni, ..KERNEL };
 
 /// The table for CPUs with VNNI and int8 tiles of AMX.
 #[cfg(target_os = "linux")]
-pub static WITH_AMX: Kernel = Kernel { sieve: amx::sieve, ..WITH_VNNI };
+static WITH_AMX: Kernel = Kernel { sieve: amx::sieve, ..WITH_VNNI };
 
-#[cfg(target_os = "linux")]
-pub use amx::permitted as amx_permitted;
+/// The fastest table for a CPU with VNNI, of those that the CPU and its system let this process use.
+pub fn with_vnni() -> &'static Kernel {
+    #[cfg(target_os = "linux")]
+    if amx::permitted() {
+        return &WITH_AMX;
+    }
+    &WITH_VNNI
+}
 
 /// Virtual lanes a register.
 const WIDTH: usize = 8;
