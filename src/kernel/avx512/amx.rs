@@ -145,6 +145,8 @@ unsafe fn multiply(stride: usize, sieve: &Sieve, codes: [&[u8]; BLOCKS], starts:
             second = inout(reg) codes[1].as_ptr() => _,
             turns = inout(reg) stride / 64 => _,
             sums = in(reg) sums,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }
