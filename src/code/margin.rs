@@ -60,7 +60,7 @@
 //! itself, and the two add up to at most B' + 2 * 128 * 128 dims step, B' = 128 sum |z s|, of which
 //! 16 u (B' + |base| + 2) pays the first as above and 16 u * 2048 dims step the other.
 
-use super::{Coder, Codes, encode, from16};
+use super::{Coder, Codes, LEAST_NORM, encode, from16};
 use crate::kernel::{Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
 
@@ -222,6 +222,14 @@ pub fn key_bound(metric: Metric, cosine: f64, query_norm: f64, row_norm: f64) ->
             2.0 * lengths * cosine - squares * (1.0 - KEY_SLACK)
         }
     }
+}
+
+/// An upper bound of the key of every row whose norm is 0 as computed: such rows need not be zero, but
+/// all squares of their values vanish, so that they are shorter than `LEAST_NORM`.
+pub fn vanishing_bound(metric: Metric, query_norm: f64) -> f64 {
+    // Their cosine is 0 by definition; for other metrics it is unknown.
+    let cosine = if metric == Metric::Cosine { 0.0 } else { 1.0 };
+    key_bound(metric, cosine, query_norm, LEAST_NORM)
 }
 
 /// A float32 such that a row whose bound of the cosine is below it cannot reach the key `floor`,

@@ -298,8 +298,8 @@ impl Search<'_> {
     /// The rows that reach `least`, a cosine, and have not been read, `most` at most.
     fn reaching(&self, bounds: &[f32], least: f32, top: &mut TopK, refined: &[usize], rows: &mut Vec<(f64, usize)>, most: usize) {
         rows.clear();
-        // Zero rows have no bound, but one key: that of cosine 0 and length 0.
-        let zero = margin::key_bound(self.plan.metric, 0.0, self.queries.norm(self.query), 0.0);
+        // Zero rows have no bound of their own, but one for all.
+        let zero = margin::vanishing_bound(self.plan.metric, self.queries.norm(self.query));
         let (zeros_out, mut zeros) = (zero < top.floor(), false);
         let norms = self.part.segment.norms;
         let mut refined = refined.iter().peekable();

@@ -261,8 +261,8 @@ impl Sift<'_> {
         let Scratch { keep, bounds, rows, .. } = scratch;
         let (metric, norm, norms) = (self.plan.metric, self.queries.norm(query), self.segment.norms);
         let most = self.most();
-        // Zero rows have no bound, but one key: that of cosine 0 and length 0.
-        let zeros_out = margin::key_bound(metric, 0.0, norm, 0.0) < floor;
+        // Zero rows have no bound of their own, but one for all.
+        let zeros_out = margin::vanishing_bound(metric, norm) < floor;
         rows.clear();
         for (block, allowed) in self.panel.allowed.iter().enumerate() {
             let at = SIEVE * block + i;

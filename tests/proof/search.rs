@@ -146,6 +146,35 @@ fn codes_change_no_answer_where_squares_underflow() {
     }
 }
 
+#[test]
+fn codes_change_no_answer_where_norms_vanish() {
+    // Rows whose norm as computed is 0 have keys above 0, as have some rows across the query; all
+    // others lie behind it.
+    let (rows, dims) = (9_000, 64);
+    let mut random = Random(14);
+    let mut values = Vec::new();
+    for i in 0..rows {
+        let mut row = random.normals(dims);
+        match i % 150 {
+            0 => row.iter_mut().enumerate().for_each(|(j, x)| *x = if j == 0 { 1e-170 * (1.0 + i as f64) } else { 0.0 }),
+            1 | 2 => row[0] = 1e-180,
+            _ => row[0] = -1.0 - row[0].abs(),
+        }
+        values.extend(row);
+    }
+    let index = index(Level::F64, Block::F64(&values), dims);
+    let asked: Vec<f64> = (0..12).flat_map(|i| (0..dims).map(move |j| if j == 0 { 1.0 + i as f64 } else { 0.0 })).collect();
+    for metric in METRICS {
+        for queries in [&asked[..dims], &asked] {
+            let ask = |method| {
+                let params = SearchParams { method, metric: Some(metric), threads: Some(1), ..SearchParams::default() };
+                answer(&index, Block::F64(queries), dims, params)
+            };
+            assert_eq!(ask(Method::Auto), ask(Method::Simd), "{metric:?}, {} queries", queries.len() / dims);
+        }
+    }
+}
+
 /// Scans with and without codes, of rows in several segments coded by hand.
 fn same_scan(coder: &nseekfs::code::Coder, values: &[f32], asked: &[f32], cuts: &[usize]) {
     let (dims, watch) = (coder.dims, Watch::new(&|| true));
