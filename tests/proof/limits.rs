@@ -32,6 +32,22 @@ fn what_a_query_loses_in_two_bytes_is_paid() {
 }
 
 #[test]
+fn what_a_query_loses_in_every_coordinate_is_paid_by_every_look() {
+    // All but one coordinate lie just below half a step, and the row is its own code, the largest one:
+    // what is lost adds up.
+    let dims = 1024;
+    for (sign, code) in [(1.0, 127.0), (-1.0, -128.0)] {
+        let mut query = vec![sign * 0.49 / 32_639.0; dims];
+        query[0] = 1.0;
+        let step = 1.0 / (f64::abs(code) * (dims as f64).sqrt());
+        for lead in [8, dims] {
+            let coder = coder(lead, vec![0.0; dims], identity(dims), vec![step as f32; dims], 0.0);
+            check(&coder, &vec![code; dims], &query);
+        }
+    }
+}
+
+#[test]
 fn float32_rounding_is_paid() {
     // Rows at the centre, so that no residual is in the way; steps so fine that no product is.
     let dims = 64;

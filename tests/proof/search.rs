@@ -5,8 +5,9 @@ use crate::coders::{self, Coded};
 use crate::tables::{KINDS, Random, queries, table};
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
+use nseekfs::code::Coder;
 use nseekfs::index::{Index, Method, SearchParams};
-use nseekfs::kernel;
+use nseekfs::kernel::{self, Kernel};
 use nseekfs::level::Level;
 use nseekfs::numbers::Block;
 use nseekfs::pool::Watch;
@@ -176,9 +177,12 @@ fn codes_change_no_answer_where_norms_vanish() {
 }
 
 /// Scans with and without codes, of rows in several segments coded by hand.
-fn same_scan(coder: &nseekfs::code::Coder, values: &[f32], asked: &[f32], cuts: &[usize]) {
+fn same_scan(coder: &Coder, values: &[f32], asked: &[f32], cuts: &[usize]) {
+    same_scan_by(kernel::selected().unwrap(), coder, values, asked, cuts);
+}
+
+fn same_scan_by(kernel: &'static Kernel, coder: &Coder, values: &[f32], asked: &[f32], cuts: &[usize]) {
     let (dims, watch) = (coder.dims, Watch::new(&|| true));
-    let kernel = kernel::selected().unwrap();
     let ends = cuts.iter().copied().chain([values.len() / dims]);
     let parts: Vec<(usize, usize)> = [0].into_iter().chain(cuts.iter().copied()).zip(ends).collect();
     let wide: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
@@ -205,7 +209,7 @@ fn same_scan(coder: &nseekfs::code::Coder, values: &[f32], asked: &[f32], cuts: 
                 let bits = |top: nseekfs::topk::TopK| top.into_sorted().iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
                 found.into_iter().map(bits).collect::<Vec<_>>()
             };
-            assert_eq!(find(Some(coder)), find(None), "{metric:?} k {k} threads {threads} lead {}", coder.lead);
+            assert_eq!(find(Some(coder)), find(None), "{} {metric:?} k {k} threads {threads} lead {}", kernel.name, coder.lead);
         }
     }
 }
@@ -231,6 +235,16 @@ fn segments_after_the_first_are_looked_at_through_codes_too() {
     let values = table("power law", 9_500, dims);
     let sharp = coders::fitting(&values, dims, 64);
     same_scan(&sharp, &values, &queries(&values, dims), &[6_000, 6_001, 6_017]);
+}
+
+#[test]
+fn codes_change_no_answer_of_any_kernel() {
+    let dims = 128;
+    let values = table("power law", 8_000, dims);
+    let sharp = coders::fitting(&values, dims, 64);
+    for kernel in kernel::available() {
+        same_scan_by(kernel, &sharp, &values, &queries(&values, dims), &[6_000]);
+    }
 }
 
 #[test]
