@@ -195,6 +195,23 @@ fn what_is_kept_is_what_float64_says() {
 }
 
 #[test]
+fn a_bound_that_equals_its_floor_is_kept() {
+    // Small integers, of which no step rounds.
+    let mut random = Random(7);
+    for (rows, queries, dims) in shapes().filter(|shape| shape.0 > 0 && shape.2 < 200) {
+        let mut other = Random(random.next());
+        let mut case = Case::whole(rows, queries, dims, || random.next() as u8, || (other.next() % 513) as i16 - 256);
+        for query in 0..queries {
+            case.factors[query].floor = case.sum(query % rows, query) as f32;
+        }
+        case.run(|name, row, query, bound| {
+            let (sum, floor) = (case.sum(row, query) as f32, case.factors[query].floor);
+            assert_eq!(bound.is_some(), sum >= floor, "{name}: row {row}, query {query}: {sum} for a floor of {floor}");
+        });
+    }
+}
+
+#[test]
 fn what_has_no_bound_is_kept() {
     let mut case = Case::random(48, 16, 64, &mut Random(4));
     case.factors.iter_mut().for_each(|factors| factors.floor = 1e30);
