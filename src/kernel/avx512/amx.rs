@@ -39,6 +39,7 @@ const SHAPES: Shapes = {
 };
 
 /// Whether the CPU has tiles of bytes and Linux lets this process use them, for which it is asked here.
+/// From then on it refuses the process signal stacks too small to hold them, some 11 KB.
 pub fn permitted() -> bool {
     const TILES_AND_BYTES: u32 = 0b11 << 24;
     // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), since Linux 5.16.
