@@ -73,7 +73,8 @@ impl Verify {
 /// Opens an index file; `tick` is called between blocks of a full check or a copy and may interrupt.
 pub fn open(path: &Path, mode: Mode, verify: Verify, tick: &dyn Fn() -> Result<()>) -> Result<(Bytes, Header)> {
     let mut bytes = Bytes::map(path)?;
-    let mut header = Header::parse(&bytes, path)?;
+    // Picked out, so that opening a file reads no rows.
+    let mut header = Header::parse(bytes.scattered(), path)?;
     if mode == Mode::Ram {
         // Checked once before memory is taken for it, once more as what will be used.
         bytes = bytes.into_ram(tick)?;

@@ -90,7 +90,8 @@ pub(super) fn visit(
 ) -> Result<()> {
     let (panels, best, tile, scratch) = worker;
     for runs in runs.chunk_by(|a, b| a.segment == b.segment) {
-        let segment = &segments[runs[0].segment];
+        // Lines are streamed; of all else, a few rows here and there are looked at.
+        let segment = &segments[runs[0].segment].scattered();
         let Some(codes) = segment.codes else { continue };
         let rows = runs[0].rows.start / BLOCK * BLOCK..runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK);
         let part = Part { segment, codes, rows, runs };

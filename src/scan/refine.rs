@@ -17,6 +17,7 @@ pub(super) fn in_order(
     top: &mut TopK,
     buffer: &mut PanelBuffer,
 ) -> usize {
+    let segment = segment.scattered();
     rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut read = 0;
     for &(bound, row) in rows.iter() {

@@ -1,9 +1,14 @@
 //! A region of bytes that is shared and never changes: a mapped file, or memory that was filled once.
 //!
-//! The only map call of the crate, and the only unsafe code outside `kernel/`. Regions start on a
+//! The only map calls of the crate, and the only unsafe code outside `kernel/`. Regions start on a
 //! page, so any section of a file that is aligned to 64 bytes can be viewed as its own type.
 //! Memory of our own is anonymous pages: it comes zeroed, large amounts of it are refused as an
 //! error instead of an abort, and the system gives it back when the last clone goes.
+//!
+//! A file is mapped twice. Through the one map it is streamed, and the system reads ahead; through
+//! the other single rows are picked out of it, and the system reads no page but those touched. The
+//! advice belongs to a map and never changes, so searches of different kinds cannot get in each
+//! other's way. Both maps show the same pages of memory.
 //!
 //! A mapped file must not be shortened or rewritten by others while it is open; nseekfs itself
 //! replaces files whole and never does. [`Bytes::check_len`] turns the shortened file, which would
@@ -34,6 +39,8 @@ struct Region {
     map: Mmap,
     /// The mapped file, none for memory of our own.
     file: Option<(File, PathBuf)>,
+    /// The file once more, without reading ahead; none for memory of our own.
+    scattered: Option<Mmap>,
 }
 
 impl Bytes {
@@ -46,8 +53,12 @@ impl Bytes {
         let len = usize::try_from(len).map_err(|_| Error::Memory { bytes: len, purpose: "the map of a file" })?;
         // SAFETY: the map is read-only and as long as the file, which Region keeps open; that nobody
         // shortens or rewrites it meanwhile is the condition that this module states at its top.
-        let map = unsafe { MmapOptions::new().len(len).map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Bytes(Arc::new(Region { map, file: Some((file, path.to_owned())) })))
+        let map = || unsafe { MmapOptions::new().len(len).map(&file) }.map_err(|e| Error::io(path, e));
+        let (map, scattered) = (map()?, map()?);
+        // Only a hint: where it is refused, more is read than needed.
+        #[cfg(unix)]
+        let _ = scattered.advise(memmap2::Advice::Random);
+        Ok(Bytes(Arc::new(Region { map, file: Some((file, path.to_owned())), scattered: Some(scattered) })))
     }
 
     /// The same bytes in memory of our own, read from the file that is mapped; `tick` may interrupt.
@@ -85,9 +96,18 @@ impl Bytes {
     /// If `range` is outside the region, starts off the alignment of `T` or is not whole values;
     /// ranges of a checked header never are.
     pub fn view<T: AnyBitPattern>(&self, range: Range<usize>) -> &[T] {
-        let bytes = &self[range];
-        // An empty range may stand at any byte.
-        if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
+        values(&self[range])
+    }
+
+    /// The same bytes for who reads a few here and a few there: of a mapped file, only the pages that
+    /// are touched are read.
+    pub fn scattered(&self) -> &[u8] {
+        self.0.scattered.as_ref().unwrap_or(&self.0.map)
+    }
+
+    /// [`Bytes::view`] of [`Bytes::scattered`].
+    pub fn view_scattered<T: AnyBitPattern>(&self, range: Range<usize>) -> &[T] {
+        values(&self.scattered()[range])
     }
 }
 
@@ -97,6 +117,11 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         &self.0.map
     }
+}
+
+fn values<T: AnyBitPattern>(bytes: &[u8]) -> &[T] {
+    // An empty range may stand at any byte.
+    if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
 }
 
 /// What `path` leads to, refused unless it is a regular file.
@@ -130,7 +155,7 @@ impl BytesMut {
     pub fn freeze(self) -> Result<Bytes> {
         let bytes = self.0.len() as u64;
         let map = self.0.make_read_only().map_err(|_| Error::Memory { bytes, purpose: "write-protecting a buffer" })?;
-        Ok(Bytes(Arc::new(Region { map, file: None })))
+        Ok(Bytes(Arc::new(Region { map, file: None, scattered: None })))
     }
 
     /// `range` as values of `T`, to be written.
@@ -217,6 +242,18 @@ mod tests {
         assert!(copy[..] == content[..] && copy.0.file.is_none());
         let stopped = Bytes::map(file.path()).unwrap().into_ram(&|| Err(Error::Interrupted));
         assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn scattered_bytes_are_the_bytes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [3u8, 1, 4, 1, 5, 9, 2, 6]).unwrap();
+        let mapped = Bytes::map(file.path()).unwrap();
+        let copy = mapped.clone().into_ram(&never).unwrap();
+        for bytes in [mapped, copy] {
+            assert_eq!(bytes.scattered(), &bytes[..]);
+            assert_eq!(bytes.view_scattered::<u32>(4..8), bytes.view::<u32>(4..8));
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ impl CodeSections {
             tail_residuals: halves(1),
             rest_residuals: halves(2),
             rest: self.rest.view(),
+            scattered: self.rest.view_scattered(),
         }
     }
 }
@@ -54,4 +55,6 @@ pub struct Codes<'a> {
     pub rest_residuals: &'a [u16],
     /// `rest_bytes` a row.
     pub rest: &'a [u8],
+    /// The same for who reads a few rows here and there, see [`Bytes::scattered`](super::Bytes::scattered).
+    pub scattered: &'a [u8],
 }

@@ -34,6 +34,8 @@ pub struct Rows<'a> {
     pub first: u64,
     /// The values, row after row.
     pub values: Values<'a>,
+    /// The same values for who reads a few rows here and there, see [`Bytes::scattered`](super::Bytes::scattered).
+    pub scattered: Values<'a>,
     /// The euclidean norm of every decoded row.
     pub norms: &'a [f64],
     /// What bounds their scores, if there are codes.
@@ -49,6 +51,12 @@ impl<'a> Rows<'a> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.norms.is_empty()
+    }
+
+    /// The same rows for who reads a few of them here and there.
+    pub fn scattered(self) -> Self {
+        let codes = self.codes.map(|codes| Codes { rest: codes.scattered, ..codes });
+        Rows { values: self.scattered, codes, ..self }
     }
 
     /// Bytes that one stored row takes.

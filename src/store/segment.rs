@@ -42,15 +42,30 @@ impl Section {
     pub fn view<T: AnyBitPattern>(&self) -> &[T] {
         self.bytes.view(self.range.clone())
     }
+
+    /// The same for who reads a few values here and a few there.
+    pub fn view_scattered<T: AnyBitPattern>(&self) -> &[T] {
+        self.bytes.view_scattered(self.range.clone())
+    }
 }
 
 /// The rows of a segment, the first of which is row `first` of the index.
 pub fn rows(dims: usize, level: Level, segment: &Segment, first: u64) -> Rows<'_> {
-    let values = match level {
-        Level::F64 => Values::F64(segment.values.view()),
-        Level::F32 => Values::F32(segment.values.view()),
-        Level::F16 => Values::F16(segment.values.view()),
-        Level::F8 => Values::F8 { codes: segment.values.view(), scales: segment.scales.view() },
-    };
-    Rows { dims, first, values, norms: segment.norms.view(), codes: segment.codes.as_ref().map(|codes| codes.view(segment.rows)) }
+    Rows {
+        dims,
+        first,
+        values: values(level, segment.values.view(), segment.scales.view()),
+        scattered: values(level, segment.values.view_scattered(), segment.scales.view()),
+        norms: segment.norms.view(),
+        codes: segment.codes.as_ref().map(|codes| codes.view(segment.rows)),
+    }
+}
+
+fn values<'a>(level: Level, stored: &'a [u8], scales: &'a [f32]) -> Values<'a> {
+    match level {
+        Level::F64 => Values::F64(bytemuck::cast_slice(stored)),
+        Level::F32 => Values::F32(bytemuck::cast_slice(stored)),
+        Level::F16 => Values::F16(bytemuck::cast_slice(stored)),
+        Level::F8 => Values::F8 { codes: bytemuck::cast_slice(stored), scales },
+    }
 }

@@ -140,6 +140,7 @@ impl Coded {
             tail_residuals: &self.tail,
             rest_residuals: &self.fine,
             rest: &self.rest,
+            scattered: &self.rest,
         }
     }
 
@@ -177,7 +178,7 @@ impl Coded {
 
     /// The rows as a scan sees them.
     pub fn rows<'a>(&'a self, values: Values<'a>, dims: usize, first: u64) -> Rows<'a> {
-        Rows { dims, first, values, norms: &self.norms, codes: Some(self.codes()) }
+        Rows { dims, first, values, scattered: values, norms: &self.norms, codes: Some(self.codes()) }
     }
 }
 
