@@ -57,16 +57,25 @@ fn each_power_has_one_place() {
         match word {
             "unsafe {" => vec!["kernel/", "store/bytes.rs"],
             "is_x86_feature_detected!" => vec!["kernel/mod.rs"],
-            "memmap2::" => vec!["store/bytes.rs"],
+            "memmap2::" | "libc::" => vec!["store/bytes.rs"],
             "sync_all" | "fs::rename" => vec!["format/write.rs"],
             "rayon::" | "thread::spawn" => vec!["pool.rs"],
             "env::var" => vec!["kernel/mod.rs", "pool.rs"],
             _ => vec!["python/"],
         }
     };
-    for word in
-        ["unsafe {", "is_x86_feature_detected!", "memmap2::", "sync_all", "fs::rename", "rayon::", "thread::spawn", "env::var", "pyo3::"]
-    {
+    for word in [
+        "unsafe {",
+        "is_x86_feature_detected!",
+        "memmap2::",
+        "libc::",
+        "sync_all",
+        "fs::rename",
+        "rayon::",
+        "thread::spawn",
+        "env::var",
+        "pyo3::",
+    ] {
         let mut seen = 0;
         for (file, _, text) in modules() {
             if text.contains(word) {

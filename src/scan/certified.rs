@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::kernel::{Lines, prefetch};
 use crate::metric::Metric;
 use crate::pool::Watch;
+use crate::store::ReadAhead;
 use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
 use std::ops::Range;
@@ -38,6 +39,8 @@ const SPANS: usize = 16;
 const SAMPLE: usize = 32;
 /// How many rows ahead of a second look its codes are asked for.
 const AHEAD: usize = 8;
+/// The same where they come from disk: some megabytes of pages.
+const DISK_AHEAD: usize = 1024;
 
 /// The queries of a search as codes see them; none for a query without a direction, such as zero.
 #[derive(Debug)]
@@ -325,7 +328,9 @@ impl Search<'_> {
         let (norm, norms) = (self.queries.norm(self.query), self.part.segment.norms);
         let bytes = self.coder.rest_bytes();
         let rest = |row: usize| &codes.rest[row * bytes..(row + 1) * bytes];
+        let mut disk = ReadAhead::new(DISK_AHEAD, rows.len());
         for i in 0..rows.len() {
+            disk.before(i, rows[i..].iter().map(|&(_, row)| rest(row)));
             if let Some(&(_, next)) = rows.get(i + AHEAD) {
                 prefetch(rest(next));
                 prefetch(&codes.rest_residuals[next..=next]);

@@ -3,8 +3,13 @@
 
 use super::panel::Panel;
 use super::{Plan, Queries, plain};
+use crate::store::ReadAhead;
 use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
+
+/// How many rows are asked for at a time where they come from disk: more than are read at all would be
+/// read from disk in vain.
+const DISK_AHEAD: usize = 4;
 
 /// Offers rows of a segment, given with bounds of their keys, highest bound first, until the next bound
 /// is below the floor. Sorts them; returns how many were read.
@@ -19,12 +24,15 @@ pub(super) fn in_order(
 ) -> usize {
     let segment = segment.scattered();
     rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let mut disk = ReadAhead::new(DISK_AHEAD, rows.len());
     let mut read = 0;
     for &(bound, row) in rows.iter() {
         if bound < top.floor() {
             top.tally.left = top.tally.left.max(bound);
             break;
         }
+        let next = rows[read..].iter().take_while(|next| next.0 >= top.floor());
+        disk.before(read, next.map(|&(_, row)| segment.stored(row)));
         buffer.clear();
         let in_place = segment.in_place(row..row + 1);
         if in_place.is_none() {

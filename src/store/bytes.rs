@@ -135,6 +135,35 @@ pub(crate) fn regular_file(path: &Path) -> Result<Metadata> {
     }
 }
 
+/// How many times this thread has waited for a page of a file, as far as the system tells.
+pub(super) fn waits() -> i64 {
+    #[cfg(target_os = "linux")]
+    {
+        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the call fills the struct that it is given.
+        unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
+        // SAFETY: all of it is numbers, zero where the call left them.
+        unsafe { usage.assume_init() }.ru_majflt
+    }
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
+/// Has the system begin to read the pages of `bytes` that are not in memory, and does not wait for them.
+pub(super) fn want(bytes: &[u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: a question that has an answer everywhere.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
+        let before = bytes.as_ptr() as usize % page;
+        let start = bytes.as_ptr().wrapping_sub(before);
+        // SAFETY: the pages are those of a slice that lives, and the advice changes nothing in them.
+        unsafe { libc::madvise(start as *mut libc::c_void, before + bytes.len(), libc::MADV_WILLNEED) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
+}
+
 /// A region of zeroed memory that is being filled, to become [`Bytes`].
 #[derive(Debug)]
 pub struct BytesMut(MmapMut);

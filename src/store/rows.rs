@@ -59,6 +59,17 @@ impl<'a> Rows<'a> {
         Rows { values: self.scattered, codes, ..self }
     }
 
+    /// The stored values of one row.
+    pub fn stored(&self, row: usize) -> &'a [u8] {
+        let values = row * self.dims..(row + 1) * self.dims;
+        match self.values {
+            Values::F64(stored) => bytemuck::cast_slice(&stored[values]),
+            Values::F32(stored) => bytemuck::cast_slice(&stored[values]),
+            Values::F16(stored) => bytemuck::cast_slice(&stored[values]),
+            Values::F8 { codes, .. } => bytemuck::cast_slice(&codes[values]),
+        }
+    }
+
     /// Bytes that one stored row takes.
     pub fn row_bytes(&self) -> usize {
         match self.values {
