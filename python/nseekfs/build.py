@@ -153,7 +153,8 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     ann : bool, optional
         Whether an approximate answer would do. All answers are exact so far.
     mode : {"mmap", "ram"}
-        Whether the file is mapped, so that processes share it and it opens in milliseconds, or read.
+        Whether the file is mapped, so that processes share it, it opens in milliseconds and may be larger
+        than memory, or read.
     verify : {"auto", "header", "full"}
         How much is checked against the checksums at once: header and tables, or every byte.
         ``"auto"`` is all of a file under 64 MiB.
