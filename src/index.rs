@@ -215,9 +215,9 @@ impl Index {
                 }
                 hits.certificates.push(Certificate {
                     rows: allowed,
-                    refined: tally.read,
+                    refined: tally.read.min(allowed),
                     looked: tally.looked.min(allowed),
-                    bytes: tally.code_bytes + tally.read * row_bytes,
+                    bytes: tally.code_bytes + tally.read.min(allowed) * row_bytes,
                     kth: metric.public_key(best.last().map_or(f64::NEG_INFINITY, |entry| entry.key)),
                     left: metric.public_key(tally.left),
                 });

@@ -25,7 +25,7 @@ impl Random {
 
     /// From -32,639 to 32,639.
     fn word(&mut self) -> i16 {
-        (self.next() % 65_279) as i16 - 32_639i32 as i16
+        ((self.next() % 65_279) as i32 - 32_639) as i16
     }
 }
 

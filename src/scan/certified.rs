@@ -112,7 +112,7 @@ pub(super) fn visit(
             let trial = Part { runs: &some, rows: part.rows.clone(), ..part };
             for (i, look) in looks.iter_mut().enumerate() {
                 let search = Search { plan, queries, query: i, coder: certified.coder, part: &trial };
-                if look.is_some_and(|look| !search.promises(look, &best[i], scratch)) {
+                if look.is_some_and(|look| !search.promises(look, &mut best[i], scratch)) {
                     *look = None;
                     let rows: usize = sample.iter().map(|(_, span)| span.len()).sum();
                     best[i].tally.code_bytes += (rows * certified.coder.line_bytes()) as u64;
@@ -190,7 +190,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Whether codes look like paying, from the part as a sample of one span in [`SPANS`]: from the floor
     /// that its best rows suggest, how many rows reach it, and how many a second look would leave.
-    fn promises(&self, look: &Look, top: &TopK, scratch: &mut Scratch) -> bool {
+    fn promises(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
         let Scratch { bounds, buffer, rows, .. } = scratch;
         let count = self.part.rows.len();
         let bounds = &bounds[self.query * count..(self.query + 1) * count];
@@ -203,6 +203,7 @@ impl Search<'_> {
         self.promising(bounds, k, least(&best), rows);
         self.look_again(look, bounds, &mut best, rows);
         refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, &mut best, buffer);
+        top.tally.read += best.tally.read;
         self.reaching(bounds, least(&best), &mut best, &[], rows, allowed);
         let reach = rows.len();
         let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();

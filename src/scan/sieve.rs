@@ -10,7 +10,7 @@ use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
 use crate::error::Result;
-use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, wide_stride};
+use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, prefetch, wide_stride};
 use crate::pool::{self, Watch};
 use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
@@ -132,6 +132,9 @@ impl WidePanel {
         self.codes.resize(rows.len() * stride / LINE, Line::zeroed());
         for (block, out) in (rows.start / BLOCK..rows.end / BLOCK).zip(cast_slice_mut(&mut self.codes).chunks_exact_mut(BLOCK * stride)) {
             let own = block * BLOCK..segment.len().min((block + 1) * BLOCK);
+            let next = own.end..segment.len().min(own.end + BLOCK);
+            prefetch(&codes.rest[next.start * bytes..next.end * bytes]);
+            prefetch(&codes.lines[(block + 1) * block_bytes..codes.lines.len().min((block + 2) * block_bytes)]);
             let lines = &codes.lines[block * block_bytes..(block + 1) * block_bytes];
             (plan.kernel.widen)(lines, &codes.rest[own.start * bytes..own.end * bytes], bytes, coder.lead, out);
         }

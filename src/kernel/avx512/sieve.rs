@@ -72,7 +72,7 @@ fn vnni_sums(sieve: &Sieve, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Su
     let mut sums = [[[_mm512_setzero_si512(); 2]; TOGETHER]; BLOCKS];
     for g in 0..groups {
         // SAFETY: g < groups, which every block has by the assertion.
-        let codes = blocks.map(|block| unsafe { _mm512_loadu_si512(block.as_ptr().add(g).cast()) });
+        let codes = unsafe { [_mm512_loadu_si512(blocks[0].as_ptr().add(g).cast()), _mm512_loadu_si512(blocks[1].as_ptr().add(g).cast())] };
         for i in 0..TOGETHER {
             let at = (first + i) * stride + 4 * g;
             // SAFETY: the planes hold `first + TOGETHER` rows of `stride` bytes by the assertion.
@@ -100,7 +100,9 @@ fn madd_sums(sieve: &Sieve, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Su
         let mut narrow = [[zero; TOGETHER]; BLOCKS];
         for j in (from..dims.min(from + WORDS)).step_by(4) {
             // SAFETY: j / 4 < dims / 4, which every block has by the assertion.
-            let codes = blocks.map(|block| unsafe { _mm512_loadu_si512(block.as_ptr().add(j / 4).cast()) });
+            let codes = unsafe {
+                [_mm512_loadu_si512(blocks[0].as_ptr().add(j / 4).cast()), _mm512_loadu_si512(blocks[1].as_ptr().add(j / 4).cast())]
+            };
             for i in 0..TOGETHER {
                 let at = (first + i) * stride + j;
                 // SAFETY: the words hold `first + TOGETHER` rows of `stride` by the assertion.
@@ -225,7 +227,7 @@ pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mu
         let (lines, out) = (lines.as_chunks::<64>().0, out.as_chunks_mut::<64>().0);
         for from in (0..half).step_by(64) {
             let bytes = half.min(from + 64) - from;
-            let turned = turn(rows.map(|row| load(&row[from..from + bytes])));
+            let turned = turn(loads(&rows, from, bytes));
             for (i, low) in turned.into_iter().take(bytes / 4).enumerate() {
                 let group = from / 4 + i;
                 put(lines, group, low, out);
@@ -234,7 +236,7 @@ pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mu
         }
         for from in (half..rest_bytes).step_by(64) {
             let bytes = rest_bytes.min(from + 64) - from;
-            let turned = turn(rows.map(|row| load(&row[from..from + bytes])));
+            let turned = turn(loads(&rows, from, bytes));
             for (i, codes) in turned.into_iter().take(bytes.div_ceil(4)).enumerate() {
                 let unsigned = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
                 // SAFETY: an array of 64 bytes.
@@ -260,13 +262,19 @@ fn put(lines: &[[u8; 64]], group: usize, low: __m512i, out: &mut [[u8; 64]]) {
     unsafe { _mm512_storeu_si512(out[group].as_mut_ptr().cast(), joined) };
 }
 
-/// Up to 64 bytes, zeros after them.
+/// `bytes` bytes of each row from `from` on, 64 at most, zeros after them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn load(bytes: &[u8]) -> __m512i {
-    let mask = u64::MAX >> (64 - bytes.len().clamp(1, 64));
-    // SAFETY: the bits of the mask are bytes of the slice, which holds 1 to 64; no other is touched.
-    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
+fn loads(rows: &[&[u8]; 16], from: usize, bytes: usize) -> [__m512i; 16] {
+    let mask = u64::MAX >> (64 - bytes.clamp(1, 64));
+    let mut loaded = [_mm512_setzero_si512(); 16];
+    // Not `map`: compiled for any CPU, it would be called.
+    for (loaded, row) in loaded.iter_mut().zip(rows) {
+        let row = &row[from..from + bytes];
+        // SAFETY: the bits of the mask are bytes of the slice, which holds 1 to 64; no other is touched.
+        *loaded = unsafe { _mm512_maskz_loadu_epi8(mask, row.as_ptr().cast()) };
+    }
+    loaded
 }
 
 /// Dword i of row r becomes dword r of row i.
@@ -290,10 +298,8 @@ fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
     let mut out = b;
     for c in 0..4 {
         // Quarters of sixteen bytes: first and third, second and fourth, of rows 0 to 7, then 8 to 15.
-        let (low, high) = ([b[c], b[4 + c]], [b[8 + c], b[12 + c]]);
-        let even = |pair: [__m512i; 2]| _mm512_shuffle_i32x4::<0b10_00_10_00>(pair[0], pair[1]);
-        let odd = |pair: [__m512i; 2]| _mm512_shuffle_i32x4::<0b11_01_11_01>(pair[0], pair[1]);
-        let (even, odd) = ([even(low), even(high)], [odd(low), odd(high)]);
+        let even = [_mm512_shuffle_i32x4::<0b10_00_10_00>(b[c], b[4 + c]), _mm512_shuffle_i32x4::<0b10_00_10_00>(b[8 + c], b[12 + c])];
+        let odd = [_mm512_shuffle_i32x4::<0b11_01_11_01>(b[c], b[4 + c]), _mm512_shuffle_i32x4::<0b11_01_11_01>(b[8 + c], b[12 + c])];
         out[c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(even[0], even[1]);
         out[4 + c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(odd[0], odd[1]);
         out[8 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(even[0], even[1]);
