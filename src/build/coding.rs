@@ -30,7 +30,8 @@ const SAMPLE_ROWS: usize = 16_384;
 /// Rows and pseudo-queries that calibrate widths.
 const WIDTH_ROWS: usize = 2048;
 const PSEUDO_QUERIES: usize = 48;
-/// Neighbours that pseudo-queries ask for by turns; one of them may be the row that a query was made from.
+/// Neighbours that pseudo-queries ask for, mostly and now and then; one of them may be the row that a query
+/// was made from.
 const PSEUDO_K: [usize; 2] = [11, 101];
 /// Rows of one encoding job.
 const JOB_ROWS: usize = 64 * BLOCK;
@@ -62,8 +63,8 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> 
     let best = scan::search(&plan, &[*rows], &[Run { segment: 0, rows: 0..rows.len() }], &queries, watch)?;
     let kth = best.into_iter().enumerate().map(|(i, top)| {
         let sorted = top.into_sorted();
-        // Four kinds of queries each ask for few and for many.
-        sorted.get(PSEUDO_K[i / 4 % 2] - 1).or(sorted.last()).map_or(-1.0, |entry| entry.key)
+        // Four kinds of queries each ask three times for few and once for many.
+        sorted.get(PSEUDO_K[i / 4 % 4 / 3] - 1).or(sorted.last()).map_or(-1.0, |entry| entry.key)
     });
     let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
     let step = (sample.len() / dims / WIDTH_ROWS).max(1);

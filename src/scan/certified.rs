@@ -26,7 +26,7 @@ const JOB_BOUNDS: usize = 1 << 19;
 /// Rows that are bounded at a time: their codes fit L2 and meet every query there.
 const SPAN: usize = 4096;
 /// What a second look costs, in bytes streamed in the same time: a few lines from memory, decoded.
-pub const LOOK_COST: usize = 1500;
+pub const LOOK_COST: usize = 1000;
 /// What reading a row costs beyond its bytes: they come from anywhere, not in a stream.
 const READ_COST: usize = 2000;
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
