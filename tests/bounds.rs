@@ -1,23 +1,16 @@
 //! Every kernel's bounds are what a float64 evaluation says, within the roundings that the contract
 //! of `Kernel::bounds` allows, and exact where float32 holds every step.
 
-use nseekfs::kernel::{Lines, Probe, available};
+mod random;
+
+use nseekfs::kernel::{Lines, Probe, runnable};
 use proptest::prelude::*;
+use random::Random;
 
 /// Half a unit in the last place of float32, relative.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     fn uniform(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 24) as f32
     }
@@ -86,7 +79,7 @@ impl Case {
         let lines = [vec![0xff], self.lines()].concat();
         let [step, base, lead, tail] = self.factors;
         let (high_sum, low_sum) = (self.high_sum, self.low_sum);
-        available().into_iter().map(move |kernel| {
+        runnable().into_iter().map(move |kernel| {
             let probe = Probe { high: &self.high, low: &self.low, high_sum, low_sum, step, base, lead, tail };
             let lines = Lines { codes: &lines[1..], offsets: &self.offsets, lead: &self.lead, tail: &self.tail };
             let mut out = vec![f32::NAN; self.offsets.len()];

@@ -2,8 +2,11 @@
 //! float64 evaluation says it must. `NSEEKFS_TEST_KERNELS` (`scalar,portable,avx2,avx512`) names
 //! the kernels whose absence is a failure.
 
+mod random;
+
 use nseekfs::kernel::{Kernel, Tile, available, padded, scalar};
 use proptest::prelude::*;
+use random::Random;
 
 /// Half a unit in the last place of float32, relative.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
@@ -13,17 +16,7 @@ fn all_dims() -> impl Iterator<Item = usize> {
     (1..=65).chain([96, 127, 384, 385, 1000, 4097])
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

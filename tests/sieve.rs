@@ -2,23 +2,16 @@
 //! within the roundings that the contract of `Kernel::sieve` allows; `Kernel::widen` joins nibbles, and
 //! `Kernel::rest` sums what lies beside them.
 
-use nseekfs::kernel::{SIEVE, Sieve, SieveFactors, Wide, available, wide_stride};
+mod random;
+
+use nseekfs::kernel::{SIEVE, Sieve, SieveFactors, Wide, runnable, wide_stride};
 use proptest::prelude::*;
+use random::Random;
 
 /// Half a unit in the last place of float32, relative.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     fn uniform(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 24) as f32
     }
@@ -96,7 +89,7 @@ impl Case {
         let (codes, words) = self.laid_out();
         let (high, low): (Vec<i8>, Vec<i8>) = words.iter().map(|&word| bytes(word)).unzip();
         let rows = self.offsets.len();
-        for kernel in available() {
+        for kernel in runnable() {
             let sieve = Sieve { dims: self.dims, words: &words, high: &high, low: &low, factors: &self.factors };
             let wide = Wide { codes: &codes[1..], offsets: &self.offsets, residuals: &self.residuals };
             let (mut bounds, mut keep) = (vec![f32::NAN; rows * SIEVE], vec![0; rows]);
@@ -242,7 +235,7 @@ fn wide_codes_are_nibbles_joined_and_signed_bytes_moved() {
                 let byte = &mut rest[row * rest_bytes + j % (lead / 2)];
                 *byte = if j < lead / 2 { code & 15 } else { *byte & 15 | (code & 15) << 4 };
             }
-            for kernel in available() {
+            for kernel in runnable() {
                 let mut out = vec![0; 16 * wide_stride(dims)];
                 (kernel.widen)(&lines, &rest, rest_bytes, lead, &mut out);
                 for (at, &code) in codes.iter().enumerate() {
@@ -279,7 +272,7 @@ fn the_rest_of_a_row_is_summed_exactly() {
                 _ => i64::from(codes[j - half] as i8),
             };
             let expected: i64 = words.iter().enumerate().map(|(j, &word)| code(j) * i64::from(word)).sum();
-            for kernel in available() {
+            for kernel in runnable() {
                 assert_eq!((kernel.rest)(&words, half, &codes), expected, "{}: {half} pairs, {others} others", kernel.name);
             }
         }

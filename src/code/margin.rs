@@ -42,8 +42,7 @@
 //!
 //! covers everything that is not in a residual or in E, 2e-6 being far above 1e-9 + 1e-11 + 2 u.
 //!
-//! A second
-//! look starts from the first one's float32 value, takes back its two products, but for the 16 u of
+//! A second look starts from the first one's float32 value, takes back its two products, but for the 16 u of
 //! them that their own roundings may have cost, and adds its own terms in float64; the slack in it
 //! is paid once, and suffices. The query is held for it in whole numbers of 16 bits too, z s = step T + e, whose
 //! products with codes are summed exactly; what e does, beside codes of 0 to 15 in the lead and of -128
@@ -91,6 +90,7 @@ pub struct Look {
     tail: f32,
     all_base: f32,
     all: f32,
+    all_sums: [i32; 2],
     words: Vec<i16>,
     word_step: f32,
     fine_base: f64,
@@ -101,10 +101,7 @@ pub struct Look {
 impl Look {
     /// Prepares the query `wide`, padded as kernels want it, whose norm is `LEAST_NORM` or more.
     pub fn new(kernel: &Kernel, coder: &Coder, wide: &[f64], norm: f64) -> Self {
-        let direction: Vec<f64> = wide[..coder.dims].iter().map(|q| q / norm).collect();
-        let mut scratch = encode::Scratch::default();
-        let (z, _) = scratch.see(kernel, coder, direction.iter().copied());
-        Self::of(coder, &direction, z)
+        Self::several(kernel, coder, &[(wide, norm)]).swap_remove(0)
     }
 
     /// Prepares several queries, each given as [`Look::new`] wants it.
@@ -162,6 +159,8 @@ impl Look {
             tail: (tail as f32).next_up().max(LEAST_FACTOR),
             all_base: ((all_known + all_slack) as f32).next_up(),
             all: (whole as f32).next_up().max(LEAST_FACTOR),
+            all_sums: [|word| bytes(word).0, |word| bytes(word).1]
+                .map(|part: fn(i16) -> i8| 128 * words.iter().map(|&word| i32::from(part(word))).sum::<i32>()),
             words,
             word_step,
             fine_base,
@@ -178,8 +177,7 @@ impl Look {
     /// What a sieve needs besides them, to keep rows whose bound of the cosine, from all of their codes,
     /// reaches `floor`.
     pub fn factors(&self, floor: f32) -> SieveFactors {
-        let sum = |part: fn(i16) -> i8| 128 * self.words.iter().map(|&word| i32::from(part(word))).sum::<i32>();
-        let (high_sum, low_sum) = (sum(|word| bytes(word).0), sum(|word| bytes(word).1));
+        let [high_sum, low_sum] = self.all_sums;
         SieveFactors { high_sum, low_sum, step: self.word_step, base: self.all_base, residual: self.all, floor }
     }
 

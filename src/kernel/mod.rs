@@ -258,8 +258,22 @@ pub fn padded(dims: usize) -> usize {
     dims.next_multiple_of(LANES)
 }
 
-/// The tables that this CPU can run, slowest first.
+/// The tables that this CPU can run, slowest first: the best of each name.
 pub fn available() -> Vec<&'static Kernel> {
+    let mut tables = runnable();
+    // The later of two neighbours of one name is the faster.
+    tables.dedup_by(|later, kept| {
+        let same = later.name == kept.name;
+        if same {
+            *kept = later;
+        }
+        same
+    });
+    tables
+}
+
+/// All tables that this CPU can run, slowest first, those too that a faster one of their name replaces.
+pub fn runnable() -> Vec<&'static Kernel> {
     let mut tables = vec![&scalar::KERNEL, &portable::KERNEL];
     #[cfg(target_arch = "x86_64")]
     {
@@ -270,7 +284,10 @@ pub fn available() -> Vec<&'static Kernel> {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
             {
-                tables.push(if is_x86_feature_detected!("avx512vnni") { avx512::with_vnni() } else { &avx512::KERNEL });
+                tables.push(&avx512::KERNEL);
+                if is_x86_feature_detected!("avx512vnni") {
+                    tables.extend(avx512::with_vnni());
+                }
             }
         }
     }

@@ -8,8 +8,8 @@
 //! of near copies) this is known before it costs much, and the job reads its rows in full.
 
 use super::panel::Panels;
-use super::tile::{self, Tiles};
-use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
+use super::tile;
+use super::{Plan, Queries, Run, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM};
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::kernel::{Lines, prefetch};
 use crate::metric::Metric;
 use crate::pool::Watch;
 use crate::store::ReadAhead;
-use crate::store::rows::{PanelBuffer, Rows, Values};
+use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 use std::ops::Range;
 
@@ -103,12 +103,7 @@ pub(super) fn visit(
         let (sample, others) = spans.into_iter().enumerate().partition::<Vec<_>, _>(|(i, _)| i % SPANS == SPANS / 2);
         bound(plan, certified.coder, &looks, &part, &sample, &mut scratch.bounds, watch)?;
         if !sample.is_empty() {
-            let within = |run: &Run, (_, span): &(usize, Range<usize>)| Run {
-                segment: run.segment,
-                rows: run.rows.start.max(span.start)..run.rows.end.min(span.end),
-            };
-            let some: Vec<Run> = sample.iter().flat_map(|span| runs.iter().map(move |run| within(run, span))).collect();
-            let some: Vec<Run> = some.into_iter().filter(|run| !run.rows.is_empty()).collect();
+            let some: Vec<Run> = sample.iter().flat_map(|(_, span)| Run::within(runs, span)).collect();
             let trial = Part { runs: &some, rows: part.rows.clone(), ..part };
             for (i, look) in looks.iter_mut().enumerate() {
                 let search = Search { plan, queries, query: i, coder: certified.coder, part: &trial };
@@ -130,19 +125,7 @@ pub(super) fn visit(
                 unsettled.push(i);
             }
         }
-        if unsettled.is_empty() {
-            continue;
-        }
-        let wide = matches!(segment.values, Values::F64(_));
-        let tiles = (unsettled.len() >= TILE_FROM && !wide).then(|| Tiles::new(queries, &unsettled));
-        panels.visit(plan.kernel, segments, runs, &mut |panel| {
-            watch.check()?;
-            match &tiles {
-                Some(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
-                None => unsettled.iter().for_each(|&i| plain::visit_one(plan, queries, i, panel, &mut best[i])),
-            }
-            Ok(())
-        })?;
+        refine::all(plan, segments, runs, queries, &unsettled, (panels, best, tile), watch)?;
     }
     Ok(())
 }

@@ -56,6 +56,14 @@ pub struct Run {
     pub rows: Range<usize>,
 }
 
+impl Run {
+    /// What of runs of one segment lies in `span`.
+    fn within<'a>(runs: &'a [Run], span: &'a Range<usize>) -> impl Iterator<Item = Run> + 'a {
+        let clipped = runs.iter().map(|run| Run { segment: run.segment, rows: run.rows.start.max(span.start)..run.rows.end.min(span.end) });
+        clipped.filter(|run| !run.rows.is_empty())
+    }
+}
+
 /// What a scan is told besides where to look.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {

@@ -1,10 +1,14 @@
 //! Reading in full the rows that codes left undecided, in the order of their bounds: no method that
-//! relies on the same bounds reads fewer (Seidl and Kriegel, SIGMOD 1998).
+//! relies on the same bounds reads fewer (Seidl and Kriegel, SIGMOD 1998). Or all rows, for queries that
+//! codes decide too little for.
 
-use super::panel::Panel;
-use super::{Plan, Queries, plain};
+use super::panel::{Panel, Panels};
+use super::tile::{self, Tiles};
+use super::{Plan, Queries, Run, TILE_FROM, plain};
+use crate::error::Result;
+use crate::pool::Watch;
 use crate::store::ReadAhead;
-use crate::store::rows::{PanelBuffer, Rows};
+use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
 
 /// How many rows are asked for at a time where they come from disk: more than are read at all would be
@@ -64,4 +68,30 @@ pub(super) fn keep(rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
         }
         reaches
     });
+}
+
+/// Offers every row of `runs` to the `unsettled` queries, for which codes decided too little.
+pub(super) fn all(
+    plan: &Plan,
+    segments: &[Rows],
+    runs: &[Run],
+    queries: &Queries,
+    unsettled: &[usize],
+    worker: (&mut Panels, &mut [TopK], &mut tile::Scratch),
+    watch: &Watch,
+) -> Result<()> {
+    if unsettled.is_empty() {
+        return Ok(());
+    }
+    let (panels, best, tile) = worker;
+    let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
+    let tiles = (unsettled.len() >= TILE_FROM && !wide).then(|| Tiles::new(queries, unsettled));
+    panels.visit(plan.kernel, segments, runs, &mut |panel| {
+        watch.check()?;
+        match &tiles {
+            Some(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
+            None => unsettled.iter().for_each(|&i| plain::visit_one(plan, queries, i, panel, &mut best[i])),
+        }
+        Ok(())
+    })
 }

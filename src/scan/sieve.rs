@@ -5,14 +5,14 @@
 //! panel for it; where panels leave most queries too much, most panels are not sieved at all.
 
 use super::panel::Panels;
-use super::tile::{self, Tiles};
-use super::{Plan, Queries, Run, TILE_FROM, plain, refine};
+use super::tile;
+use super::{Plan, Queries, Run, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
 use crate::error::Result;
 use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, prefetch, wide_stride};
 use crate::pool::{self, Watch};
-use crate::store::rows::{PanelBuffer, Rows, Values};
+use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use std::ops::Range;
@@ -30,7 +30,7 @@ const READS: usize = 100;
 const LEAST_READS: usize = 3;
 /// Twice the panels that are not sieved after one that was sieved in vain, at most.
 const LONGEST_REST: usize = 31;
-const LINE: usize = 64;
+const LINE: usize = size_of::<Line>();
 
 /// The queries of a search as sieves see them.
 #[derive(Debug)]
@@ -175,9 +175,7 @@ pub(super) fn visit(
         let (first, end) = (runs[0].rows.start / BLOCK * BLOCK, runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK));
         for start in (first..end).step_by(sieved.panel_rows()) {
             let span = start..end.min(start + sieved.panel_rows());
-            let within =
-                runs.iter().map(|run| Run { segment: run.segment, rows: run.rows.start.max(span.start)..run.rows.end.min(span.end) });
-            let within: Vec<Run> = within.filter(|run| !run.rows.is_empty()).collect();
+            let within: Vec<Run> = Run::within(runs, &span).collect();
             if within.is_empty() {
                 continue;
             }
@@ -195,18 +193,7 @@ pub(super) fn visit(
                 scratch.rest = scratch.longer / 2;
                 left
             };
-            let tiles =
-                (unsettled.len() >= TILE_FROM && !matches!(segment.values, Values::F64(_))).then(|| Tiles::new(queries, &unsettled));
-            if !unsettled.is_empty() {
-                panels.visit(plan.kernel, segments, &within, &mut |panel| {
-                    watch.check()?;
-                    match &tiles {
-                        Some(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
-                        None => unsettled.iter().for_each(|&i| plain::visit_one(plan, queries, i, panel, &mut best[i])),
-                    }
-                    Ok(())
-                })?;
-            }
+            refine::all(plan, segments, &within, queries, &unsettled, (panels, best, tile), watch)?;
             for (top, floor) in best.iter().zip(&sieved.floors) {
                 let raised = |bits| (top.floor() > f64::from_bits(bits)).then(|| top.floor().to_bits());
                 let _ = floor.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);

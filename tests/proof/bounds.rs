@@ -47,7 +47,7 @@ pub fn key(metric: Metric, wide: &[f64], row: &[f64], norms: (f64, f64)) -> f64 
 /// write it: a bound that is no number keeps its row.
 pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
     let dims = coder.dims;
-    for kernel in kernel::available() {
+    for kernel in kernel::runnable() {
         let coded = Coded::new(kernel, coder, rows);
         for (i, query) in queries.chunks_exact(dims).enumerate() {
             let (wide, norm) = asked(query);

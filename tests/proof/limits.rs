@@ -130,7 +130,7 @@ fn keys_of_rows_far_shorter_or_longer_than_the_query_are_held() {
 fn a_row_whose_bound_is_the_floor_is_kept() {
     // Exact duplicates of the query, where floor, key and true bound are one number.
     let dims = 32;
-    for kernel in kernel::available() {
+    for kernel in kernel::runnable() {
         for steps in [1e-12, 0.003, 0.5] {
             let coder = coder(dims, vec![0.0; dims], identity(dims), vec![steps; dims], 0.0);
             let rows = Random(5).normals(30 * dims);

@@ -242,7 +242,7 @@ fn codes_change_no_answer_of_any_kernel() {
     let dims = 128;
     let values = table("power law", 8_000, dims);
     let sharp = coders::fitting(&values, dims, 64);
-    for kernel in kernel::available() {
+    for kernel in kernel::runnable() {
         same_scan_by(kernel, &sharp, &values, &queries(&values, dims), &[6_000]);
     }
 }

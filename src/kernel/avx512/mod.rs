@@ -38,13 +38,13 @@ static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, sieve: sieve::vnni, ..
 #[cfg(target_os = "linux")]
 static WITH_AMX: Kernel = Kernel { sieve: amx::sieve, ..WITH_VNNI };
 
-/// The fastest table for a CPU with VNNI, of those that the CPU and its system let this process use.
-pub fn with_vnni() -> &'static Kernel {
+/// The tables for a CPU with VNNI that its system lets this process use, slowest first.
+pub fn with_vnni() -> impl Iterator<Item = &'static Kernel> {
     #[cfg(target_os = "linux")]
-    if amx::permitted() {
-        return &WITH_AMX;
-    }
-    &WITH_VNNI
+    let tiles = amx::permitted().then_some(&WITH_AMX);
+    #[cfg(not(target_os = "linux"))]
+    let tiles = None;
+    std::iter::once(&WITH_VNNI).chain(tiles)
 }
 
 /// Virtual lanes a register.
