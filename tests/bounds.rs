@@ -3,7 +3,7 @@
 
 mod random;
 
-use nseekfs::kernel::{Lines, Probe, runnable};
+use nseekfs::kernel::{CELL_ZERO, CELLS, Lines, Probe, runnable};
 use proptest::prelude::*;
 use random::Random;
 
@@ -52,7 +52,7 @@ impl Case {
         let codes: Vec<u8> = (0..rows * dims).map(|_| random.next() as u8 & 15).collect();
         let mut codes = codes.into_iter();
         let mut case = Case::whole(rows, dims, || codes.next().unwrap(), || (random.next() as i8, random.next() as i8));
-        let total = |plane: &[i8]| 8 * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+        let total = |plane: &[i8]| i32::from(CELL_ZERO) * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
         (case.high_sum, case.low_sum) = (total(&case.high), total(&case.low));
         case.factors = [random.uniform() * 1e-5, random.uniform() - 0.5, random.uniform(), random.uniform()];
         case.offsets.fill_with(|| random.uniform() - 0.5);
@@ -91,7 +91,8 @@ impl Case {
     /// `s_high` and `s_low` of a row.
     fn sums(&self, row: usize) -> (i32, i32) {
         let codes = &self.codes[row * self.high.len()..][..self.high.len()];
-        let sum = |plane: &[i8]| codes.iter().zip(plane).map(|(&code, &byte)| i32::from(code) * i32::from(byte)).sum::<i32>();
+        let cell = |code: u8| i32::from(CELLS[usize::from(code)]);
+        let sum = |plane: &[i8]| codes.iter().zip(plane).map(|(&code, &byte)| cell(code) * i32::from(byte)).sum::<i32>();
         (sum(&self.high) - self.high_sum, sum(&self.low) - self.low_sum)
     }
 
@@ -135,6 +136,11 @@ impl Case {
     }
 }
 
+/// Shapes whose sums are below 2^24 whatever the codes.
+fn small_shapes() -> impl Iterator<Item = (usize, usize)> {
+    shapes().filter(|shape| shape.1 <= 1000)
+}
+
 /// Where every way to walk over blocks and lines has its own tail.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
     let rows = [0, 16, 32, 48, 64, 80, 112, 176];
@@ -144,14 +150,14 @@ fn shapes() -> impl Iterator<Item = (usize, usize)> {
 #[test]
 fn bounds_of_sums_alone_are_exact() {
     let (mut codes, mut bytes) = (Random(1), Random(2));
-    for (rows, dims) in shapes() {
+    for (rows, dims) in small_shapes() {
         Case::whole(rows, dims, || codes.next() as u8 & 15, || (bytes.next() as i8, bytes.next() as i8)).check_whole();
     }
 }
 
 #[test]
 fn the_largest_sums_are_exact() {
-    for (rows, dims) in shapes() {
+    for (rows, dims) in small_shapes() {
         for extremes in [(i8::MIN, i8::MIN), (i8::MAX, i8::MAX), (i8::MIN, i8::MAX), (i8::MAX, i8::MIN)] {
             Case::whole(rows, dims, || 15, || extremes).check_whole();
         }

@@ -4,7 +4,7 @@
 
 mod random;
 
-use nseekfs::kernel::{Kernel, Tile, available, padded, scalar};
+use nseekfs::kernel::{COLUMNS, Kernel, Tile, available, padded, scalar};
 use proptest::prelude::*;
 use random::Random;
 
@@ -196,6 +196,37 @@ fn every_f8_code_decodes_to_the_scalar_bits() {
         };
         for kernel in others() {
             assert_eq!(decode(kernel), decode(&scalar::KERNEL), "{}: {dims} codes a row", kernel.name);
+        }
+    }
+}
+
+/// `rows` rows against 32 columns, on top of what is there already.
+fn products_are_what_float64_says(dims: usize, rows: usize, values: Values, seed: u64) {
+    let mut random = Random(seed);
+    let columns: Vec<f32> = (0..COLUMNS * dims).map(|_| values.f32(&mut random)).collect();
+    let matrix: Vec<f32> = (0..rows * dims).map(|_| values.f32(&mut random)).collect();
+    let before: Vec<f32> = (0..rows * COLUMNS).map(|_| values.f32(&mut random)).collect();
+    for kernel in available() {
+        let mut out = before.clone();
+        (kernel.products)(&columns, &matrix, dims, &mut out);
+        for (at, (&out, &before)) in out.iter().zip(&before).enumerate() {
+            let terms = (0..dims).map(|j| f64::from(matrix[at / COLUMNS * dims + j]) * f64::from(columns[j * COLUMNS + at % COLUMNS]));
+            let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+            let size = size + f64::from(before.abs());
+            let bound = (dims as f64 + 2.0) * U * 1.01 * size + (dims as f64 + 1.0) * f64::from(f32::from_bits(1));
+            let error = (f64::from(out) - sum - f64::from(before)).abs();
+            // Beyond float32 there is nothing to compare.
+            assert!(error <= bound || size > f64::from(f32::MAX), "{}: {rows} rows of {dims}: {error:e} of {bound:e}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn products_are_what_float64_says_for_every_shape() {
+    for (i, dims) in all_dims().enumerate() {
+        for rows in [0, 1, 5, 29] {
+            products_are_what_float64_says(dims, rows, Values::Gaussian, i as u64);
+            products_are_what_float64_says(dims, rows, Values::Wild, i as u64);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What every kernel's sieve keeps, and the bounds that it gives, are what a float64 evaluation says,
-//! within the roundings that the contract of `Kernel::sieve` allows; `Kernel::widen` joins nibbles, and
+//! within the roundings that the contract of `Kernel::sieve` allows; `Kernel::widen` joins cells with what stands beside them, and
 //! `Kernel::rest` sums what lies beside them.
 
 mod random;
 
-use nseekfs::kernel::{SIEVE, Sieve, SieveFactors, Wide, runnable, wide_stride};
+use nseekfs::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS, SIEVE, Sieve, SieveFactors, Wide, runnable, wide_stride};
 use proptest::prelude::*;
 use random::Random;
 
@@ -218,27 +218,30 @@ fn what_has_no_bound_is_kept() {
 }
 
 #[test]
-fn wide_codes_are_nibbles_joined_and_signed_bytes_moved() {
+fn wide_codes_are_cells_with_what_stands_beside_them_and_signed_bytes_all_moved() {
     let mut random = Random(5);
     for (lead, tail) in [(8, 0), (24, 3), (64, 64), (120, 0), (128, 1), (136, 70), (384, 0), (256, 128), (1000, 509)] {
         for rows in [16, 1, 11] {
             let (dims, rest_bytes) = (lead + tail, lead / 2 + tail);
             let codes: Vec<u8> = (0..rows * dims).map(|_| random.next() as u8).collect();
-            let (mut lines, mut rest) = (vec![0; 8 * lead], vec![0xa5; rows * rest_bytes]);
+            let (mut lines, mut rest, mut expected) = (vec![0; 8 * lead], vec![0xa5; rows * rest_bytes], codes.clone());
             for (at, code) in codes.iter().enumerate() {
                 let (row, j) = (at / dims, at % dims);
                 if j >= lead {
                     rest[row * rest_bytes + j - lead / 2] = (i32::from(*code) - 128) as u8;
                     continue;
                 }
-                lines[64 * (j / 8) + 4 * row + j % 4] |= code >> 4 << (j % 8 / 4 * 4);
+                let (cell, beside) = (code >> 4, code & 15);
+                expected[at] =
+                    (128 + i16::from(CELLS[usize::from(cell)]) - i16::from(CELL_ZERO) + i16::from(beside) - i16::from(CELL_MIDDLE)) as u8;
+                lines[64 * (j / 8) + 4 * row + j % 4] |= cell << (j % 8 / 4 * 4);
                 let byte = &mut rest[row * rest_bytes + j % (lead / 2)];
-                *byte = if j < lead / 2 { code & 15 } else { *byte & 15 | (code & 15) << 4 };
+                *byte = if j < lead / 2 { beside } else { *byte & 15 | beside << 4 };
             }
             for kernel in runnable() {
                 let mut out = vec![0; 16 * wide_stride(dims)];
                 (kernel.widen)(&lines, &rest, rest_bytes, lead, &mut out);
-                for (at, &code) in codes.iter().enumerate() {
+                for (at, &code) in expected.iter().enumerate() {
                     let (row, j) = (at / dims, at % dims);
                     assert_eq!(out[64 * (j / 4) + 4 * row + j % 4], code, "{}: row {row} of {rows}, coordinate {j} of {dims}", kernel.name);
                 }

@@ -1,6 +1,6 @@
 //! Codes for the rows of a finished table: learn a coder from a sample, then encode every row.
 
-use crate::code::encode::{self, CodesMut};
+use crate::code::encode::{CodesMut, Encoder, Room};
 use crate::code::widths::{self, Pseudo};
 use crate::code::{BLOCK, Coder, LEAST_NORM, basis};
 use crate::error::Result;
@@ -143,18 +143,16 @@ pub(super) fn encode(coding: Coding, coder: &Coder, rows: &Rows) -> Result<CodeS
             })
         })
         .collect();
-    let work = |(scratch, buffer): &mut (encode::Scratch, PanelBuffer), job: usize| {
+    let encoder = Encoder::new(coding.kernel, coder);
+    let work = |(room, buffer): &mut (Room, PanelBuffer), job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let range = job * JOB_ROWS..rows.len().min((job + 1) * JOB_ROWS);
         buffer.clear();
         rows.decode(coding.kernel, range.clone(), buffer);
-        for (at, row) in range.enumerate() {
-            let row_values = values(buffer.values(), at, rows.dims);
-            encode::encode(coding.kernel, coder, row_values, rows.norms[row], scratch, &mut out, at);
-        }
+        encoder.encode(buffer.values(), &rows.norms[range], room, &mut out, 0);
         Ok(())
     };
-    pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(encode::Scratch, PanelBuffer)>::default()), work)?;
+    pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(Room, PanelBuffer)>::default()), work)?;
     drop(jobs);
     let [lines, factors, rest] = [lines, factors, rest].map(|section| section.freeze().map(Section::whole));
     Ok(CodeSections { lines: lines?, factors: factors?, rest: rest? })

@@ -8,11 +8,9 @@ use crate::error::Result;
 use crate::kernel::{Kernel, padded};
 use crate::pool::{self, Watch};
 
-/// Bits of a coordinate's code below its lead; a step of the four high bits is this many steps.
-const COARSE: f64 = 16.0;
-/// A coarse step in standard deviations: 16 of them reach 3.4 deviations on either side, where
-/// clipping and rounding cost a normal variable about the same.
-const COARSE_STEP: f64 = 0.43;
+/// A step of the code in standard deviations: [`CELLS`](crate::kernel::CELLS) and what stands beside them then
+/// reach 3.1 deviations on either side.
+const STEP: f64 = 0.044;
 /// Rounds of orthogonal iteration; axes need not be exact, only sorted by variance roughly.
 const ROUNDS: usize = 6;
 /// Above this many dims fewer rounds: their cost grows with the cube.
@@ -39,7 +37,7 @@ pub fn learn(kernel: &Kernel, sample: &[f64], dims: usize, seed: u64, threads: u
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     // A dead axis still needs a step: the finest that float32 scores could notice.
     let least = order[0].0.max(1e-12) * 1e-8;
-    let steps: Vec<f32> = order.iter().map(|&(v, _)| (v.max(least).sqrt() * COARSE_STEP / COARSE) as f32).collect();
+    let steps: Vec<f32> = order.iter().map(|&(v, _)| (v.max(least).sqrt() * STEP) as f32).collect();
     let sorted: Vec<f32> = order.iter().flat_map(|&(_, i)| axes[i * dims..(i + 1) * dims].iter().map(|&x| x as f32)).collect();
     let skew = skew(kernel, &sorted, dims, threads, watch)?;
     let values = Coder::pack(&centre, &steps, &sorted)?;

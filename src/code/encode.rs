@@ -1,10 +1,18 @@
-//! Rows into codes: what is written for one row, and for a run of them.
+//! Directions along the axes, and rows into codes.
 
+use super::cells::{cell, cell_centre};
 use super::{BLOCK, Coder, LEAST_NORM, LINE_BYTES, LINE_DIMS, up16};
-use crate::kernel::{Kernel, padded};
+use crate::kernel::{CELL_MIDDLE, COLUMNS, Kernel, padded};
+use crate::store::rows::PanelValues;
 
-/// What float64 may have lost on the way to a residual, all of whose terms are about 1 at most.
+/// What float64 may lose on the way to a residual, all of whose terms are about 1 at most.
 const LOST: f64 = 1e-9;
+
+const UNIT: f64 = 1.0 / 16_777_216.0;
+
+/// Rows that meet the axes together, and values of them that do: 32 KB, beside 16 KB of axes.
+const TOGETHER: usize = 64;
+const CHUNK: usize = 128;
 
 /// Bytes of axes that several directions meet in a cache.
 const AXES_BYTES: usize = 256 << 10;
@@ -73,57 +81,192 @@ pub fn see_all(kernel: &Kernel, coder: &Coder, directions: impl Iterator<Item = 
     seen.into_iter().map(|scratch| scratch.coordinates).collect()
 }
 
-/// Writes the codes of row `at`, counted from the start of `out`.
+/// Rows into codes, many at a time.
 ///
-/// `row` are the decoded values, `norm` is their euclidean norm; a row below [`LEAST_NORM`] has no
-/// direction and gets an infinite residual, so that every query reads it in full.
-pub fn encode(
-    kernel: &Kernel,
-    coder: &Coder,
-    row: impl Iterator<Item = f64>,
-    norm: f64,
-    scratch: &mut Scratch,
-    out: &mut CodesMut,
-    at: usize,
-) {
-    if norm < LEAST_NORM {
-        out.lead_residuals[at] = up16(f64::INFINITY);
-        return;
+/// Their coordinates come from float32 products; how far those may be off goes into the residuals.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    kernel: &'a Kernel,
+    coder: &'a Coder,
+    /// Of each [`COLUMNS`] axes, all first values, then all second ones; zeros fill up the last.
+    columns: Vec<f32>,
+    /// Steps a unit, and zeros; one a coordinate.
+    inverse: Vec<f32>,
+    zeros: Vec<f32>,
+    /// Largest error of a direction's coordinates, as a share of its length without the centre.
+    error: f64,
+}
+
+/// A worker's room for the rows that meet the axes together.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// Directions without the centre: [`CHUNK`] values of every row, then the next.
+    centred: Vec<f32>,
+    /// Their lengths.
+    lengths: Vec<f64>,
+    /// Products of every row with the first [`COLUMNS`] axes, then with the next.
+    products: Vec<f32>,
+    /// Coordinates of one row.
+    coordinates: Vec<f32>,
+    choice: Choice,
+}
+
+impl<'a> Encoder<'a> {
+    /// Lays the axes out for products.
+    pub fn new(kernel: &'a Kernel, coder: &'a Coder) -> Self {
+        let dims = coder.dims;
+        let mut columns = vec![0.0; dims.next_multiple_of(COLUMNS) * dims];
+        for (i, axis) in coder.axes().chunks_exact(dims).enumerate() {
+            let group = &mut columns[i / COLUMNS * COLUMNS * dims..];
+            axis.iter().enumerate().for_each(|(j, &value)| group[j * COLUMNS + i % COLUMNS] = value);
+        }
+        // A sum of CHUNK products errs by CHUNK u of |v'| and the length of its axis, adding up the chunks by
+        // u for each, rounding v' to float32 by u (Higham, Accuracy and Stability, 3.1); over all axes by
+        // as much of the root of the sum of their squares. What is left of them errs by some u more, see
+        // `length_left`.
+        let roundings = (CHUNK + dims.div_ceil(CHUNK) + 12) as f64;
+        let error = 1.001 * roundings * UNIT * (dims as f64 * (1.0 + coder.skew)).sqrt();
+        let inverse = coder.steps().iter().map(|step| (1.0 / step).min(f32::MAX)).collect();
+        Encoder { kernel, coder, columns, inverse, zeros: vec![0.0; dims], error }
     }
-    let (seen, offset) = scratch.see(kernel, coder, row.map(|x| x / norm));
-    let (block, lane) = (at / BLOCK, at % BLOCK);
-    let lines = &mut out.lines[block * coder.block_bytes()..(block + 1) * coder.block_bytes()];
-    let rest = &mut out.rest[at * coder.rest_bytes()..(at + 1) * coder.rest_bytes()];
-    let (mut coarse, mut fine, mut tail) = (0.0, 0.0, 0.0);
-    for (j, (&y, &step)) in seen.iter().zip(coder.steps()).enumerate() {
-        let step = f64::from(step);
-        let code = (y / step).round_ties_even().clamp(-128.0, 127.0) as i32;
-        fine += (y - step * f64::from(code)).powi(2);
-        if j < coder.lead {
-            let high = code >> 4;
-            coarse += (y - step * (16.0 * f64::from(high) + 7.5)).powi(2);
-            put_high(lines, lane, j, (high + 8) as u8);
-            put_low(rest, coder.lead / 2, j, (code - 16 * high) as u8);
-        } else {
-            tail += y * y;
-            rest[j - coder.lead / 2] = code as i8 as u8;
+
+    /// Writes the codes of some rows, the first of them as row `at` of `out`.
+    ///
+    /// `norms` are their euclidean norms; a row below [`LEAST_NORM`] has no direction and gets an
+    /// infinite residual, so that every query reads it in full.
+    pub fn encode(&self, rows: PanelValues, norms: &[f64], room: &mut Room, out: &mut CodesMut, at: usize) {
+        let dims = self.coder.dims;
+        for first in (0..norms.len()).step_by(TOGETHER) {
+            let some = first..norms.len().min(first + TOGETHER);
+            let offsets = &mut out.offsets[at + some.start..at + some.end];
+            match rows {
+                PanelValues::F32(values) => self.centre(&values[some.start * dims..], &norms[some.clone()], room, offsets),
+                PanelValues::F64(values) => self.centre(&values[some.start * dims..], &norms[some.clone()], room, offsets),
+            }
+            self.project(some.len(), room);
+            for (i, row) in some.enumerate() {
+                if norms[row] < LEAST_NORM {
+                    out.lead_residuals[at + row] = up16(f64::INFINITY);
+                    continue;
+                }
+                room.coordinates.clear();
+                for products in room.products.chunks_exact(room.lengths.len() * COLUMNS) {
+                    room.coordinates.extend_from_slice(&products[i * COLUMNS..(i + 1) * COLUMNS]);
+                }
+                self.write(&room.coordinates[..dims], LOST + self.error * room.lengths[i], &mut room.choice, out, at + row);
+            }
         }
     }
-    out.offsets[at] = offset as f32;
-    out.lead_residuals[at] = up16(coarse.sqrt() + LOST);
-    out.tail_residuals[at] = up16(tail.sqrt() + LOST);
-    out.rest_residuals[at] = up16(fine.sqrt() + LOST);
+
+    /// Directions of the rows without the centre, and their products with it.
+    fn centre<T: Copy + Into<f64>>(&self, values: &[T], norms: &[f64], room: &mut Room, offsets: &mut [f32]) {
+        let (dims, count) = (self.coder.dims, norms.len());
+        room.centred.resize(dims * count, 0.0);
+        room.lengths.clear();
+        for (i, (row, &norm)) in values.chunks_exact(dims).zip(norms).enumerate() {
+            let (mut offset, mut squares) = (0.0, 0.0);
+            let inverse = if norm < LEAST_NORM { 0.0 } else { 1.0 / norm };
+            for (start, (row, centre)) in row.chunks(CHUNK).zip(self.coder.centre().chunks(CHUNK)).enumerate() {
+                let place = start * CHUNK * count + i * row.len();
+                for ((out, &x), &m) in room.centred[place..place + row.len()].iter_mut().zip(row).zip(centre) {
+                    let (v, m) = (x.into() * inverse, f64::from(m));
+                    offset += v * m;
+                    squares += (v - m) * (v - m);
+                    *out = (v - m) as f32;
+                }
+            }
+            room.lengths.push(squares.sqrt());
+            if norm >= LEAST_NORM {
+                offsets[i] = offset as f32;
+            }
+        }
+    }
+
+    /// Products of the centred rows with all axes.
+    fn project(&self, count: usize, room: &mut Room) {
+        let dims = self.coder.dims;
+        room.products.clear();
+        room.products.resize(dims.next_multiple_of(COLUMNS) * count, 0.0);
+        for (columns, out) in self.columns.chunks_exact(dims * COLUMNS).zip(room.products.chunks_exact_mut(count * COLUMNS)) {
+            for (columns, rows) in columns.chunks(CHUNK * COLUMNS).zip(room.centred.chunks(CHUNK * count)) {
+                (self.kernel.products)(columns, rows, columns.len() / COLUMNS, out);
+            }
+        }
+    }
+
+    /// Writes the codes of row `at` from its coordinates, all of which together are off by `error` at most.
+    fn write(&self, coordinates: &[f32], error: f64, room: &mut Choice, out: &mut CodesMut, at: usize) {
+        let (coder, block, lane) = (self.coder, at / BLOCK, at % BLOCK);
+        room.choose(coordinates, &self.inverse, coder.lead);
+        let lines = &mut out.lines[block * coder.block_bytes()..(block + 1) * coder.block_bytes()];
+        let rest = &mut out.rest[at * coder.rest_bytes()..(at + 1) * coder.rest_bytes()];
+        room.cells.iter().enumerate().for_each(|(j, &number)| put_cell(lines, lane, j, number));
+        let (pairs, others) = rest.split_at_mut(coder.lead / 2);
+        let (low, high) = room.beside.split_at(coder.lead / 2);
+        pairs.iter_mut().zip(low).zip(high).for_each(|((pair, low), high)| *pair = low | high << 4);
+        let (lead, tail) = coordinates.split_at(coder.lead);
+        others.iter_mut().zip(&room.codes[coder.lead..]).for_each(|(byte, &code)| *byte = code as i8 as u8);
+        let coarse = length_left(lead, coder.steps(), &room.centres);
+        let fine = length_left(coordinates, coder.steps(), &room.codes);
+        let outside = length_left(tail, &coder.steps()[coder.lead..], &self.zeros[coder.lead..]);
+        let [coarse, outside, fine] = [coarse, outside, fine].map(|length| up16(length + error));
+        (out.lead_residuals[at], out.tail_residuals[at], out.rest_residuals[at]) = (coarse, outside, fine);
+    }
+}
+
+/// What stands for the coordinates of one row.
+#[derive(Debug, Default)]
+struct Choice {
+    /// The nearest whole numbers of steps, then what the codes hold.
+    codes: Vec<f32>,
+    /// Of the lead: numbers of cells, where they lie, and what stands beside them.
+    cells: Vec<u8>,
+    centres: Vec<f32>,
+    beside: Vec<u8>,
+}
+
+impl Choice {
+    fn choose(&mut self, coordinates: &[f32], inverse: &[f32], lead: usize) {
+        self.codes.clear();
+        // The sum keeps no bits for a fraction; `round` would be a call on CPUs of any kind.
+        const SHIFT: f32 = 12_582_912.0;
+        self.codes.extend(coordinates.iter().zip(inverse).map(|(y, i)| (y * i).clamp(-128.0, 127.0) + SHIFT - SHIFT));
+        self.cells.clear();
+        self.centres.clear();
+        self.beside.clear();
+        for code in &mut self.codes[..lead] {
+            let (number, beside) = cell(*code);
+            let centre = cell_centre(number);
+            *code = centre + f32::from(beside) - f32::from(CELL_MIDDLE);
+            self.cells.push(number);
+            self.centres.push(centre);
+            self.beside.push(beside);
+        }
+    }
+}
+
+/// The length of what is left of coordinates without so many steps, or a little more.
+///
+/// With r = y - s k, computing it errs by u (|s k| + |r|) <= u (|y| + 2 |r|), of which [`Encoder::new`] counts the
+/// first; a sum of n squares errs by n u of itself, as all are positive.
+fn length_left(coordinates: &[f32], steps: &[f32], kept: &[f32]) -> f64 {
+    let mut sums = [0.0f32; 8];
+    let left = |y: f32, step: f32, kept: f32| (y - step * kept) * (y - step * kept);
+    let (y, s, k) = (coordinates.as_chunks::<8>(), steps[..coordinates.len()].as_chunks::<8>(), kept[..coordinates.len()].as_chunks::<8>());
+    for ((y, s), k) in y.0.iter().zip(s.0).zip(k.0) {
+        for l in 0..8 {
+            sums[l] += left(y[l], s[l], k[l]);
+        }
+    }
+    let others = y.1.iter().zip(s.1).zip(k.1).map(|((&y, &s), &k)| left(y, s, k)).sum::<f32>();
+    let squares = f64::from(sums.iter().sum::<f32>() + others);
+    squares.sqrt() * (1.0 + (coordinates.len() + 8) as f64 * UNIT)
 }
 
 /// Coordinate j of a row in its block's lines: dword `lane` of line j / 8 holds four low nibbles
 /// for the first four coordinates of the line, four high ones for the others.
-fn put_high(lines: &mut [u8], lane: usize, j: usize, nibble: u8) {
+fn put_cell(lines: &mut [u8], lane: usize, j: usize, nibble: u8) {
     let (line, within) = (j / LINE_DIMS, j % LINE_DIMS);
     let byte = &mut lines[line * LINE_BYTES + 4 * lane + within % 4];
     *byte |= nibble << (within / 4 * 4);
-}
-
-/// Coordinate j of the first `2 * half` in a row's rest: the first half in low nibbles.
-fn put_low(rest: &mut [u8], half: usize, j: usize, nibble: u8) {
-    rest[j % half] |= nibble << (j / half * 4);
 }

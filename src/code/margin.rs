@@ -15,57 +15,63 @@
 //! ```
 //!
 //! because directions and their mean have length 1 at most (vectors below
-//! [`LEAST_NORM`](super::LEAST_NORM), whose norm may not be their length, are never bounded). The lines hold, for j < lead, codes u
-//! with y = s (16 u + 7.5) + r, the rest of the coordinates is nothing to them. By Cauchy-Schwarz
+//! [`LEAST_NORM`](super::LEAST_NORM), whose norm may not be their length, are never bounded). The lines hold, for j < lead, cells m
+//! (numbers from -63 to 63, see [`CELLS`](crate::kernel::CELLS)) with y = s m + r, the rest of the coordinates is
+//! nothing to them. By Cauchy-Schwarz
 //!
 //! ```text
-//! <z,y> <= sum_{j<lead} z s (16 u + 7.5) + |z_lead||r_lead| + |z_tail||y_tail|                (3)
+//! <z,y> <= sum_{j<lead} z s m + |z_lead||r_lead| + |z_tail||y_tail|                           (3)
 //! ```
 //!
 //! and with the rest of the codes, y = s c + r over all j, <z,y> <= sum z s c + |z||r|. The norms of
 //! r are measured from the decoded code, in float64, and rounded up ([`up16`](super::up16)), with
 //! 1e-9 for what float64 lost in y and in them.
 //!
-//! Query quantisation: t = 16 z s is held as step * T + e, T a whole number of 16 bits; |u + 7.5/16|
-//! is below 8, so what e does to (3) is at most E = 8 sum |e|, added on. T = 256 high + low, two
-//! signed bytes, the two sums being exact in int32 (dims <= 65,536: 15 * 128 * 65,536 < 2^31); the
-//! 8 that makes codes unsigned is taken off in int32.
+//! Query quantisation: t = z s is held as step * T + e, T a whole number of 16 bits; what e does to (3)
+//! is at most E = 63 sum |e| over the lead, added on. T = 256 high + low, two signed bytes, the two sums
+//! being exact in int32 (dims <= 65,536: 127 * 128 * 65,536 < 2^31); what makes cells unsigned is taken
+//! off in int32.
 //!
-//! Rounding, u = 2^-24: the kernel computes in float32, the sum of a plane being exact there (dims <=
-//! 4,096: 15 * 128 * 4,096 < 2^24), with a dozen roundings of partial sums that are at most B + |base| + |offset| + the two products, B = 8 sum |t|; the products' factors are
-//! raised by 16 u, the others are paid by 16 u (B + |base| + 2). h in float32 errs by u, the float64
-//! key by d * 2^-53 <= 7.3e-12 of |q||x|, all terms from float64 by less than 1e-9. So
+//! Rounding, u = 2^-24: the kernel computes in float32, with a dozen roundings of partial sums that are
+//! at most B + |base| + |offset| + the two products, B = 63 sum |t|; the products' factors are raised by
+//! 16 u, the others are paid by 16 u (B + |base| + 2). The sum of a plane may need more than the 24 bits
+//! of float32: the conversion of either errs by u of itself, and as |256 high| <= |T| + 128, the two add
+//! up to at most B + 2 * 63 * 128 lead step, whose second part is paid by 16 u * 1024 lead step. h in
+//! float32 errs by u, the float64 key by d * 2^-53 <= 7.3e-12 of |q||x|, all terms from float64 by less
+//! than 1e-9. So
 //!
 //! ```text
-//! slack = 2e-6 + 4 skew + 16 u (B + |base| + 2)
+//! slack = 2e-6 + 4 skew + 16 u (B + 1024 lead step + |base| + 2)
 //! ```
 //!
 //! covers everything that is not in a residual or in E, 2e-6 being far above 1e-9 + 1e-11 + 2 u.
 //!
 //! A second look starts from the first one's float32 value, takes back its two products, but for the 16 u of
 //! them that their own roundings may have cost, and adds its own terms in float64; the slack in it
-//! is paid once, and suffices. The query is held for it in whole numbers of 16 bits too, z s = step T + e, whose
-//! products with codes are summed exactly; what e does, beside codes of 0 to 15 in the lead and of -128
-//! to 127 in the tail, is at most 15 sum |e| and 128 sum |e|.
+//! is paid once, and suffices. Its products of T with codes, c = m + low in the lead, -8 <= low <= 7, are
+//! summed exactly; what e does to those, beside codes of -128 to 127 in the tail, is at most 8 sum |e| and
+//! 128 sum |e|.
 //!
-//! Batches join all codes, c + 128 = 16 u + low in the lead, and bound with y = s c + r over all j,
+//! Batches join all codes and bound with y = s c + r over all j,
 //!
 //! ```text
 //! <z,y> <= sum z s c + |z||r|                                                                 (4)
 //! ```
 //!
-//! the query held as in a second look, so that what e does is at most 128 sum |e|. Sums of products with
-//! bytes of words may need more than the 24 bits of float32: the conversion of either errs by u of
-//! itself, and the two add up to at most B' + 2 * 128 * 128 dims step, B' = 128 sum |z s|, of which
-//! 16 u (B' + |base| + 2) pays the first as above and 16 u * 2048 dims step the other.
+//! the query held as before, so that what e does is at most 128 sum |e|, and with B' = 128 sum |z s| and
+//! codes of magnitude 128 at most in place of cells, slack' = 2e-6 + 4 skew + 16 u (B' + 2048 dims step +
+//! |base| + 2).
 
 use super::{Coder, Codes, LEAST_NORM, encode, from16};
-use crate::kernel::{Kernel, Probe, SieveFactors};
+use crate::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS, Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
+use std::ops::Range;
 
 /// Largest |T| whose high byte fits, 127 * 256 + 127.
 const LARGEST: f64 = 32_639.0;
 const UNIT: f64 = 1.0 / 16_777_216.0;
+/// The cell farthest from 0; the other end is as far.
+const FARTHEST: f64 = (CELLS[15] - CELL_ZERO) as f64;
 /// A larger factor of a residual bounds as well, and CPUs stumble over subnormal ones.
 const LEAST_FACTOR: f32 = 1e-20;
 /// Above every float64 error of a key, as a share of |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 and more.
@@ -84,7 +90,6 @@ pub struct Look {
     low: Vec<i8>,
     high_sum: i32,
     low_sum: i32,
-    step: f32,
     base: f32,
     lead: f32,
     tail: f32,
@@ -93,7 +98,7 @@ pub struct Look {
     all_sums: [i32; 2],
     words: Vec<i16>,
     word_step: f32,
-    fine_base: f64,
+    fine_sum: i64,
     fine_lost: f64,
     whole: f64,
 }
@@ -114,58 +119,44 @@ impl Look {
     /// Of a direction and its coordinates.
     fn of(coder: &Coder, direction: &[f64], z: &[f64]) -> Self {
         let centre_part: f64 = direction.iter().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
-        let fine: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
-        let coarse: Vec<f64> = fine[..coder.lead].iter().map(|t| 16.0 * t).collect();
-        let largest = coarse.iter().fold(0.0f64, |most, t| most.max(t.abs()));
-        let step = ((largest / LARGEST) as f32).next_up();
-        let wide_step = f64::from(step);
-        let (mut high, mut low, mut lost, mut sum) = (Vec::new(), Vec::new(), 0.0, 0.0);
-        for t in &coarse {
-            let whole = (t / wide_step).round_ties_even().clamp(-LARGEST, LARGEST);
-            lost += (t - wide_step * whole).abs();
-            sum += whole;
-            let whole = whole as i32;
-            let top = (whole + 128) >> 8;
-            high.push(top as i8);
-            low.push((whole - 256 * top) as i8);
-        }
-        let reach = 8.0 * coarse.iter().map(|t| t.abs()).sum::<f64>();
-        let known = centre_part + 7.5 / 16.0 * wide_step * sum + 8.0 * lost;
-        let slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + known.abs() + 2.0);
-        let length = |part: &[f64]| part.iter().map(|z| z * z).sum::<f64>().sqrt() * (1.0 + 16.0 * UNIT);
-        let (lead, tail, whole) = (length(&z[..coder.lead]), length(&z[coder.lead..]), length(z));
-        let fine_base = -7.5 * fine[..coder.lead].iter().sum::<f64>();
-        let largest = fine.iter().fold(0.0f64, |most, t| most.max(t.abs()));
+        let exact: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
+        let largest = exact.iter().fold(0.0f64, |most, t| most.max(t.abs()));
         let word_step = ((largest / LARGEST) as f32).next_up();
-        let wide_word_step = f64::from(word_step);
-        let words: Vec<i16> = fine.iter().map(|t| (t / wide_word_step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
-        let lost = |part: std::ops::Range<usize>| -> f64 {
-            fine[part.clone()].iter().zip(&words[part]).map(|(t, &word)| (t - wide_word_step * f64::from(word)).abs()).sum()
+        let step = f64::from(word_step);
+        let words: Vec<i16> = exact.iter().map(|t| (t / step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
+        let lost = |part: Range<usize>| -> f64 {
+            exact[part.clone()].iter().zip(&words[part]).map(|(t, &word)| (t - step * f64::from(word)).abs()).sum()
         };
+        let (lead, tail) = (0..coder.lead, coder.lead..coder.dims);
+        let known = centre_part + FARTHEST * lost(lead.clone());
+        let slack = |reach: f64, converted: f64, known: f64| {
+            let reach = reach * exact.iter().map(|t| t.abs()).sum::<f64>();
+            2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + converted * step + known.abs() + 2.0)
+        };
+        let base = known + slack(FARTHEST, 1024.0 * coder.lead as f64, known);
         let all_known = centre_part + 128.0 * lost(0..coder.dims);
-        let all_reach = 128.0 * fine.iter().map(|t| t.abs()).sum::<f64>();
-        let converted = 2048.0 * coder.dims as f64 * wide_word_step;
-        let all_slack = 2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (all_reach + converted + all_known.abs() + 2.0);
-        let fine_lost = 15.0 * lost(0..coder.lead) + 128.0 * lost(coder.lead..coder.dims);
-        let total = |plane: &[i8]| 8 * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+        let all_base = all_known + slack(128.0, 2048.0 * coder.dims as f64, all_known);
+        let length = |part: &[f64]| part.iter().map(|z| z * z).sum::<f64>().sqrt() * (1.0 + 16.0 * UNIT);
+        let factor = |length: f64| (length as f32).next_up().max(LEAST_FACTOR);
+        let (high, low): (Vec<i8>, Vec<i8>) = words[lead.clone()].iter().map(|&word| bytes(word)).unzip();
+        let total = |plane: &[i8]| i32::from(CELL_ZERO) * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
         Look {
             high_sum: total(&high),
             low_sum: total(&low),
             high,
             low,
-            step,
-            base: ((known + slack) as f32).next_up(),
-            lead: (lead as f32).next_up().max(LEAST_FACTOR),
-            tail: (tail as f32).next_up().max(LEAST_FACTOR),
-            all_base: ((all_known + all_slack) as f32).next_up(),
-            all: (whole as f32).next_up().max(LEAST_FACTOR),
+            base: (base as f32).next_up(),
+            lead: factor(length(&z[lead.clone()])),
+            tail: factor(length(&z[tail.clone()])),
+            all_base: (all_base as f32).next_up(),
+            all: factor(length(z)),
             all_sums: [|word| bytes(word).0, |word| bytes(word).1]
                 .map(|part: fn(i16) -> i8| 128 * words.iter().map(|&word| i32::from(part(word))).sum::<i32>()),
+            fine_sum: i64::from(CELL_MIDDLE) * words[lead.clone()].iter().map(|&word| i64::from(word)).sum::<i64>(),
+            fine_lost: f64::from(CELL_MIDDLE) * lost(lead) + 128.0 * lost(tail),
+            whole: length(z),
             words,
             word_step,
-            fine_base,
-            fine_lost,
-            whole,
         }
     }
 
@@ -188,7 +179,7 @@ impl Look {
             low: &self.low,
             high_sum: self.high_sum,
             low_sum: self.low_sum,
-            step: self.step,
+            step: self.word_step,
             base: self.base,
             lead: self.lead,
             tail: self.tail,
@@ -202,7 +193,7 @@ impl Look {
         let sum = (kernel.rest)(&self.words, coder.lead / 2, &codes.rest[row * bytes..(row + 1) * bytes]);
         let lead = f64::from(self.lead) * f64::from(from16(codes.lead_residuals[row]));
         let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
-        let more = self.fine_base + self.fine_lost + f64::from(self.word_step) * sum as f64;
+        let more = self.fine_lost + f64::from(self.word_step) * (sum - self.fine_sum) as f64;
         let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + more;
         known + self.whole * f64::from(from16(codes.rest_residuals[row]))
     }

@@ -6,6 +6,7 @@
 //! the first look leaves. [`margin`] proves what either look says about the score.
 
 pub mod basis;
+pub mod cells;
 pub mod encode;
 pub mod margin;
 pub mod widths;

@@ -1,6 +1,7 @@
 //! How many coordinates the lines should hold: calibrated on pseudo-queries, by what streaming them
 //! and looking again at what they leave would cost.
 
+use super::cells::{cell, cell_centre};
 use super::encode::Scratch;
 use super::{Coder, LINE_DIMS};
 use crate::kernel::Kernel;
@@ -49,8 +50,7 @@ fn see(kernel: &Kernel, coder: &Coder, row: &[f64], scratch: &mut Scratch) -> Se
     let (seen, offset) = scratch.see(kernel, coder, row.iter().copied());
     let coarse = |(&y, &step): (&f64, &f32)| {
         let step = f64::from(step);
-        let code = (y / step).round_ties_even().clamp(-128.0, 127.0) as i32;
-        step * (16.0 * f64::from(code >> 4) + 7.5)
+        step * f64::from(cell_centre(cell((y / step).round_ties_even() as f32).0))
     };
     Seen { offset, coarse: seen.iter().zip(coder.steps()).map(coarse).collect(), coordinates: seen.to_vec() }
 }

@@ -21,7 +21,7 @@ pub const BLOCK: usize = 1 << 20;
 pub const MAX_DIMS: u32 = 65_536;
 /// Rows per segment, at most.
 pub const MAX_SEGMENT_ROWS: u64 = u32::MAX as u64;
-/// Dims of rows that may have codes: sums of a byte plane stay exact in float32, 15 * 128 * 4096 < 2^24.
+/// Dims of rows that may have codes: sums of codes times words stay exact in the int32 lanes of kernels.
 pub const MIN_CODED_DIMS: u32 = 32;
 /// See [`MIN_CODED_DIMS`].
 pub const MAX_CODED_DIMS: u32 = 4096;
@@ -158,6 +158,7 @@ pub fn padding(length: usize) -> usize {
 mod tests {
     use super::*;
     use crate::format::section::{Kind, RESERVED_KINDS};
+    use crate::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS};
     use crate::level::Level;
     use crate::metric::Metric;
     use std::mem::offset_of;
@@ -231,6 +232,13 @@ mod tests {
             let code: u32 = row[1].parse().unwrap();
             assert_eq!(row[2].contains("ignorable"), code & IGNORABLE != 0, "{row:?}");
         }
+    }
+
+    #[test]
+    fn the_cells_of_the_specification_are_those_of_the_code() {
+        let cells = CELLS.map(|cell| (i32::from(cell) - i32::from(CELL_ZERO)).to_string()).join(", ");
+        assert!(SPECIFICATION.replace('\n', " ").contains(&format!("numbered from 0: {cells}.")), "{cells}");
+        assert!(SPECIFICATION.contains(&format!("c = e + b - {CELL_MIDDLE} with b from 0 to 15")));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! to their lanes. The decoding loops are the scalar ones: compilers make vectors of them.
 
 use super::{
-    Kernel, LANES, Lines, Probe, Sieve, Tile, Wide, check_bounds, check_norms, check_sieve, check_sums, check_tile, scalar, wide_stride,
+    CELLS, COLUMNS, Kernel, LANES, Lines, Probe, Sieve, Tile, Wide, check_bounds, check_norms, check_products, check_sieve, check_sums,
+    check_tile, scalar, wide_stride,
 };
 use wide::{f32x8, f64x4, i16x8, i32x4};
 
@@ -21,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16: scalar::KERNEL.decode_f16,
     decode_f8: scalar::KERNEL.decode_f8,
     tile,
+    products,
     bounds,
     rest: scalar::KERNEL.rest,
     widen: scalar::KERNEL.widen,
@@ -135,22 +137,54 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
 /// The first `R` rows against queries `first..first + 16`; sets their bits.
 #[inline(always)]
 fn tile_group<const R: usize>(tile: &Tile, first: usize, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
-    let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r * dims..][..dims]);
-    let mut sums = [[f32x8::ZERO; 2]; R];
-    for (j, column) in tile.columns.chunks_exact(tile.width).enumerate().take(dims) {
-        let queries = [eight(column, first), eight(column, first + 8)];
-        for (row, sums) in rows.iter().zip(&mut sums) {
-            let x = f32x8::splat(row[j]);
-            for (sum, query) in sums.iter_mut().zip(queries) {
-                *sum = query.mul_add(x, *sum);
-            }
-        }
-    }
+    let sums = column_sums::<R>(tile.columns, tile.width, first, rows, dims);
     for (r, sums) in sums.into_iter().enumerate() {
         for (v, sum) in sums.into_iter().enumerate() {
             let at = first + 8 * v;
             let reach = eight(tile.slope, at).mul_add(f32x8::splat(norms[r]), sum) - f32x8::splat(halves[r]);
             keep[r] |= reach.simd_ge(eight(tile.floor, at)).to_bitmask() << at;
+        }
+    }
+}
+
+/// Products of the first `R` rows with columns `first..first + 16` out of `width`.
+#[inline(always)]
+fn column_sums<const R: usize>(columns: &[f32], width: usize, first: usize, rows: &[f32], dims: usize) -> [[f32x8; 2]; R] {
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r * dims..][..dims]);
+    let mut sums = [[f32x8::ZERO; 2]; R];
+    for (j, column) in columns.chunks_exact(width).enumerate().take(dims) {
+        let column = [eight(column, first), eight(column, first + 8)];
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            let x = f32x8::splat(row[j]);
+            for (sum, column) in sums.iter_mut().zip(column) {
+                *sum = column.mul_add(x, *sum);
+            }
+        }
+    }
+    sums
+}
+
+fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    check_products(columns, rows, dims, out);
+    let count = out.len() / COLUMNS;
+    let whole = count - count % TILE_ROWS;
+    for first in (0..COLUMNS).step_by(16) {
+        for r in (0..whole).step_by(TILE_ROWS) {
+            add_products::<TILE_ROWS>(columns, first, &rows[r * dims..], dims, &mut out[r * COLUMNS..]);
+        }
+        for r in whole..count {
+            add_products::<1>(columns, first, &rows[r * dims..], dims, &mut out[r * COLUMNS..]);
+        }
+    }
+}
+
+/// Adds the products of the first `R` rows with columns `first..first + 16`.
+#[inline(always)]
+fn add_products<const R: usize>(columns: &[f32], first: usize, rows: &[f32], dims: usize, out: &mut [f32]) {
+    let sums = column_sums::<R>(columns, COLUMNS, first, rows, dims);
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(COLUMNS)) {
+        for (&sum, out) in sums.iter().zip(out[first..first + 16].as_chunks_mut::<8>().0) {
+            *out = (f32x8::new(*out) + sum).to_array();
         }
     }
 }
@@ -172,7 +206,7 @@ fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     }
 }
 
-/// Sums of nibbles times plane bytes of the rows of a block, `(high, low)`.
+/// Sums of cells times plane bytes of the rows of a block, `(high, low)`.
 #[inline(always)]
 fn block_sums(probe: &Probe, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16]) {
     let (high, low) = (probe.high.as_chunks::<8>().0, probe.low.as_chunks::<8>().0);
@@ -180,11 +214,11 @@ fn block_sums(probe: &Probe, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16]) {
     for ((line, high), low) in lines.iter().zip(high).zip(low) {
         let planes = [high, low].map(pairs);
         for (part, rows) in line.as_chunks::<16>().0.iter().enumerate() {
-            let words = i16x8::new(std::array::from_fn(|i| i16::from_le_bytes([rows[2 * i], rows[2 * i + 1]])));
-            let nibbles = [words, words >> 4, words >> 8, words >> 12].map(|words| words & i16x8::splat(15));
+            let words: [u16; 8] = std::array::from_fn(|i| u16::from_le_bytes([rows[2 * i], rows[2 * i + 1]]));
+            let cells = [0, 4, 8, 12].map(|shift| i16x8::new(words.map(|word| i16::from(CELLS[usize::from(word >> shift & 15)]))));
             for (sums, plane) in sums.iter_mut().zip(planes) {
-                for (nibbles, bytes) in nibbles.into_iter().zip(plane) {
-                    sums[part] += nibbles.dot(bytes);
+                for (cells, bytes) in cells.into_iter().zip(plane) {
+                    sums[part] += cells.dot(bytes);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
-use super::{Kernel, LANES, Lines, Probe, Sieve, SieveFactors, Tile, Wide, wide_stride};
-use super::{check_bounds, check_decode_f8, check_norms, check_rest, check_sieve, check_sums, check_tile, check_widen};
+use super::{CELL_TO_BYTE, CELLS, COLUMNS, Kernel, LANES, Lines, Probe, Sieve, SieveFactors, Tile, Wide, wide_stride};
+use super::{check_bounds, check_decode_f8, check_norms, check_products, check_rest, check_sieve, check_sums, check_tile, check_widen};
 
 /// The table of plain loops.
 pub static KERNEL: Kernel = Kernel {
@@ -15,6 +15,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16,
     decode_f8,
     tile,
+    products,
     bounds,
     rest,
     widen,
@@ -125,6 +126,17 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
     }
 }
 
+fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    check_products(columns, rows, dims, out);
+    for (row, out) in rows.chunks_exact(dims).zip(out.chunks_exact_mut(COLUMNS)) {
+        for (&x, column) in row.iter().zip(columns.chunks_exact(COLUMNS)) {
+            for (sum, &c) in out.iter_mut().zip(column) {
+                *sum += c * x;
+            }
+        }
+    }
+}
+
 fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     check_bounds(probe, lines, out);
     for (row, bound) in out.iter_mut().enumerate() {
@@ -133,15 +145,15 @@ fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
         for j in 0..probe.high.len() {
             let line = block * (probe.high.len() / 8) + j / 8;
             let byte = lines.codes[64 * line + 4 * lane + j % 4];
-            let code = i32::from(byte >> (j % 8 / 4 * 4) & 15);
-            high += code * i32::from(probe.high[j]);
-            low += code * i32::from(probe.low[j]);
+            let cell = i32::from(CELLS[usize::from(byte >> (j % 8 / 4 * 4) & 15)]);
+            high += cell * i32::from(probe.high[j]);
+            low += cell * i32::from(probe.low[j]);
         }
         *bound = row_bound(probe, lines, row, high, low);
     }
 }
 
-/// The bound of `row` from its sums of nibbles times plane bytes.
+/// The bound of `row` from its sums of cells times plane bytes.
 #[inline(always)]
 pub(super) fn row_bound(probe: &Probe, lines: &Lines, row: usize, high: i32, low: i32) -> f32 {
     let half = |bits: u16| f32::from_bits(u32::from(bits) << 16);
@@ -163,11 +175,11 @@ fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mut [u
     let half = lead / 2;
     for (lane, rest) in rest.chunks_exact(rest_bytes).enumerate() {
         let (pairs, others) = rest.split_at(half);
-        let high = |j: usize| lines[64 * (j / 8) + 4 * lane + j % 4] >> (j % 8 / 4 * 4) << 4;
+        let cell = |j: usize| CELLS[usize::from(lines[64 * (j / 8) + 4 * lane + j % 4] >> (j % 8 / 4 * 4) & 15)] + CELL_TO_BYTE;
         let mut put = |j: usize, code: u8| out[64 * (j / 4) + 4 * lane + j % 4] = code;
         for (j, &byte) in pairs.iter().enumerate() {
-            put(j, high(j) | byte & 15);
-            put(half + j, high(half + j) | byte >> 4);
+            put(j, cell(j) + (byte & 15));
+            put(half + j, cell(half + j) + (byte >> 4));
         }
         others.iter().enumerate().for_each(|(j, &byte)| put(lead + j, byte ^ 128));
     }

@@ -3,12 +3,13 @@
 //! `cargo test --test format -- --ignored write_the_golden_files`.
 
 use crate::sample::patient;
-use nseekfs::code::encode::{self, CodesMut, Scratch};
-use nseekfs::code::{Coder, up16};
+use nseekfs::code::encode::{CodesMut, Encoder, Room};
+use nseekfs::code::{Coder, from16};
 use nseekfs::format::{self, CodeBytes, CoderBytes, IndexRecord, Mode, SegmentBytes, Verify};
 use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
+use nseekfs::store::rows::PanelValues;
 use std::path::PathBuf;
 
 /// Three rows of two dims that every level holds exactly: (3, 4), (0, 0), (-1.5, 2).
@@ -131,10 +132,7 @@ fn write_coded(path: &std::path::Path) {
     let mut residuals = [[0u16; 16]; 3];
     let [lead_residuals, tail_residuals, rest_residuals] = &mut residuals;
     let mut out = CodesMut { lines: &mut lines, offsets: &mut offsets, lead_residuals, tail_residuals, rest_residuals, rest: &mut rest };
-    for (at, row) in rows.chunks_exact(DIMS).enumerate() {
-        let values = row.iter().map(|&x| f64::from(x));
-        encode::encode(&scalar::KERNEL, &coder, values, norms[at], &mut Scratch::default(), &mut out, at);
-    }
+    Encoder::new(&scalar::KERNEL, &coder).encode(PanelValues::F32(&rows), &norms, &mut Room::default(), &mut out, 0);
     let factors = [bytemuck::cast_slice::<f32, u8>(&offsets), bytemuck::cast_slice(&residuals)].concat();
     let segment = SegmentBytes {
         rows: 3,
@@ -155,19 +153,22 @@ fn the_golden_file_with_codes_holds_what_its_rows_are_in_codes() {
     assert_eq!((record.lead, record.skew), (LEAD, 0.0));
     assert_eq!(bytes[record.values], *coder().values.view::<u8>());
     let codes = header.segments[0].codes.clone().unwrap();
-    // Codes of row 0: 32, -64, 0 ... 0, and from the sixteenth on 32, 0 ... 0, -32; of row 2: 45, 0 ... 0 and 51 at 20.
+    // Codes of row 0: 32 is 3 above cell 12, -64 is 1 below cell 0, all others of the lead are 3 above cell 7;
+    // from the sixteenth on 32, 0 ... 0, -32. Of row 2: 45 is 3 below cell 14, the others as before, and 51 at 20.
     let lines = &bytes[codes.lines];
-    assert_eq!(lines[..12], [0x8a, 0x84, 0x88, 0x88, 0, 0, 0, 0, 0x8a, 0x88, 0x88, 0x88]);
-    assert_eq!(lines[64..76], [0x88, 0x88, 0x88, 0x88, 0, 0, 0, 0, 0x88, 0x88, 0x88, 0x88]);
+    assert_eq!(lines[..12], [0x7c, 0x70, 0x77, 0x77, 0, 0, 0, 0, 0x7e, 0x77, 0x77, 0x77]);
+    assert_eq!(lines[64..76], [0x77, 0x77, 0x77, 0x77, 0, 0, 0, 0, 0x77, 0x77, 0x77, 0x77]);
     assert!(lines[12..64].iter().chain(&lines[76..]).all(|&byte| byte == 0));
-    let mut rest = [[0i8; 24]; 3];
-    (rest[0][8], rest[0][23], rest[2][0], rest[2][12]) = (32, -32, 45 % 16, 51);
-    assert_eq!(bytes.view::<i8>(codes.rest), rest.as_flattened());
+    let mut rest = [[0xbbu8; 24], [0; 24], [0xbb; 24]];
+    (rest[0][1], rest[2][0]) = (0xb7, 0xb5);
+    rest[0][8..].fill(0);
+    rest[2][8..].fill(0);
+    (rest[0][8], rest[0][23], rest[2][12]) = (32, -32i8 as u8, 51);
+    assert_eq!(bytes[codes.rest], *rest.as_flattened());
     let factors = codes.factors.start;
     assert_eq!(bytes.view::<f32>(factors..factors + 12), [0.125, 0.0, 0.15]);
     let residuals = bytes.view::<u16>(factors + 64..codes.factors.end);
-    // Lead: each of 16 coordinates of row 0 is half a nibble's step less half a code's step off.
-    let expected = up16(16.0f64.sqrt() * 7.5 / 128.0 + 1e-9);
-    assert_eq!(residuals[..2], [expected, 0x7f80]);
-    assert_eq!([residuals[16], residuals[17], residuals[32]], [up16(0.5f64.sqrt() + 1e-9), 0, up16(1e-9)]);
+    let is = |half: u16, exact: f64| (exact..exact * 1.01 + 1e-4).contains(&f64::from(from16(half)));
+    assert!(is(residuals[0], f64::from(15 * 9 + 1).sqrt() / 128.0) && residuals[1] == 0x7f80);
+    assert!(is(residuals[16], 0.5f64.sqrt()) && residuals[17] == 0 && is(residuals[32], 0.0));
 }

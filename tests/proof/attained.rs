@@ -5,6 +5,7 @@ use crate::bounds::{check, exact_cosine, hand_made};
 use crate::coders::{self, Coded, asked, coordinates, direction_along};
 use crate::tables::{Random, narrow, table};
 use nseekfs::code::Coder;
+use nseekfs::code::cells::{cell, cell_centre};
 use nseekfs::code::margin::Look;
 use nseekfs::kernel::scalar;
 
@@ -12,11 +13,11 @@ const DIMS: usize = 48;
 
 /// What codes leave of a row.
 struct Left {
-    /// Of the lead, after its high bits; zeros for the tail.
+    /// Of the lead, after its cells; zeros for the tail.
     lead: Vec<f64>,
     /// The tail, of which the lines know nothing; zeros for the lead.
     tail: Vec<f64>,
-    /// After all bits.
+    /// After all codes.
     whole: Vec<f64>,
 }
 
@@ -24,13 +25,15 @@ fn left(coder: &Coder, row: &[f64]) -> Left {
     let length = asked(row).1;
     let direction: Vec<f64> = row.iter().map(|x| x / length).collect();
     let y = coordinates(coder, &direction);
-    let code = |j: usize| (y[j] / coders::steps(coder)[j]).round_ties_even().clamp(-128.0, 127.0);
+    let code = |j: usize| (y[j] / coders::steps(coder)[j]).round_ties_even().clamp(-128.0, 127.0) as f32;
+    let centre = |j: usize| f64::from(cell_centre(cell(code(j)).0));
+    let all = |j: usize| if j < coder.lead { centre(j) + f64::from(cell(code(j)).1) - 8.0 } else { f64::from(code(j)) };
     let after = |j: usize, decoded: f64| y[j] - coders::steps(coder)[j] * decoded;
     let keep = |inside: &dyn Fn(usize) -> bool, of: &dyn Fn(usize) -> f64| (0..DIMS).map(|j| if inside(j) { of(j) } else { 0.0 }).collect();
     Left {
-        lead: keep(&|j| j < coder.lead, &|j| after(j, 16.0 * (code(j) / 16.0).floor() + 7.5)),
+        lead: keep(&|j| j < coder.lead, &|j| after(j, centre(j))),
         tail: keep(&|j| j >= coder.lead, &|j| y[j]),
-        whole: keep(&|_| true, &|j| after(j, code(j))),
+        whole: keep(&|_| true, &|j| after(j, all(j))),
     }
 }
 

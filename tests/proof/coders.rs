@@ -2,11 +2,11 @@
 //! and codes are stored.
 
 use crate::tables::Random;
-use nseekfs::code::encode::{self, CodesMut};
+use nseekfs::code::encode::{CodesMut, Encoder, Room};
 use nseekfs::code::margin::{Look, bytes};
 use nseekfs::code::{BLOCK, Coder, Codes, from16};
 use nseekfs::kernel::{Kernel, Lines, SIEVE, Sieve, Wide, padded, scalar, wide_stride};
-use nseekfs::store::rows::{Rows, Values};
+use nseekfs::store::rows::{PanelValues, Rows, Values};
 
 /// A coder of these parts; `skew` must hold for the axes.
 pub fn coder(lead: usize, centre: Vec<f32>, axes: Vec<f32>, steps: Vec<f32>, skew: f64) -> Coder {
@@ -22,7 +22,7 @@ pub fn fitting(rows: &[f32], dims: usize, lead: usize) -> Coder {
         squares.iter_mut().zip(row).for_each(|(sum, &x)| *sum += (f64::from(x) / length).powi(2));
     }
     let count = (rows.len() / dims) as f64;
-    let steps = squares.iter().map(|sum| (0.43 / 16.0 * (sum / count).sqrt()) as f32).collect();
+    let steps = squares.iter().map(|sum| (0.044 * (sum / count).sqrt()) as f32).collect();
     coder(lead, vec![0.0; dims], identity(dims), steps, 0.0)
 }
 
@@ -125,10 +125,7 @@ impl Coded {
             rest_residuals: &mut coded.fine,
             rest: &mut coded.rest,
         };
-        let mut scratch = encode::Scratch::default();
-        for (at, row) in rows.chunks_exact(coder.dims).enumerate() {
-            encode::encode(kernel, coder, row.iter().copied(), coded.norms[at], &mut scratch, &mut out, at);
-        }
+        Encoder::new(kernel, coder).encode(PanelValues::F64(rows), &coded.norms, &mut Room::default(), &mut out, 0);
         coded
     }
 

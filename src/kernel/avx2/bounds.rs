@@ -1,17 +1,14 @@
 //! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX2: a line is two registers, and lane i
-//! of a sum belongs to row i of its half of the block. Products are added in pairs in int16.
+//! of a sum belongs to row i of its half of the block. Pairs of products fit int16: 2 * 127 * 128 < 2^15.
 
-use crate::kernel::{Lines, Probe, check_bounds};
+use crate::kernel::{CELLS, Lines, Probe, check_bounds};
 use std::arch::x86_64::*;
 
 /// How far ahead of a block's loads its lines are asked for, in bytes: of 0 to 32 K, 2 K was the
 /// fastest from memory on Sapphire Rapids.
 const AHEAD: usize = 2048;
 
-/// Lines whose products int16 holds: 4 * 2 * 2 * 15 * 128 = 30,720.
-const NARROW: usize = 4;
-
-/// Sums of nibbles times plane bytes of half the rows of a block, less those of the probe.
+/// Sums of cells times plane bytes of half the rows of a block, less those of the probe.
 #[derive(Clone, Copy)]
 struct Sums {
     high: __m256i,
@@ -41,29 +38,30 @@ pub fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sums(probe: &Probe, block: &[[u8; 64]]) -> [Sums; 2] {
-    let (nibble, ones, zero) = (_mm256_set1_epi8(0x0f), _mm256_set1_epi16(1), _mm256_setzero_si256());
+    let (nibble, ones, cells) = (_mm256_set1_epi8(0x0f), _mm256_set1_epi16(1), cells());
     let mut sums = [Sums { high: _mm256_set1_epi32(-probe.high_sum), low: _mm256_set1_epi32(-probe.low_sum) }; 2];
-    let mut planes = planes(probe);
-    for lines in block.chunks(NARROW) {
-        let mut narrow = [Sums { high: zero, low: zero }; 2];
-        for (line, (high, low)) in lines.iter().zip(&mut planes) {
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD).cast());
-            for (half, narrow) in line.as_chunks::<32>().0.iter().zip(&mut narrow) {
-                // SAFETY: an array of 32 bytes.
-                let codes = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
-                let (first, last) = (_mm256_and_si256(codes, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
-                narrow.high = _mm256_add_epi16(narrow.high, _mm256_maddubs_epi16(first, high[0]));
-                narrow.low = _mm256_add_epi16(narrow.low, _mm256_maddubs_epi16(first, low[0]));
-                narrow.high = _mm256_add_epi16(narrow.high, _mm256_maddubs_epi16(last, high[1]));
-                narrow.low = _mm256_add_epi16(narrow.low, _mm256_maddubs_epi16(last, low[1]));
+    for (line, (high, low)) in block.iter().zip(planes(probe)) {
+        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD).cast());
+        for (half, sums) in line.as_chunks::<32>().0.iter().zip(&mut sums) {
+            // SAFETY: an array of 32 bytes.
+            let codes = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+            let first = _mm256_shuffle_epi8(cells, _mm256_and_si256(codes, nibble));
+            let last = _mm256_shuffle_epi8(cells, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
+            for (cells, i) in [(first, 0), (last, 1)] {
+                sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(_mm256_maddubs_epi16(cells, high[i]), ones));
+                sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(_mm256_maddubs_epi16(cells, low[i]), ones));
             }
-        }
-        for (sums, narrow) in sums.iter_mut().zip(narrow) {
-            sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(narrow.high, ones));
-            sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(narrow.low, ones));
         }
     }
     sums
+}
+
+/// [`CELLS`] in either half of a register.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn cells() -> __m256i {
+    // SAFETY: an array of sixteen bytes.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(CELLS.as_ptr().cast()) })
 }
 
 /// For each line, both halves of either plane in every lane: `(high, low)`.

@@ -7,7 +7,7 @@
 mod bounds;
 mod sieve;
 
-use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile, scalar};
+use super::{COLUMNS, Kernel, LANES, Tile, check_decode_f8, check_norms, check_products, check_sums, check_tile, scalar};
 use std::arch::x86_64::*;
 
 /// The table for CPUs with AVX2, FMA and F16C.
@@ -22,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16,
     decode_f8,
     tile,
+    products,
     bounds: bounds::bounds,
     rest: sieve::rest,
     widen: scalar::KERNEL.widen,
@@ -252,29 +253,7 @@ fn tile_group<const R: usize, const FAR: bool>(
     halves: &[f32],
     keep: &mut [u32],
 ) {
-    assert!(first + 16 <= tile.width && tile.columns.len() == dims * tile.width && rows.len() == R * dims);
-    let (columns, from) = (tile.columns.as_ptr(), rows.as_ptr());
-    let mut sums = [[_mm256_setzero_ps(); 2]; R];
-    for start in (0..dims).step_by(if FAR { 16 } else { dims }) {
-        let end = if FAR { dims.min(start + 16) } else { dims };
-        for line in 0..if FAR { R } else { 0 } {
-            _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add((dims + start) * R + 16 * line).cast());
-        }
-        for j in start..end {
-            // SAFETY: queries first..first + 16 of column j, by the assertion.
-            let queries = unsafe {
-                let column = columns.add(j * tile.width + first);
-                [_mm256_loadu_ps(column), _mm256_loadu_ps(column.add(8))]
-            };
-            for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: value j of row r < R, by the assertion.
-                let x = _mm256_set1_ps(unsafe { *from.add(r * dims + j) });
-                for (sum, query) in sums.iter_mut().zip(queries) {
-                    *sum = _mm256_fmadd_ps(query, x, *sum);
-                }
-            }
-        }
-    }
+    let sums = column_sums::<R, FAR>(tile.columns, tile.width, first, rows, dims);
     for (r, sums) in sums.iter().enumerate() {
         let (norm, half) = (_mm256_set1_ps(norms[r]), _mm256_set1_ps(halves[r]));
         for (v, &sum) in sums.iter().enumerate() {
@@ -282,6 +261,74 @@ fn tile_group<const R: usize, const FAR: bool>(
             let reach = _mm256_sub_ps(_mm256_fmadd_ps(eight(tile.slope, at), norm, sum), half);
             let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(reach, eight(tile.floor, at));
             keep[r] |= (_mm256_movemask_ps(reached) as u32) << at;
+        }
+    }
+}
+
+/// Products of `R` rows with columns `first..first + 16` out of `width`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn column_sums<const R: usize, const FAR: bool>(
+    columns: &[f32],
+    width: usize,
+    first: usize,
+    rows: &[f32],
+    dims: usize,
+) -> [[__m256; 2]; R] {
+    assert!(first + 16 <= width && columns.len() == dims * width && rows.len() == R * dims);
+    let (columns, from) = (columns.as_ptr(), rows.as_ptr());
+    let mut sums = [[_mm256_setzero_ps(); 2]; R];
+    for start in (0..dims).step_by(if FAR { 16 } else { dims }) {
+        let end = if FAR { dims.min(start + 16) } else { dims };
+        for line in 0..if FAR { R } else { 0 } {
+            _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add((dims + start) * R + 16 * line).cast());
+        }
+        for j in start..end {
+            // SAFETY: values first..first + 16 of those numbered j, by the assertion.
+            let columns = unsafe {
+                let column = columns.add(j * width + first);
+                [_mm256_loadu_ps(column), _mm256_loadu_ps(column.add(8))]
+            };
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: value j of row r < R, by the assertion.
+                let x = _mm256_set1_ps(unsafe { *from.add(r * dims + j) });
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = _mm256_fmadd_ps(column, x, *sum);
+                }
+            }
+        }
+    }
+    sums
+}
+
+fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    check_products(columns, rows, dims, out);
+    let (count, mut at) = (out.len() / COLUMNS, 0);
+    while at < count {
+        let group = [6, 2].into_iter().find(|&group| group <= count - at).unwrap_or(1);
+        let (rows, out) = (&rows[at * dims..(at + group) * dims], &mut out[at * COLUMNS..(at + group) * COLUMNS]);
+        for first in [0, 16] {
+            // SAFETY: `available` lists this table only where the CPU has these features.
+            unsafe {
+                match group {
+                    6 => add_products::<6>(columns, first, rows, dims, out),
+                    2 => add_products::<2>(columns, first, rows, dims, out),
+                    _ => add_products::<1>(columns, first, rows, dims, out),
+                }
+            }
+        }
+        at += group;
+    }
+}
+
+/// Adds the products of `R` rows with columns `first..first + 16`.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_products<const R: usize>(columns: &[f32], first: usize, rows: &[f32], dims: usize, out: &mut [f32]) {
+    let sums = column_sums::<R, false>(columns, COLUMNS, first, rows, dims);
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(COLUMNS)) {
+        for (&sum, out) in sums.iter().zip(out[first..first + 16].as_chunks_mut::<8>().0) {
+            // SAFETY: an array of eight.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), sum)) };
         }
     }
 }

@@ -1,7 +1,7 @@
 //! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX-512: a line is a register, lane i of
 //! every sum belongs to row i, and several blocks share each broadcast of the query.
 
-use crate::kernel::{Lines, Probe, check_bounds};
+use crate::kernel::{CELLS, Lines, Probe, check_bounds};
 use std::arch::x86_64::*;
 
 /// How far ahead of a block's loads its lines are asked for, in bytes: of 2, 4 and 8 K, 2 K was the
@@ -11,10 +11,7 @@ const AHEAD: usize = 2048;
 /// Blocks summed side by side, each from its own part of the rows.
 const STREAMS: usize = 4;
 
-/// Lines whose products int16 holds: 4 * 2 * 2 * 15 * 128 = 30,720.
-const NARROW: usize = 4;
-
-/// Sums of nibbles times plane bytes of the rows of a block, less those of the probe.
+/// Sums of cells times plane bytes of the rows of a block, less those of the probe.
 #[derive(Clone, Copy)]
 struct Sums {
     high: __m512i,
@@ -32,7 +29,7 @@ pub fn vnni(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     unsafe { gated(probe, lines, out) }
 }
 
-/// Without VNNI: products are added in pairs in int16.
+/// Without VNNI: products are added in pairs, which fit int16: 2 * 127 * 128 < 2^15.
 pub fn madd(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
@@ -68,23 +65,15 @@ fn streams(probe: &Probe, lines: &Lines, out: &mut [f32], sums: impl Fn([&[[u8; 
 fn vnni_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS]) -> [Sums; STREAMS] {
     let size = blocks[0].len();
     assert!(blocks.iter().all(|block| block.len() == size));
-    let (front, back) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8 as i8));
-    let (mut sums, zero) = ([start(probe); STREAMS], _mm512_setzero_si512());
-    // Of high nibbles left in place: 16 times what they stand for, 2^30 at most for 65,536 dims.
-    let mut sums16 = [Sums { high: zero, low: zero }; STREAMS];
+    let (mut sums, cells) = ([start(probe); STREAMS], cells());
     for (g, (high, low)) in (0..size).zip(planes(probe)) {
-        for ((block, sums), sums16) in blocks.iter().zip(&mut sums).zip(&mut sums16) {
-            let codes = load(&block[g]);
-            let (first, last) = (_mm512_and_si512(codes, front), _mm512_and_si512(codes, back));
+        for (block, sums) in blocks.iter().zip(&mut sums) {
+            let [first, last] = both(cells, load(&block[g]));
             sums.high = _mm512_dpbusd_epi32(sums.high, first, high[0]);
             sums.low = _mm512_dpbusd_epi32(sums.low, first, low[0]);
-            sums16.high = _mm512_dpbusd_epi32(sums16.high, last, high[1]);
-            sums16.low = _mm512_dpbusd_epi32(sums16.low, last, low[1]);
+            sums.high = _mm512_dpbusd_epi32(sums.high, last, high[1]);
+            sums.low = _mm512_dpbusd_epi32(sums.low, last, low[1]);
         }
-    }
-    for (sums, sums16) in sums.iter_mut().zip(sums16) {
-        sums.high = _mm512_add_epi32(sums.high, _mm512_srai_epi32::<4>(sums16.high));
-        sums.low = _mm512_add_epi32(sums.low, _mm512_srai_epi32::<4>(sums16.low));
     }
     sums
 }
@@ -94,26 +83,33 @@ fn vnni_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS]) -> [Sums; STREAMS] {
 fn madd_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS]) -> [Sums; STREAMS] {
     let size = blocks[0].len();
     assert!(blocks.iter().all(|block| block.len() == size));
-    let (nibble, ones, zero) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi16(1), _mm512_setzero_si512());
-    let (mut sums, mut planes) = ([start(probe); STREAMS], planes(probe));
-    for from in (0..size).step_by(NARROW) {
-        let mut narrow = [Sums { high: zero, low: zero }; STREAMS];
-        for (g, (high, low)) in (from..size.min(from + NARROW)).zip(&mut planes) {
-            for (block, narrow) in blocks.iter().zip(&mut narrow) {
-                let codes = load(&block[g]);
-                let (first, last) = (_mm512_and_si512(codes, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(codes), nibble));
-                narrow.high = _mm512_add_epi16(narrow.high, _mm512_maddubs_epi16(first, high[0]));
-                narrow.low = _mm512_add_epi16(narrow.low, _mm512_maddubs_epi16(first, low[0]));
-                narrow.high = _mm512_add_epi16(narrow.high, _mm512_maddubs_epi16(last, high[1]));
-                narrow.low = _mm512_add_epi16(narrow.low, _mm512_maddubs_epi16(last, low[1]));
+    let (mut sums, cells, ones) = ([start(probe); STREAMS], cells(), _mm512_set1_epi16(1));
+    for (g, (high, low)) in (0..size).zip(planes(probe)) {
+        for (block, sums) in blocks.iter().zip(&mut sums) {
+            for (i, cells) in both(cells, load(&block[g])).into_iter().enumerate() {
+                sums.high = _mm512_add_epi32(sums.high, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, high[i]), ones));
+                sums.low = _mm512_add_epi32(sums.low, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, low[i]), ones));
             }
-        }
-        for (sums, narrow) in sums.iter_mut().zip(narrow) {
-            sums.high = _mm512_add_epi32(sums.high, _mm512_madd_epi16(narrow.high, ones));
-            sums.low = _mm512_add_epi32(sums.low, _mm512_madd_epi16(narrow.low, ones));
         }
     }
     sums
+}
+
+/// [`CELLS`] in each quarter of a register.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn cells() -> __m512i {
+    // SAFETY: an array of sixteen bytes.
+    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(CELLS.as_ptr().cast()) })
+}
+
+/// The cells of the low and of the high nibbles of a line.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn both(cells: __m512i, line: __m512i) -> [__m512i; 2] {
+    let nibble = _mm512_set1_epi8(0x0f);
+    let numbers = [_mm512_and_si512(line, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble)];
+    [_mm512_shuffle_epi8(cells, numbers[0]), _mm512_shuffle_epi8(cells, numbers[1])]
 }
 
 /// What a block's sums start from.

@@ -10,7 +10,7 @@ mod amx;
 mod bounds;
 mod sieve;
 
-use super::{Kernel, LANES, Tile, check_decode_f8, check_norms, check_sums, check_tile};
+use super::{COLUMNS, Kernel, LANES, Tile, check_decode_f8, check_norms, check_products, check_sums, check_tile};
 use std::arch::x86_64::*;
 
 /// The table for CPUs with AVX-512 f, bw, dq and vl.
@@ -25,6 +25,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f16,
     decode_f8,
     tile,
+    products,
     bounds: bounds::madd,
     rest: sieve::rest,
     widen: sieve::widen,
@@ -297,29 +298,7 @@ fn tile_group<const V: usize, const R: usize, const FAR: bool>(
     halves: &[f32],
     keep: &mut [u32],
 ) {
-    assert!(tile.columns.len() == dims * 16 * V && rows.len() == R * dims);
-    let (columns, from) = (tile.columns.as_ptr(), rows.as_ptr());
-    let mut sums = [[_mm512_setzero_ps(); V]; R];
-    for start in (0..dims).step_by(if FAR { 16 } else { dims }) {
-        let end = if FAR { dims.min(start + 16) } else { dims };
-        for line in 0..if FAR { R } else { 0 } {
-            _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add((dims + start) * R + 16 * line).cast());
-        }
-        for j in start..end {
-            let mut queries = [_mm512_setzero_ps(); V];
-            for (v, query) in queries.iter_mut().enumerate() {
-                // SAFETY: column j holds 16 * V values, by the assertion.
-                *query = unsafe { _mm512_loadu_ps(columns.add((j * V + v) * 16)) };
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: value j of row r < R, by the assertion.
-                let x = _mm512_set1_ps(unsafe { *from.add(r * dims + j) });
-                for (sum, query) in sums.iter_mut().zip(queries) {
-                    *sum = _mm512_fmadd_ps(query, x, *sum);
-                }
-            }
-        }
-    }
+    let sums = column_sums::<V, R, FAR>(tile.columns, rows, dims);
     for (r, sums) in sums.iter().enumerate() {
         let (norm, half) = (_mm512_set1_ps(norms[r]), _mm512_set1_ps(halves[r]));
         keep[r] = 0;
@@ -328,6 +307,64 @@ fn tile_group<const V: usize, const R: usize, const FAR: bool>(
             let reach = _mm512_sub_ps(_mm512_fmadd_ps(slope, norm, sum), half);
             keep[r] |= u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(reach, floor)) << (16 * v);
         }
+    }
+}
+
+/// Products of `R` rows with `16 * V` columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn column_sums<const V: usize, const R: usize, const FAR: bool>(columns: &[f32], rows: &[f32], dims: usize) -> [[__m512; V]; R] {
+    assert!(columns.len() == dims * 16 * V && rows.len() == R * dims);
+    let (columns, from) = (columns.as_ptr(), rows.as_ptr());
+    let mut sums = [[_mm512_setzero_ps(); V]; R];
+    for start in (0..dims).step_by(if FAR { 16 } else { dims }) {
+        let end = if FAR { dims.min(start + 16) } else { dims };
+        for line in 0..if FAR { R } else { 0 } {
+            _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add((dims + start) * R + 16 * line).cast());
+        }
+        for j in start..end {
+            let mut values = [_mm512_setzero_ps(); V];
+            for (v, value) in values.iter_mut().enumerate() {
+                // SAFETY: 16 * V values are numbered j, by the assertion.
+                *value = unsafe { _mm512_loadu_ps(columns.add((j * V + v) * 16)) };
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: value j of row r < R, by the assertion.
+                let x = _mm512_set1_ps(unsafe { *from.add(r * dims + j) });
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = _mm512_fmadd_ps(value, x, *sum);
+                }
+            }
+        }
+    }
+    sums
+}
+
+fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    check_products(columns, rows, dims, out);
+    let (count, mut at) = (out.len() / COLUMNS, 0);
+    while at < count {
+        let group = [12, 4].into_iter().find(|&group| group <= count - at).unwrap_or(1);
+        let (rows, out) = (&rows[at * dims..(at + group) * dims], &mut out[at * COLUMNS..(at + group) * COLUMNS]);
+        // SAFETY: `available` lists this table only where the CPU has these features.
+        unsafe {
+            match group {
+                12 => add_products::<12>(columns, rows, dims, out),
+                4 => add_products::<4>(columns, rows, dims, out),
+                _ => add_products::<1>(columns, rows, dims, out),
+            }
+        }
+        at += group;
+    }
+}
+
+/// Adds the products of `R` rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn add_products<const R: usize>(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    let sums = column_sums::<{ COLUMNS / 16 }, R, false>(columns, rows, dims);
+    for (&sum, out) in sums.as_flattened().iter().zip(out.as_chunks_mut::<16>().0) {
+        // SAFETY: an array of sixteen.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
     }
 }
 

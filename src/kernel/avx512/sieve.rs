@@ -2,7 +2,8 @@
 //! [`Kernel::sieve`](crate::kernel::Kernel::sieve) with AVX-512: a group of four codes of a block's rows is a register, lane i of every sum belongs to
 //! row i.
 
-use crate::kernel::{Sieve, SieveFactors, Wide, check_rest, check_sieve, check_widen, wide_stride};
+use super::bounds::cells;
+use crate::kernel::{CELL_TO_BYTE, Sieve, SieveFactors, Wide, check_rest, check_sieve, check_widen, wide_stride};
 use std::arch::x86_64::*;
 
 /// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
@@ -225,13 +226,14 @@ pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mu
             *row = &rest[lane.min(last) * rest_bytes..][..rest_bytes];
         }
         let (lines, out) = (lines.as_chunks::<64>().0, out.as_chunks_mut::<64>().0);
+        let cells = _mm512_add_epi8(cells(), _mm512_set1_epi8(CELL_TO_BYTE as i8));
         for from in (0..half).step_by(64) {
             let bytes = half.min(from + 64) - from;
             let turned = turn(loads(&rows, from, bytes));
             for (i, low) in turned.into_iter().take(bytes / 4).enumerate() {
                 let group = from / 4 + i;
-                put(lines, group, low, out);
-                put(lines, group + half / 4, _mm512_srli_epi16::<4>(low), out);
+                put(cells, lines, group, low, out);
+                put(cells, lines, group + half / 4, _mm512_srli_epi16::<4>(low), out);
             }
         }
         for from in (half..rest_bytes).step_by(64) {
@@ -249,17 +251,18 @@ pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mu
     unsafe { gated(lines, rest, rest_bytes, lead, out) }
 }
 
-/// Joins the low nibbles of a group of four coordinates to the high ones in `lines`.
+/// Adds the low nibbles of a group of four coordinates to their cells in `lines`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn put(lines: &[[u8; 64]], group: usize, low: __m512i, out: &mut [[u8; 64]]) {
+fn put(cells: __m512i, lines: &[[u8; 64]], group: usize, low: __m512i, out: &mut [[u8; 64]]) {
     // SAFETY: an array of 64 bytes.
     let line = unsafe { _mm512_loadu_si512(lines[group / 2].as_ptr().cast()) };
-    let high = if group.is_multiple_of(2) { _mm512_slli_epi16::<4>(line) } else { line };
-    // Bits of `high` where the mask has them, else of `low`.
-    let joined = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(0xf0u8 as i8), high, low);
+    let nibble = _mm512_set1_epi8(0x0f);
+    let numbers = if group.is_multiple_of(2) { line } else { _mm512_srli_epi16::<4>(line) };
+    let cell = _mm512_shuffle_epi8(cells, _mm512_and_si512(numbers, nibble));
+    let codes = _mm512_add_epi8(cell, _mm512_and_si512(low, nibble));
     // SAFETY: an array of 64 bytes.
-    unsafe { _mm512_storeu_si512(out[group].as_mut_ptr().cast(), joined) };
+    unsafe { _mm512_storeu_si512(out[group].as_mut_ptr().cast(), codes) };
 }
 
 /// `bytes` bytes of each row from `from` on, 64 at most, zeros after them.
