@@ -10,7 +10,8 @@ use super::{Plan, Queries, Run, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
 use crate::error::Result;
-use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, prefetch, wide_stride};
+use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, wide_stride};
+use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
@@ -132,9 +133,6 @@ impl WidePanel {
         self.codes.resize(rows.len() * stride / LINE, Line::zeroed());
         for (block, out) in (rows.start / BLOCK..rows.end / BLOCK).zip(cast_slice_mut(&mut self.codes).chunks_exact_mut(BLOCK * stride)) {
             let own = block * BLOCK..segment.len().min((block + 1) * BLOCK);
-            let next = own.end..segment.len().min(own.end + BLOCK);
-            prefetch(&codes.rest[next.start * bytes..next.end * bytes]);
-            prefetch(&codes.lines[(block + 1) * block_bytes..codes.lines.len().min((block + 2) * block_bytes)]);
             let lines = &codes.lines[block * block_bytes..(block + 1) * block_bytes];
             (plan.kernel.widen)(lines, &codes.rest[own.start * bytes..own.end * bytes], bytes, coder.lead, out);
         }
@@ -147,11 +145,15 @@ impl WidePanel {
         self.allowed.clear();
         self.allowed.resize(rows.len() / BLOCK, 0);
         self.lengths = (f64::INFINITY, 0.0);
-        for row in runs.iter().flat_map(|run| run.rows.clone()) {
-            self.allowed[(row - rows.start) / BLOCK] |= 1 << (row % BLOCK);
-            let norm = segment.norms[row];
-            if norm >= LEAST_NORM {
-                self.lengths = (self.lengths.0.min(norm), self.lengths.1.max(norm));
+        for run in runs {
+            for block in run.rows.start / BLOCK..run.rows.end.div_ceil(BLOCK) {
+                let (from, to) = (run.rows.start.max(block * BLOCK) % BLOCK, run.rows.end.min((block + 1) * BLOCK) - block * BLOCK);
+                self.allowed[block - rows.start / BLOCK] |= u16::MAX << from & u16::MAX >> (BLOCK - to);
+            }
+            // A cosine knows no lengths.
+            if plan.metric != Metric::Cosine {
+                let norms = segment.norms[run.rows.clone()].iter().filter(|&&norm| norm >= LEAST_NORM);
+                self.lengths = norms.fold(self.lengths, |(low, high), &norm| (low.min(norm), high.max(norm)));
             }
         }
         self.rows = rows;
@@ -240,7 +242,9 @@ impl Sift<'_> {
                 }
                 // What the sieve did not keep is below the floor.
                 top.tally.left = top.tally.left.max(top.floor());
-                refine::in_order(plan, self.queries, query, self.segment, &mut scratch.rows, top, &mut scratch.buffer);
+                if !scratch.rows.is_empty() {
+                    refine::in_order(plan, self.queries, query, self.segment, &mut scratch.rows, top, &mut scratch.buffer);
+                }
             }
         }
         Ok(unsettled)

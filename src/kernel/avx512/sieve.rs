@@ -257,6 +257,7 @@ pub fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mu
 fn put(cells: __m512i, lines: &[[u8; 64]], group: usize, low: __m512i, out: &mut [[u8; 64]]) {
     // SAFETY: an array of 64 bytes.
     let line = unsafe { _mm512_loadu_si512(lines[group / 2].as_ptr().cast()) };
+    _mm_prefetch::<_MM_HINT_T0>(lines[group / 2].as_ptr().wrapping_add(2 * size_of_val(lines)).cast());
     let nibble = _mm512_set1_epi8(0x0f);
     let numbers = if group.is_multiple_of(2) { line } else { _mm512_srli_epi16::<4>(line) };
     let cell = _mm512_shuffle_epi8(cells, _mm512_and_si512(numbers, nibble));
@@ -273,6 +274,8 @@ fn loads(rows: &[&[u8]; 16], from: usize, bytes: usize) -> [__m512i; 16] {
     let mut loaded = [_mm512_setzero_si512(); 16];
     // Not `map`: compiled for any CPU, it would be called.
     for (loaded, row) in loaded.iter_mut().zip(rows) {
+        // Those of the next block are wanted soon.
+        _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(32 * row.len() + from).cast());
         let row = &row[from..from + bytes];
         // SAFETY: the bits of the mask are bytes of the slice, which holds 1 to 64; no other is touched.
         *loaded = unsafe { _mm512_maskz_loadu_epi8(mask, row.as_ptr().cast()) };
