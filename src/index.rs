@@ -195,7 +195,9 @@ impl Index {
         let kernel = kernel_of(params.method)?;
         let tiles = params.method != Method::Scalar;
         let coder = self.coder.as_ref().filter(|_| params.method == Method::Auto);
-        let plan = Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)?, coder };
+        let (bytes, floor) = (params.method == Method::Auto, params.bound.map_or(f64::NEG_INFINITY, |bound| metric.floor(bound)));
+        let plan =
+            Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)?, coder, bytes, unit: self.about.unit, floor };
         let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
         let runs = candidates(params.filter, &sizes)?;
         let segments = self.views();
@@ -210,7 +212,8 @@ impl Index {
             for top in scan::search(&plan, &segments, &runs, &ready, watch)? {
                 let tally = top.tally;
                 let mut best = top.into_sorted();
-                if best.len() as u64 != (k as u64).min(allowed) || best.iter().any(|entry| entry.key.is_nan()) {
+                let missing = params.bound.is_none() && best.len() as u64 != (k as u64).min(allowed);
+                if missing || best.iter().any(|entry| entry.key.is_nan()) {
                     return Err(self.not_numbers());
                 }
                 hits.certificates.push(Certificate {

@@ -97,6 +97,16 @@ impl Metric {
         }
     }
 
+    /// A key such that no row below it [`reaches`](Metric::reaches) `bound`.
+    pub fn floor(self, bound: f64) -> f64 {
+        match self {
+            // No distance is negative; squares err by an ulp or two, or where they are subnormal.
+            Metric::Euclidean if bound < 0.0 => f64::INFINITY,
+            Metric::Euclidean => -(bound * bound * (1.0 + 1e-12) + f64::MIN_POSITIVE),
+            _ => bound,
+        }
+    }
+
     /// The float32 score that users see: euclidean scores are distances.
     pub fn score(self, key: f64) -> f32 {
         match self {

@@ -59,7 +59,17 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> 
     let pseudo = pseudo_queries(&sample, dims);
     let narrow: Vec<f32> = pseudo.iter().flatten().map(|&x| x as f32).collect();
     let queries = Queries::new(kernel, level, Block::F32(&narrow), dims, 0)?;
-    let plan = Plan { metric: Metric::Cosine, k: PSEUDO_K[1], kernel, tiles: true, threads, coder: None };
+    let plan = Plan {
+        metric: Metric::Cosine,
+        k: PSEUDO_K[1],
+        kernel,
+        tiles: true,
+        threads,
+        coder: None,
+        bytes: false,
+        unit: false,
+        floor: f64::NEG_INFINITY,
+    };
     let best = scan::search(&plan, &[*rows], &[Run { segment: 0, rows: 0..rows.len() }], &queries, watch)?;
     let kth = best.into_iter().enumerate().map(|(i, top)| {
         let sorted = top.into_sorted();

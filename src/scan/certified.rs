@@ -29,6 +29,9 @@ const SPAN: usize = 4096;
 pub const LOOK_COST: usize = 1000;
 /// What reading a row costs beyond its bytes: they come from anywhere, not in a stream.
 const READ_COST: usize = 2000;
+/// Shortest and longest row where all are of unit length: within 2e-3 as they came, of which rounding them to
+/// float16 moves the length by a quarter at most.
+const UNIT: (f64, f64) = (1.0 - 3e-3, 1.0 + 3e-3);
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
 /// so many.
 const PROMISING: usize = 3;
@@ -66,7 +69,10 @@ impl<'a> Certified<'a> {
 /// What a worker needs besides rows.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
+    /// Of cosines.
     bounds: Vec<f32>,
+    /// Of keys, where rows differ in length.
+    keys: Vec<f32>,
     buffer: PanelBuffer,
     rows: Vec<(f64, usize)>,
     refined: Vec<usize>,
@@ -76,6 +82,7 @@ pub(super) struct Scratch {
 struct Part<'a> {
     segment: &'a Rows<'a>,
     codes: Codes<'a>,
+    coder: &'a Coder,
     /// Whole blocks around the runs.
     rows: Range<usize>,
     runs: &'a [Run],
@@ -97,16 +104,16 @@ pub(super) fn visit(
         let segment = &segments[runs[0].segment].scattered();
         let Some(codes) = segment.codes else { continue };
         let rows = runs[0].rows.start / BLOCK * BLOCK..runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK);
-        let part = Part { segment, codes, rows, runs };
+        let part = Part { segment, codes, coder: certified.coder, rows, runs };
         let mut looks: Vec<Option<&Look>> = certified.looks.iter().map(Option::as_ref).collect();
         let spans: Vec<Range<usize>> = part.rows.clone().step_by(SPAN).map(|start| start..part.rows.end.min(start + SPAN)).collect();
         let (sample, others) = spans.into_iter().enumerate().partition::<Vec<_>, _>(|(i, _)| i % SPANS == SPANS / 2);
-        bound(plan, certified.coder, &looks, &part, &sample, &mut scratch.bounds, watch)?;
+        bound(plan, queries, &looks, &part, &sample, (&mut scratch.bounds, &mut scratch.keys), watch)?;
         if !sample.is_empty() {
             let some: Vec<Run> = sample.iter().flat_map(|(_, span)| Run::within(runs, span)).collect();
             let trial = Part { runs: &some, rows: part.rows.clone(), ..part };
             for (i, look) in looks.iter_mut().enumerate() {
-                let search = Search { plan, queries, query: i, coder: certified.coder, part: &trial };
+                let search = Search { plan, queries, query: i, part: &trial };
                 if look.is_some_and(|look| !search.promises(look, &mut best[i], scratch)) {
                     *look = None;
                     let rows: usize = sample.iter().map(|(_, span)| span.len()).sum();
@@ -114,12 +121,12 @@ pub(super) fn visit(
                 }
             }
         }
-        bound(plan, certified.coder, &looks, &part, &others, &mut scratch.bounds, watch)?;
+        bound(plan, queries, &looks, &part, &others, (&mut scratch.bounds, &mut scratch.keys), watch)?;
         let mut unsettled = Vec::new();
         for (i, top) in best.iter_mut().enumerate() {
             watch.check()?;
             let before = top.kept();
-            let search = Search { plan, queries, query: i, coder: certified.coder, part: &part };
+            let search = Search { plan, queries, query: i, part: &part };
             if !looks[i].is_some_and(|look| search.settle(look, top, scratch)) {
                 top.go_back(before);
                 unsettled.push(i);
@@ -130,19 +137,27 @@ pub(super) fn visit(
     Ok(())
 }
 
+/// Whether a bound of the cosine says too little without the row's length.
+fn by_key(plan: &Plan) -> bool {
+    plan.metric != Metric::Cosine && !plan.unit
+}
+
 /// Bounds of the rows of some spans of the part, query after query, for queries that have a look.
 fn bound(
     plan: &Plan,
-    coder: &Coder,
+    queries: &Queries,
     looks: &[Option<&Look>],
     part: &Part,
     spans: &[(usize, Range<usize>)],
-    bounds: &mut Vec<f32>,
+    (bounds, keys): (&mut Vec<f32>, &mut Vec<f32>),
     watch: &Watch,
 ) -> Result<()> {
     let count = part.rows.len();
     bounds.resize(count * looks.len(), 0.0);
-    let block_bytes = coder.block_bytes();
+    if by_key(plan) {
+        keys.resize(count * looks.len(), 0.0);
+    }
+    let block_bytes = part.coder.block_bytes();
     for (_, span) in spans {
         watch.check()?;
         let lines = Lines {
@@ -151,10 +166,16 @@ fn bound(
             lead: &part.codes.lead_residuals[span.clone()],
             tail: &part.codes.tail_residuals[span.clone()],
         };
-        for (look, bounds) in looks.iter().zip(bounds.chunks_exact_mut(count)) {
-            if let Some(look) = look {
-                let out = &mut bounds[span.start - part.rows.start..span.end - part.rows.start];
-                (plan.kernel.bounds)(&look.probe(), &lines, out);
+        for (query, (look, bounds)) in looks.iter().zip(bounds.chunks_exact_mut(count)).enumerate() {
+            let Some(look) = look else { continue };
+            let place = span.start - part.rows.start..span.end - part.rows.start;
+            (plan.kernel.bounds)(&look.probe(), &lines, &mut bounds[place.clone()]);
+            if by_key(plan) {
+                let norms = &part.segment.norms[span.start..span.end.min(part.segment.len())];
+                let keys = &mut keys[query * count + place.start..query * count + place.end];
+                for ((key, &cosine), &norm) in keys.iter_mut().zip(&bounds[place]).zip(norms) {
+                    *key = up(margin::key_bound(plan.metric, f64::from(cosine), queries.norm(query), norm));
+                }
             }
         }
     }
@@ -166,7 +187,6 @@ struct Search<'a> {
     plan: &'a Plan<'a>,
     queries: &'a Queries,
     query: usize,
-    coder: &'a Coder,
     part: &'a Part<'a>,
 }
 
@@ -174,20 +194,17 @@ impl Search<'_> {
     /// Whether codes look like paying, from the part as a sample of one span in [`SPANS`]: from the floor
     /// that its best rows suggest, how many rows reach it, and how many a second look would leave.
     fn promises(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
-        let Scratch { bounds, buffer, rows, .. } = scratch;
-        let count = self.part.rows.len();
-        let bounds = &bounds[self.query * count..(self.query + 1) * count];
+        let Scratch { bounds, keys, buffer, rows, .. } = scratch;
+        let [bounds, ranks] = self.own(bounds, keys);
         let allowed: usize = self.part.runs.iter().map(|run| run.rows.len()).sum();
         let k = self.plan.k.div_ceil(SPANS);
         let Ok(mut best) = TopK::new(k, allowed as u64) else { return true };
         best.raise(top.floor());
-        let lengths = self.lengths();
-        let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
-        self.promising(bounds, k, least(&best), rows);
+        self.promising(ranks, k, self.least(&best), rows);
         self.look_again(look, bounds, &mut best, rows);
         refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, &mut best, buffer);
         top.tally.read += best.tally.read;
-        self.reaching(bounds, least(&best), &mut best, &[], rows, allowed);
+        self.reaching(ranks, self.least(&best), &mut best, &[], rows, allowed);
         let reach = rows.len();
         let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
         self.look_again(look, bounds, &mut best, &mut sample);
@@ -197,14 +214,11 @@ impl Search<'_> {
 
     /// Reads the rows that may be among the best, or gives up where codes do not pay: false then.
     fn settle(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
-        let Scratch { bounds, buffer, rows, refined } = scratch;
-        let count = self.part.rows.len();
-        let bounds = &bounds[self.query * count..(self.query + 1) * count];
-        let lengths = self.lengths();
-        let least = |top: &TopK| margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), lengths);
+        let Scratch { bounds, keys, buffer, rows, refined } = scratch;
+        let ([bounds, ranks], count) = (self.own(bounds, keys), self.part.rows.len());
         refined.clear();
-        top.tally.code_bytes += (count * self.coder.line_bytes()) as u64;
-        self.promising(bounds, self.plan.k, least(top), rows);
+        top.tally.code_bytes += (count * self.part.coder.line_bytes()) as u64;
+        self.promising(ranks, self.plan.k, self.least(top), rows);
         self.look_again(look, bounds, top, rows);
         let read = refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         refined.extend(rows[..read].iter().map(|row| row.1));
@@ -212,8 +226,8 @@ impl Search<'_> {
         let row_bytes = self.part.segment.row_bytes();
         // In the bytes of reading every row, of which codes must leave a tenth to be worth it.
         let plain = count * row_bytes / 10 * 9;
-        let reached = least(top);
-        self.reaching(bounds, reached, top, refined, rows, plain / LOOK_COST + 1);
+        let reached = self.least(top);
+        self.reaching(ranks, reached, top, refined, rows, plain / LOOK_COST + 1);
         // A sample of them tells what the second look will leave.
         let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
         self.look_again(look, bounds, top, &mut sample);
@@ -226,18 +240,26 @@ impl Search<'_> {
             return false;
         }
         refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
-        let below = margin::highest_key(self.plan.metric, highest_below(bounds, reached), self.queries.norm(self.query), lengths);
+        let below = highest_below(ranks, reached);
+        let below =
+            if by_key(self.plan) { below } else { margin::highest_key(self.plan.metric, below, self.queries.norm(self.query), UNIT) };
         top.tally.left = top.tally.left.max(below);
         true
     }
 
-    /// Shortest and longest row of the part.
-    fn lengths(&self) -> (f64, f64) {
-        if self.plan.metric == Metric::Cosine {
-            return (1.0, 1.0);
+    /// Of this query: bounds of cosines, and what orders rows, which may be bounds of keys.
+    fn own<'a>(&self, bounds: &'a [f32], keys: &'a [f32]) -> [&'a [f32]; 2] {
+        let count = self.part.rows.len();
+        let own = self.query * count..(self.query + 1) * count;
+        [&bounds[own.clone()], if by_key(self.plan) { &keys[own] } else { &bounds[own] }]
+    }
+
+    /// What a row must reach in the order of [`Search::own`].
+    fn least(&self, top: &TopK) -> f32 {
+        if by_key(self.plan) {
+            return -up(-top.floor());
         }
-        let norms = self.part.runs.iter().flat_map(|run| &self.part.segment.norms[run.rows.clone()]);
-        norms.fold((f64::INFINITY, 0.0f64), |(low, high), &norm| (low.min(norm), high.max(norm)))
+        margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), UNIT)
     }
 
     /// Calls `each` with allowed rows whose bound is not below what `each` last returned.
@@ -310,7 +332,7 @@ impl Search<'_> {
     fn look_again(&self, look: &Look, bounds: &[f32], top: &mut TopK, rows: &mut Vec<(f64, usize)>) {
         let codes = &self.part.codes;
         let (norm, norms) = (self.queries.norm(self.query), self.part.segment.norms);
-        let bytes = self.coder.rest_bytes();
+        let bytes = self.part.coder.rest_bytes();
         let rest = |row: usize| &codes.rest[row * bytes..(row + 1) * bytes];
         let mut disk = ReadAhead::new(DISK_AHEAD, rows.len());
         for i in 0..rows.len() {
@@ -321,7 +343,7 @@ impl Search<'_> {
             }
             let (bound, row) = &mut rows[i];
             let first = bounds[*row - self.part.rows.start];
-            let cosine = look.second(self.plan.kernel, self.coder, codes, *row, first);
+            let cosine = look.second(self.plan.kernel, self.part.coder, codes, *row, first);
             let row_norm = if self.plan.metric == Metric::Cosine { 1.0 } else { norms[*row] };
             let key = margin::key_bound(self.plan.metric, cosine, norm, row_norm);
             // What is no number bounds nothing: such a row is the first to be read.
@@ -331,6 +353,12 @@ impl Search<'_> {
         top.tally.code_bytes += (rows.len() * bytes) as u64;
         refine::keep(rows, top);
     }
+}
+
+/// The least float32 that is not below `value`; what is no number stays none.
+fn up(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) < value { near.next_up() } else { near }
 }
 
 /// The highest bound below `least`.

@@ -1,11 +1,13 @@
 //! Searching candidates: rows are visited in panels that fit a cache, jobs run in parallel, each
 //! worker keeps the best k of what it saw, and the workers' best are merged.
 //!
-//! Four ways give the same bits: [`plain`] computes every key in float64, [`tile`] lets a float32
-//! product with a proven error band say which keys are worth computing, and [`certified`] (a query at
-//! a time) and [`sieve`] (batches) let codes say it, so that few rows are read at all.
+//! Five ways give the same bits: [`plain`] computes every key in float64, [`tile`] lets a float32
+//! product with a proven error band say which keys are worth computing, [`certified`] (a query at a time)
+//! and [`sieve`] (batches) let codes say it, so that few rows are read at all, and [`bytes`] lets the rows
+//! themselves, where they are bytes.
 
 mod band;
+mod bytes;
 mod certified;
 mod panel;
 mod plain;
@@ -22,7 +24,7 @@ use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use crate::store::rows::{Rows, Values};
+use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
 use panel::Panels;
 use std::ops::Range;
@@ -35,6 +37,9 @@ const BYTES_WORTH_A_THREAD: u64 = 1 << 20;
 const JOB_BYTES: usize = 2 << 20;
 /// From this many queries on, a tile beats one float64 pass a query over the cached panel.
 const TILE_FROM: usize = 3;
+
+/// Up to this many queries, whole numbers beat a tile over decoded bytes.
+const BYTES_UP_TO: usize = 6;
 
 /// From this many queries on, a sieve over joined codes, or of few rows tiles, beat one pass over the
 /// lines a query.
@@ -79,6 +84,12 @@ pub struct Plan<'a> {
     pub threads: usize,
     /// What made the segments' codes, if they may be used.
     pub coder: Option<&'a Coder>,
+    /// Whether rows of level f8 may be bounded by whole numbers first.
+    pub bytes: bool,
+    /// Whether all rows are known to have been within 2e-3 of unit length when they came.
+    pub unit: bool,
+    /// Keys below this are not wanted.
+    pub floor: f64,
 }
 
 /// How the rows of a search are gone through.
@@ -87,6 +98,7 @@ enum Way<'a> {
     Tiles(tile::Tiles),
     Certified(certified::Certified<'a>),
     Sieved(sieve::Sieved<'a>),
+    Bytes(bytes::Asked),
 }
 
 /// The best rows of every query among the rows of `runs`, which are disjoint and in order.
@@ -99,7 +111,7 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     let work = allowed * row_bytes as u64 * queries.len() as u64;
     let threads = plan.threads.min((work / BYTES_WORTH_A_THREAD + 1) as usize);
     let job_rows = match &way {
-        Way::Plain => (JOB_BYTES / row_bytes).max(panel_rows),
+        Way::Plain | Way::Bytes(_) => (JOB_BYTES / row_bytes).max(panel_rows),
         Way::Tiles(_) => 4 * panel_rows,
         Way::Certified(looks) => looks.job_rows(allowed, threads),
         Way::Sieved(sieved) => sieved.job_rows(allowed, threads),
@@ -107,11 +119,12 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     let jobs = share(runs, job_rows);
     let start = || Worker::new(plan, queries, panel_rows, allowed);
     let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
-        let Worker { panels, best, tile, doubt, sifted } = worker;
+        let Worker { panels, best, tile, doubt, sifted, buffer } = worker;
         match &way {
             Way::Certified(looks) => {
                 return certified::visit(plan, segments, &jobs[job], queries, looks, (panels, best, tile, doubt), watch);
             }
+            Way::Bytes(asked) => return bytes::visit(plan, segments, &jobs[job], queries, asked, (best, buffer), watch),
             Way::Sieved(sieved) => return sieve::visit(plan, segments, &jobs[job], queries, sieved, (panels, best, tile, sifted), watch),
             _ => {}
         }
@@ -141,6 +154,9 @@ fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], allowed: u64, queries: &Querie
         Some(coder) if coded && selective && (wide || queries.len() < SIEVE_FROM) => {
             Way::Certified(certified::Certified::new(plan, coder, queries))
         }
+        None if plan.bytes && queries.len() <= BYTES_UP_TO && segments.iter().all(|s| matches!(s.values, Values::F8 { .. })) => {
+            Way::Bytes(bytes::Asked::new(queries))
+        }
         _ if plan.tiles && !wide && queries.len() >= TILE_FROM => {
             Way::Tiles(tile::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
         }
@@ -155,17 +171,24 @@ struct Worker {
     tile: tile::Scratch,
     doubt: certified::Scratch,
     sifted: (sieve::WidePanel, sieve::Scratch),
+    buffer: PanelBuffer,
 }
 
 impl Worker {
     fn new(plan: &Plan, queries: &Queries, panel_rows: usize, allowed: u64) -> Result<Self> {
-        let best = (0..queries.len()).map(|_| TopK::new(plan.k, allowed)).collect::<Result<_>>()?;
+        let top = |_| {
+            let mut top = TopK::new(plan.k, allowed)?;
+            top.raise(plan.floor);
+            Ok(top)
+        };
+        let best = (0..queries.len()).map(top).collect::<Result<_>>()?;
         Ok(Worker {
             panels: Panels::new(panel_rows),
             best,
             tile: tile::Scratch::default(),
             doubt: certified::Scratch::default(),
             sifted: <(sieve::WidePanel, sieve::Scratch)>::default(),
+            buffer: PanelBuffer::default(),
         })
     }
 }

@@ -30,7 +30,7 @@ pub fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&x| x as f32).collect()
 }
 
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 13] = [
     "gaussian",
     "power law",
     "common direction",
@@ -43,6 +43,7 @@ pub const KINDS: [&str; 12] = [
     "half zero",
     "one ulp apart",
     "dead dims",
+    "nearly unit",
 ];
 
 /// `rows` rows of one of [`KINDS`].
@@ -82,6 +83,12 @@ pub fn table(kind: &str, rows: usize, dims: usize) -> Vec<f32> {
         for i in (0..rows).filter(|i| i % 10 < 3) {
             let from = random.below(rows / 50) * 50 + 5;
             values.copy_within(from * dims..(from + 1) * dims, i * dims);
+        }
+    }
+    if kind == "nearly unit" {
+        for row in values.chunks_exact_mut(dims) {
+            let length = row.iter().map(|x| x * x).sum::<f64>().sqrt() / (1.0 + 1.99e-3 * (2.0 * random.below_one() - 1.0));
+            row.iter_mut().for_each(|x| *x /= length);
         }
     }
     if kind == "sorted" {

@@ -165,20 +165,32 @@ pub fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn gated(words: &[i16], half: usize, codes: &[u8]) -> i64 {
         let (pairs, others) = codes.split_at(half);
+        let (first, words) = words.split_at(half);
+        let (second, last) = words.split_at(half);
         let nibble = _mm512_set1_epi16(15);
         let mut sums = [_mm512_setzero_si512(); 2];
-        for at in (0..half).step_by(32) {
-            let mask = first(half - at);
-            let bytes = _mm512_cvtepu8_epi16(bytes(mask, &pairs[at..]));
-            let low = _mm512_madd_epi16(_mm512_and_si512(bytes, nibble), self::words(mask, &words[at..]));
-            let high = _mm512_madd_epi16(_mm512_srli_epi16::<4>(bytes), self::words(mask, &words[half + at..]));
-            sums = [_mm512_add_epi32(sums[0], low), _mm512_add_epi32(sums[1], high)];
+        let add = |sums: &mut [__m512i; 2], bytes: __m256i, words: [__m512i; 2]| {
+            let bytes = _mm512_cvtepu8_epi16(bytes);
+            let low = _mm512_madd_epi16(_mm512_and_si512(bytes, nibble), words[0]);
+            let high = _mm512_madd_epi16(_mm512_srli_epi16::<4>(bytes), words[1]);
+            *sums = [_mm512_add_epi32(sums[0], low), _mm512_add_epi32(sums[1], high)];
+        };
+        let (whole, tail) = pairs.as_chunks::<32>();
+        for ((bytes, first), second) in whole.iter().zip(first.as_chunks::<32>().0).zip(second.as_chunks::<32>().0) {
+            add(&mut sums, all_bytes(bytes), [all_words(first), all_words(second)]);
         }
-        for at in (0..others.len()).step_by(32) {
-            let mask = first(others.len() - at);
-            let bytes = _mm512_cvtepi8_epi16(bytes(mask, &others[at..]));
-            let product = _mm512_madd_epi16(bytes, self::words(mask, &words[2 * half + at..]));
-            sums = [sums[1], _mm512_add_epi32(sums[0], product)];
+        if !tail.is_empty() {
+            let (at, mask) = (half - tail.len(), lowest(tail.len()));
+            add(&mut sums, bytes(mask, tail), [self::words(mask, &first[at..]), self::words(mask, &second[at..])]);
+        }
+        let (whole, tail) = others.as_chunks::<32>();
+        for (i, (bytes, words)) in whole.iter().zip(last.as_chunks::<32>().0).enumerate() {
+            sums[i % 2] = _mm512_add_epi32(sums[i % 2], _mm512_madd_epi16(_mm512_cvtepi8_epi16(all_bytes(bytes)), all_words(words)));
+        }
+        if !tail.is_empty() {
+            let mask = lowest(tail.len());
+            let words = self::words(mask, &last[others.len() - tail.len()..]);
+            sums[0] = _mm512_add_epi32(sums[0], _mm512_madd_epi16(_mm512_cvtepi8_epi16(bytes(mask, tail)), words));
         }
         let wide = |sum| {
             let halves = [_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)].map(|half| _mm512_cvtepi32_epi64(half));
@@ -194,8 +206,24 @@ pub fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
 /// The lowest `count` bits, 32 at most.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn first(count: usize) -> __mmask32 {
+fn lowest(count: usize) -> __mmask32 {
     u32::MAX >> (32 - count.clamp(1, 32))
+}
+
+/// 32 bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn all_bytes(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: an array of 32 bytes.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// 32 words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn all_words(words: &[i16; 32]) -> __m512i {
+    // SAFETY: an array of 32 words.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 /// The bytes of the mask, zeros for the others.
