@@ -33,6 +33,8 @@ const PSEUDO_QUERIES: usize = 48;
 /// Neighbours that pseudo-queries ask for, mostly and now and then; one of them may be the row that a query
 /// was made from.
 const PSEUDO_K: [usize; 2] = [11, 101];
+/// Rows that searches look at again for each that reaches the final floor: they learn it late.
+const LATE: f64 = 2.0;
 /// Rows of one encoding job.
 const JOB_ROWS: usize = 64 * BLOCK;
 
@@ -79,7 +81,7 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> 
     let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
     let step = (sample.len() / dims / WIDTH_ROWS).max(1);
     let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();
-    coder.lead = widths::choose(kernel, &coder, &some, &pseudo, LOOK_COST as f64);
+    coder.lead = widths::choose(kernel, &coder, &some, &pseudo, LATE * LOOK_COST as f64);
     Ok(coder)
 }
 

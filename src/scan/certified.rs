@@ -21,8 +21,9 @@ use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 use std::ops::Range;
 
-/// Bounds that a job keeps, over all its queries: 2 MB, which stay in L2.
-const JOB_BOUNDS: usize = 1 << 19;
+/// Bounds that a job keeps, over all its queries: 4 MB, written once and gone through a few times. In twice as
+/// many jobs twice as many rows are read, as each begins anew.
+const JOB_BOUNDS: usize = 1 << 20;
 /// Rows that are bounded at a time: their codes fit L2 and meet every query there.
 const SPAN: usize = 4096;
 /// What a second look costs, in bytes streamed in the same time: a few lines from memory, decoded.
