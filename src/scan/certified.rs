@@ -84,9 +84,47 @@ struct Part<'a> {
     segment: &'a Rows<'a>,
     codes: Codes<'a>,
     coder: &'a Coder,
-    /// Whole blocks around the runs.
-    rows: Range<usize>,
+    /// Whole blocks around the runs, in order.
+    spans: &'a [Span],
     runs: &'a [Run],
+}
+
+/// Some blocks, and where their bounds stand among those of a query.
+struct Span {
+    rows: Range<usize>,
+    at: usize,
+}
+
+impl Span {
+    /// Those that hold runs of one segment, each once; blocks that follow each other do so among bounds too.
+    fn around(runs: &[Run]) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut at = 0;
+        for run in runs {
+            let held = spans.last().map_or(0, |last| last.rows.end);
+            let rows = held.max(run.rows.start / BLOCK * BLOCK)..run.rows.end.next_multiple_of(BLOCK);
+            for start in rows.clone().step_by(SPAN) {
+                let rows = start..rows.end.min(start + SPAN);
+                let length = rows.len();
+                spans.push(Span { rows, at });
+                at += length;
+            }
+        }
+        spans
+    }
+}
+
+impl Part<'_> {
+    /// How many bounds a query has.
+    fn len(&self) -> usize {
+        self.spans.last().map_or(0, |last| last.at + last.rows.len())
+    }
+
+    /// Where the bound of a row stands, if it is in a span.
+    fn place(&self, row: usize) -> usize {
+        let span = &self.spans[self.spans.partition_point(|span| span.rows.end <= row)];
+        span.at + row - span.rows.start
+    }
 }
 
 /// Offers every row of `runs` that may be among a query's best to that query.
@@ -104,20 +142,20 @@ pub(super) fn visit(
         // Lines are streamed; of all else, a few rows here and there are looked at.
         let segment = &segments[runs[0].segment].scattered();
         let Some(codes) = segment.codes else { continue };
-        let rows = runs[0].rows.start / BLOCK * BLOCK..runs[runs.len() - 1].rows.end.next_multiple_of(BLOCK);
-        let part = Part { segment, codes, coder: certified.coder, rows, runs };
+        let spans = Span::around(runs);
+        let part = Part { segment, codes, coder: certified.coder, spans: &spans, runs };
         let mut looks: Vec<Option<&Look>> = certified.looks.iter().map(Option::as_ref).collect();
-        let spans: Vec<Range<usize>> = part.rows.clone().step_by(SPAN).map(|start| start..part.rows.end.min(start + SPAN)).collect();
-        let (sample, others) = spans.into_iter().enumerate().partition::<Vec<_>, _>(|(i, _)| i % SPANS == SPANS / 2);
+        let chosen = |&(i, _): &(usize, &Span)| i % SPANS == SPANS / 2;
+        let (sample, others) = spans.iter().enumerate().partition::<Vec<_>, _>(chosen);
         bound(plan, queries, &looks, &part, &sample, (&mut scratch.bounds, &mut scratch.keys), watch)?;
         if !sample.is_empty() {
-            let some: Vec<Run> = sample.iter().flat_map(|(_, span)| Run::within(runs, span)).collect();
-            let trial = Part { runs: &some, rows: part.rows.clone(), ..part };
+            let some: Vec<Run> = sample.iter().flat_map(|(_, span)| Run::within(runs, &span.rows)).collect();
+            let trial = Part { runs: &some, ..part };
             for (i, look) in looks.iter_mut().enumerate() {
                 let search = Search { plan, queries, query: i, part: &trial };
                 if look.is_some_and(|look| !search.promises(look, &mut best[i], scratch)) {
                     *look = None;
-                    let rows: usize = sample.iter().map(|(_, span)| span.len()).sum();
+                    let rows: usize = sample.iter().map(|(_, span)| span.rows.len()).sum();
                     best[i].tally.code_bytes += (rows * certified.coder.line_bytes()) as u64;
                 }
             }
@@ -149,17 +187,17 @@ fn bound(
     queries: &Queries,
     looks: &[Option<&Look>],
     part: &Part,
-    spans: &[(usize, Range<usize>)],
+    spans: &[(usize, &Span)],
     (bounds, keys): (&mut Vec<f32>, &mut Vec<f32>),
     watch: &Watch,
 ) -> Result<()> {
-    let count = part.rows.len();
+    let count = part.len();
     bounds.resize(count * looks.len(), 0.0);
     if by_key(plan) {
         keys.resize(count * looks.len(), 0.0);
     }
     let block_bytes = part.coder.block_bytes();
-    for (_, span) in spans {
+    for (_, Span { rows: span, at }) in spans {
         watch.check()?;
         let lines = Lines {
             codes: &part.codes.lines[span.start / BLOCK * block_bytes..span.end / BLOCK * block_bytes],
@@ -169,7 +207,7 @@ fn bound(
         };
         for (query, (look, bounds)) in looks.iter().zip(bounds.chunks_exact_mut(count)).enumerate() {
             let Some(look) = look else { continue };
-            let place = span.start - part.rows.start..span.end - part.rows.start;
+            let place = *at..at + span.len();
             (plan.kernel.bounds)(&look.probe(), &lines, &mut bounds[place.clone()]);
             if by_key(plan) {
                 let norms = &part.segment.norms[span.start..span.end.min(part.segment.len())];
@@ -216,7 +254,7 @@ impl Search<'_> {
     /// Reads the rows that may be among the best, or gives up where codes do not pay: false then.
     fn settle(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
         let Scratch { bounds, keys, buffer, rows, refined } = scratch;
-        let ([bounds, ranks], count) = (self.own(bounds, keys), self.part.rows.len());
+        let ([bounds, ranks], count) = (self.own(bounds, keys), self.part.len());
         refined.clear();
         top.tally.code_bytes += (count * self.part.coder.line_bytes()) as u64;
         self.promising(ranks, self.plan.k, self.least(top), rows);
@@ -250,7 +288,7 @@ impl Search<'_> {
 
     /// Of this query: bounds of cosines, and what orders rows, which may be bounds of keys.
     fn own<'a>(&self, bounds: &'a [f32], keys: &'a [f32]) -> [&'a [f32]; 2] {
-        let count = self.part.rows.len();
+        let count = self.part.len();
         let own = self.query * count..(self.query + 1) * count;
         [&bounds[own.clone()], if by_key(self.plan) { &keys[own] } else { &bounds[own] }]
     }
@@ -267,7 +305,7 @@ impl Search<'_> {
     fn scan(&self, bounds: &[f32], mut least: f32, mut each: impl FnMut(f32, usize) -> f32) {
         for run in self.part.runs {
             let first = run.rows.start;
-            let own = &bounds[first - self.part.rows.start..run.rows.end - self.part.rows.start];
+            let own = &bounds[self.part.place(first)..][..run.rows.len()];
             for (block, bounds) in own.chunks(BLOCK).enumerate() {
                 // Counted without branches, so that sixteen are compared at a time; a bound that is
                 // no number is not below anything.
@@ -343,7 +381,7 @@ impl Search<'_> {
                 prefetch(&codes.rest_residuals[next..=next]);
             }
             let (bound, row) = &mut rows[i];
-            let first = bounds[*row - self.part.rows.start];
+            let first = bounds[self.part.place(*row)];
             let cosine = look.second(self.plan.kernel, self.part.coder, codes, *row, first);
             let row_norm = if self.plan.metric == Metric::Cosine { 1.0 } else { norms[*row] };
             let key = margin::key_bound(self.plan.metric, cosine, norm, row_norm);

@@ -49,6 +49,8 @@ const SIEVE_FROM: usize = 8;
 const SIEVE_ROWS: usize = 64;
 /// Codes are streamed when a filter allows at least one row in this many.
 const SPARSE: u64 = 20;
+/// Or when runs of allowed rows are so long, and there are so many rows for each dim.
+const LONG_RUN: usize = 64;
 /// Codes are streamed when at most one allowed row in this many is kept.
 const KEPT: u64 = 16;
 
@@ -105,7 +107,7 @@ enum Way<'a> {
 pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, watch: &Watch) -> Result<Vec<TopK>> {
     let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
     let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
-    let way = choose(plan, segments, allowed, queries, watch)?;
+    let way = choose(plan, segments, runs.len(), allowed, queries, watch)?;
     let in_place = queries.len() == 1 && segments.iter().all(|segment| segment.in_place(0..0).is_some());
     let panel_rows = panel::rows_for(matches!(way, Way::Tiles(_) | Way::Sieved(_)), in_place, queries.dims());
     let work = allowed * row_bytes as u64 * queries.len() as u64;
@@ -140,11 +142,14 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     merge(workers.into_iter().map(|worker| worker.best))
 }
 
-fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], allowed: u64, queries: &Queries, watch: &Watch) -> Result<Way<'a>> {
+fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, queries: &Queries, watch: &Watch) -> Result<Way<'a>> {
     let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
     let coded = segments.iter().all(|segment| segment.codes.is_some());
     // A sparse filter reads its rows in full; so does a search that keeps a good part of them.
-    let selective = allowed >= rows / SPARSE && plan.k as u64 <= allowed / KEPT;
+    let (dense, few) = (allowed >= rows / SPARSE, plan.k as u64 <= allowed / KEPT);
+    // But of long runs codes are streamed too, if they are worth turning a query to the axes.
+    let long_runs = allowed >= (LONG_RUN * runs).max(LONG_RUN * queries.dims()) as u64;
+    let selective = few && (dense || long_runs && queries.len() < SIEVE_FROM);
     let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
     let long = allowed >= (SIEVE_ROWS * queries.dims()) as u64;
     Ok(match plan.coder {

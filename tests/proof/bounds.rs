@@ -146,8 +146,10 @@ fn bounds_hold_on_the_edges_of_codes() {
         let steps = coders::steps(&coder);
         let mut random = Random(11);
         let mut rows = Vec::new();
-        for edge in [0.0, 0.5, 7.5, 8.0, 15.5, 127.0, 127.5, -128.5, -8.5] {
-            let along: Vec<f64> = steps.iter().map(|s| s * (edge + 16.0 * (random.below(3) as f64 - 1.0))).collect();
+        // Of cells, of what stands beside the outermost, of signed bytes; and of what rounds to them.
+        for edge in [0.0, 0.5, 6.0, 12.0, 18.5, 25.5, 33.5, 43.0, 55.5, 63.0, 70.5, 71.5, 127.0, 127.5, 128.5] {
+            let along: Vec<f64> =
+                steps.iter().map(|s| s * (edge - 2.0 * edge * random.below(2) as f64 + 0.5 * random.below(3) as f64)).collect();
             rows.extend(coders::direction_along(&coder, &along));
         }
         check(&coder, &rows, &rows);

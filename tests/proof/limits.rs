@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 #[test]
 fn what_a_query_loses_in_two_bytes_is_paid() {
-    // A row that is its own code, of the largest codes, their signs those of what the query loses.
+    // A row that is its own cells, the outermost, their signs those of what the query loses.
     let dims = 96;
     for seed in 0..20 {
         let query = Random(seed).normals(dims);
@@ -22,9 +22,9 @@ fn what_a_query_loses_in_two_bytes_is_paid() {
         let probe = look.probe();
         let lost = |j: usize| {
             let held = 256.0 * f64::from(probe.high[j]) + f64::from(probe.low[j]);
-            16.0 * query[j] / norm * 1e-3f32 as f64 - f64::from(probe.step) * held
+            query[j] / norm * 1e-3f32 as f64 - f64::from(probe.step) * held
         };
-        let code: Vec<f64> = (0..dims).map(|j| if lost(j) > 0.0 { 119.5 } else { -120.5 }).collect();
+        let code: Vec<f64> = (0..dims).map(|j| if lost(j) > 0.0 { 63.0 } else { -63.0 }).collect();
         let step = (1.0 / asked(&code).1) as f32;
         let coder = coder(dims, vec![0.0; dims], identity(dims), vec![step; dims], 0.0);
         check(&coder, &code, &query);
@@ -33,16 +33,17 @@ fn what_a_query_loses_in_two_bytes_is_paid() {
 
 #[test]
 fn what_a_query_loses_in_every_coordinate_is_paid_by_every_look() {
-    // All but one coordinate lie just below half a step, and the row is its own code, the largest one:
-    // what is lost adds up.
+    // All but one coordinate lie just below half a step, and the row is its own code, the largest one in
+    // the tail, in the lead an outermost cell or what is farthest from it: what is lost adds up.
     let dims = 1024;
-    for (sign, code) in [(1.0, 127.0), (-1.0, -128.0)] {
+    for (sign, inside, outside) in [(1.0, 63.0, 127.0), (-1.0, -63.0, -128.0), (1.0, 70.0, 127.0), (-1.0, -71.0, -128.0)] {
         let mut query = vec![sign * 0.49 / 32_639.0; dims];
         query[0] = 1.0;
-        let step = 1.0 / (f64::abs(code) * (dims as f64).sqrt());
         for lead in [8, dims] {
+            let code: Vec<f64> = (0..dims).map(|j| if j < lead { inside } else { outside }).collect();
+            let step = 1.0 / asked(&code).1;
             let coder = coder(lead, vec![0.0; dims], identity(dims), vec![step as f32; dims], 0.0);
-            check(&coder, &vec![code; dims], &query);
+            check(&coder, &code, &query);
         }
     }
 }

@@ -81,6 +81,26 @@ fn codes_change_no_answer_of_other_levels() {
 }
 
 #[test]
+fn codes_change_no_answer_of_a_filter_that_allows_few_long_runs() {
+    // Less than a twentieth of the rows, runs that share a block, and one at either end.
+    let rows = 90_000;
+    let mask: Vec<bool> = (0..rows).map(|i| (i + 70) % 2903 < 139 || i % 2903 == 75 || i >= rows - 20).collect();
+    let allowed = mask.iter().filter(|&&flag| flag).count();
+    assert!(allowed >= 64 * DIMS && allowed < rows / 20);
+    for kind in ["power law", "gaussian", "long and short", "duplicates"] {
+        let rows = table(kind, rows, DIMS);
+        let index = index(Level::F32, Block::F32(&rows), DIMS);
+        let asked = queries(&rows, DIMS);
+        for metric in METRICS {
+            for (k, batch) in [(1, 1), (200, 1), (10, 5), (20, 11)] {
+                let filter = Some(Filter::Mask(&mask));
+                same(&index, &asked, DIMS, batch, SearchParams { k, metric: Some(metric), filter, ..SearchParams::default() });
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_of_bytes_bound_themselves() {
     for kind in KINDS {
         let rows = table(kind, 3000, 72);
