@@ -28,11 +28,12 @@
 //! | [`error`] | every refusal and its sentence | nothing of ours |
 //! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | the line above |
 //! | [`metric`], [`level`] | how vectors are compared, how a value is stored | lines above |
-//! | [`numbers`], [`topk`], [`pool`] | input numbers, the best k, threads | lines above |
+//! | [`numbers`], [`topk`], [`pool`], [`random`] | input numbers, the best k, threads, seeds | lines above |
 //! | [`hits`] | answers as users see them | lines above |
 //! | [`store`] | where bytes lie, rows seen in them | lines above |
 //! | [`code`] | what bounds a row's score without reading the row | lines above |
 //! | [`format`], [`scan`] | the file; the search over rows | lines above |
+//! | [`ann`] | cells of rows, and the nearest cell of a row | lines above |
 //! | [`candidates`] | which rows a filter allows | lines above |
 //! | [`index`] | search, save, open | lines above |
 //! | [`build`] | rows into an index | lines above |
@@ -41,6 +42,7 @@
 //! `tests/layers.rs` holds the table to its word. Unsafe code is in `kernel` and `store/bytes.rs`
 //! alone, file names and fsync in `format/write.rs` alone, threads in `pool.rs` alone.
 
+pub mod ann;
 pub mod build;
 pub mod candidates;
 pub mod code;
@@ -55,6 +57,7 @@ pub mod numbers;
 pub mod pool;
 #[cfg(feature = "python")]
 mod python;
+pub mod random;
 pub mod scan;
 pub mod store;
 pub mod topk;

@@ -94,6 +94,19 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Rounds rows of `dims` numbers to float32 in `out`, the first being row `first` of the whole argument.
+///
+/// # Errors
+/// As [`check_row`].
+pub fn round_rows(argument: &'static str, given: Block, dims: usize, first: u64, out: &mut [f32]) -> Result<()> {
+    given.to_f32(out);
+    for (row, values) in out.chunks_exact(dims.max(1)).enumerate() {
+        let squared = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        check_row(argument, Level::F32, given.slice(row * dims..(row + 1) * dims), squared, first + row as u64)?;
+    }
+    Ok(())
+}
+
 /// Accepts one row by the squared norm of what `level` made of it, or says what is wrong.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ mod avx512;
 mod float_mode;
 mod portable;
 pub mod scalar;
+mod words;
 
 pub use float_mode::FloatMode;
 
@@ -129,6 +130,43 @@ pub struct Wide<'a> {
     pub residuals: &'a [f32],
 }
 
+/// How [`Kernel::words`] sees a row: value j becomes `row[j] * scale - centre[j]`, in units of `1 / steps[j]`.
+/// Centre and steps are padded with zeros to `wide_stride(dims)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// Factor of every value.
+    pub scale: f32,
+    /// Taken off the scaled values.
+    pub centre: &'a [f32],
+    /// Factors of the centred values.
+    pub steps: &'a [f32],
+}
+
+/// Where [`Kernel::words`] puts one query of a [`Sieve`]: `wide_stride(dims)` numbers each, those beyond
+/// `dims` zero before and after.
+#[derive(Debug)]
+pub struct Planes<'a> {
+    /// The whole numbers.
+    pub words: &'a mut [i16],
+    /// Their high bytes.
+    pub high: &'a mut [i8],
+    /// Their low bytes.
+    pub low: &'a mut [i8],
+}
+
+/// What [`Kernel::words`] tells of a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounded {
+    /// What one unit of a word is worth; NaN where the row has no words, and so no bounds.
+    pub step: f32,
+    /// The sum of the centred values' squares, in float32 in any order.
+    pub squared: f32,
+    /// The sum of the high bytes.
+    pub high_sum: i32,
+    /// The sum of the low bytes.
+    pub low_sum: i32,
+}
+
 /// 64 bytes that lie in one cache line: rows of [`Sieve`] and [`Wide`] may start anywhere, but a load
 /// that crosses lines costs twice.
 #[derive(Debug, Clone, Copy)]
@@ -236,6 +274,11 @@ pub struct Kernel {
     /// is set unless the bound of the block's row r for query i is below its floor; then the bounds of
     /// that block for query i are written to `bounds[16 * (16 * block + i)..]`.
     pub sieve: fn(&Sieve, &Wide, &mut [f32], &mut [u16]),
+    /// A row as a query of [`Kernel::sieve`]: `(row, frame, planes)`.
+    ///
+    /// With `v` the centred values, each two roundings in float32 off, word j is `v[j] * steps[j] / step`
+    /// rounded to a whole number, within 0.508 of the exact one.
+    pub words: fn(&[f32], &Frame, &mut Planes) -> Rounded,
 }
 
 /// Panics unless the lengths fit. Called by every [`Kernel::sieve`].

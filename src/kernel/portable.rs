@@ -27,6 +27,7 @@ pub static KERNEL: Kernel = Kernel {
     rest: scalar::KERNEL.rest,
     widen: scalar::KERNEL.widen,
     sieve,
+    words: scalar::KERNEL.words,
 };
 
 /// Virtual lanes a vector.

@@ -1,6 +1,7 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
-use super::{CELL_TO_BYTE, CELLS, COLUMNS, Kernel, LANES, Lines, Probe, Sieve, SieveFactors, Tile, Wide, wide_stride};
+use super::words::{check, round};
+use super::{CELL_TO_BYTE, CELLS, COLUMNS, Frame, Kernel, LANES, Lines, Planes, Probe, Rounded, Sieve, SieveFactors, Tile, Wide, wide_stride};
 use super::{check_bounds, check_decode_f8, check_norms, check_products, check_rest, check_sieve, check_sums, check_tile, check_widen};
 
 /// The table of plain loops.
@@ -20,6 +21,7 @@ pub static KERNEL: Kernel = Kernel {
     rest,
     widen,
     sieve,
+    words,
 };
 
 /// The sum of `terms`, in 32 lanes added in halves.
@@ -216,4 +218,9 @@ pub(super) fn block_keep(factors: &SieveFactors, wide: &Wide, block: usize, sums
         kept |= u16::from(!below) << lane;
     }
     kept
+}
+
+fn words(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+    check(row, frame, planes);
+    round(row, frame, planes)
 }

@@ -2,6 +2,7 @@
 //! No wording, no defaults, no logic: those are the core's and the facade's.
 
 mod array;
+mod cluster;
 mod error;
 mod index;
 
@@ -23,8 +24,13 @@ fn simd_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<cluster::Cells>()?;
+    module.add_class::<cluster::MiniBatch>()?;
     module.add_class::<index::Builder>()?;
     module.add_class::<index::Index>()?;
+    module.add_function(wrap_pyfunction!(cluster::train, module)?)?;
+    module.add_function(wrap_pyfunction!(cluster::train_batches, module)?)?;
+    module.add_function(wrap_pyfunction!(cluster::round_rows, module)?)?;
     module.add_function(wrap_pyfunction!(index::load, module)?)?;
     module.add_function(wrap_pyfunction!(simd_info, module)?)
 }

@@ -7,7 +7,8 @@
 mod bounds;
 mod sieve;
 
-use super::{COLUMNS, Kernel, LANES, Tile, check_decode_f8, check_norms, check_products, check_sums, check_tile, scalar};
+use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, words};
+use super::{check_decode_f8, check_norms, check_products, check_sums, check_tile, scalar};
 use std::arch::x86_64::*;
 
 /// The table for CPUs with AVX2, FMA and F16C.
@@ -27,6 +28,7 @@ pub static KERNEL: Kernel = Kernel {
     rest: sieve::rest,
     widen: scalar::KERNEL.widen,
     sieve: sieve::sieve,
+    words,
 };
 
 /// Virtual lanes a register.
@@ -331,6 +333,16 @@ fn add_products<const R: usize>(columns: &[f32], first: usize, rows: &[f32], dim
             unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), sum)) };
         }
     }
+}
+
+fn words(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn gated(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+        words::round(row, frame, planes)
+    }
+    words::check(row, frame, planes);
+    // SAFETY: `available` lists this table only where the CPU has these features.
+    unsafe { gated(row, frame, planes) }
 }
 
 /// Values `at..at + 8`.

@@ -10,7 +10,8 @@ mod amx;
 mod bounds;
 mod sieve;
 
-use super::{COLUMNS, Kernel, LANES, Tile, check_decode_f8, check_norms, check_products, check_sums, check_tile};
+use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, words};
+use super::{check_decode_f8, check_norms, check_products, check_sums, check_tile};
 use std::arch::x86_64::*;
 
 /// The table for CPUs with AVX-512 f, bw, dq and vl.
@@ -30,6 +31,7 @@ pub static KERNEL: Kernel = Kernel {
     rest: sieve::rest,
     widen: sieve::widen,
     sieve: sieve::madd,
+    words,
 };
 
 /// The table for CPUs with VNNI as well.
@@ -366,6 +368,16 @@ fn add_products<const R: usize>(columns: &[f32], rows: &[f32], dims: usize, out:
         // SAFETY: an array of sixteen.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
     }
+}
+
+fn words(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+        words::round(row, frame, planes)
+    }
+    words::check(row, frame, planes);
+    // SAFETY: `available` lists this table only where the CPU has these features.
+    unsafe { gated(row, frame, planes) }
 }
 
 /// Values `16 * v..16 * v + 16`.

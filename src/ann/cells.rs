@@ -1,0 +1,358 @@
+//! Centroids made ready to be compared with, and the nearest of them to each row.
+//!
+//! The nearest cell is defined by keys in float64, as in [`crate::metric`]: the largest key, of equal
+//! keys the lower cell. It is found in two steps. Centroids are codes of one byte a value around their
+//! common centre; a row is sixteen bits a value; their products, in integers, give a number that the
+//! row's rank of a cell cannot exceed. Only cells whose bound reaches the rank of the best cell known so
+//! far are compared in float64. `frame.rs` holds the arithmetic of bounds.
+
+use super::frame::{Codes, Seen};
+use super::points::{Points, room};
+use crate::error::{Error, Result};
+use crate::kernel::{self, Kernel, Line, SIEVE, Sieve, SieveFactors, Wide, padded};
+use crate::metric::Metric;
+use crate::pool::{self, Watch};
+use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Rows of a job: some tiles.
+const JOB_ROWS: usize = 512;
+/// Bytes of codes that tiles pass over in turn: a part of L2.
+const PANEL_BYTES: usize = 768 << 10;
+/// Rows that share the way through a table of codes larger than that.
+const GROUP_ROWS: usize = 128;
+/// Cells of a block of codes.
+const BLOCK: usize = 16;
+
+/// Centroids, ready.
+#[derive(Debug)]
+pub struct Cells {
+    kernel: &'static Kernel,
+    metric: Metric,
+    dims: usize,
+    values: Vec<f32>,
+    norms: Vec<f64>,
+    codes: Codes,
+}
+
+/// The nearest cell of each row, and its key.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Assignment {
+    /// Cell numbers.
+    pub cells: Vec<u32>,
+    /// Internal keys, larger is nearer: minus the squared distance, the cosine, or the dot product.
+    pub keys: Vec<f64>,
+}
+
+impl Cells {
+    /// Makes `values`, rows of `dims` numbers, ready for `metric`. Empty cells are allowed nowhere.
+    ///
+    /// # Errors
+    /// What [`Points::new`] refuses, named `argument`; no memory.
+    pub fn new(argument: &'static str, values: Vec<f32>, dims: usize, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
+        let kernel = kernel::selected()?;
+        let _mode = kernel::FloatMode::standard();
+        let points = Points::new(argument, &values, dims, kernel, threads, watch)?;
+        let codes = Codes::new(&points, metric)?;
+        let norms = (0..points.len()).map(|cell| points.norm(cell)).collect();
+        Ok(Cells { kernel, metric, dims, values, norms, codes })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.norms.len()
+    }
+
+    /// Never: there is one cell at least.
+    pub fn is_empty(&self) -> bool {
+        self.norms.is_empty()
+    }
+
+    /// Values a centroid.
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// The centroids, one after the other.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Gives the centroids back.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
+    /// The nearest cell of every row. A `guess` a row, such as the cell that it had before the
+    /// centroids moved a little, saves work and changes nothing.
+    ///
+    /// # Errors
+    /// Rows of other dims; no memory; [`Error::Interrupted`].
+    pub fn assign(&self, points: &Points, guess: Option<&[u32]>, threads: usize, watch: &Watch) -> Result<Assignment> {
+        self.check(points)?;
+        let mut found =
+            Assignment { cells: room(points.len(), 0, "the cells of rows")?, keys: room(points.len(), 0.0, "the keys of rows")? };
+        let outs = found.cells.chunks_mut(JOB_ROWS).zip(found.keys.chunks_mut(JOB_ROWS));
+        let jobs: Vec<_> = outs.map(Mutex::new).collect();
+        let work = |search: &mut Search, job: usize| {
+            let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (cells, keys) = &mut *slot;
+            let first = job * JOB_ROWS;
+            search.rows(points, first..first + cells.len(), 1, guess, watch, |row, best| {
+                (keys[row - first], cells[row - first]) = best[0];
+            })
+        };
+        pool::run(threads, jobs.len(), watch, || Search::new(self), work)?;
+        drop(jobs);
+        Ok(found)
+    }
+
+    /// The `count` nearest cells of every row, nearest first, `min(count, len)` a row.
+    ///
+    /// # Errors
+    /// Rows of other dims; a count of 0; no memory; [`Error::Interrupted`].
+    pub fn nearest(&self, points: &Points, count: usize, threads: usize, watch: &Watch) -> Result<Assignment> {
+        self.check(points)?;
+        if count == 0 {
+            return Err(Error::input("count", "1 or more", count));
+        }
+        let count = count.min(self.len());
+        let total = points.len().checked_mul(count).unwrap_or(usize::MAX);
+        let mut found = Assignment { cells: room(total, 0, "the cells of rows")?, keys: room(total, 0.0, "the keys of rows")? };
+        let outs = found.cells.chunks_mut(JOB_ROWS * count).zip(found.keys.chunks_mut(JOB_ROWS * count));
+        let jobs: Vec<_> = outs.map(Mutex::new).collect();
+        let work = |search: &mut Search, job: usize| {
+            let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (cells, keys) = &mut *slot;
+            let first = job * JOB_ROWS;
+            search.rows(points, first..first + cells.len() / count, count, None, watch, |row, best| {
+                for (i, &(key, cell)) in best.iter().enumerate() {
+                    let at = (row - first) * count + i;
+                    (keys[at], cells[at]) = (key, cell);
+                }
+            })
+        };
+        pool::run(threads, jobs.len(), watch, || Search::new(self), work)?;
+        drop(jobs);
+        Ok(found)
+    }
+
+    /// The key of every cell for every row: `points.len()` times `len()` of them.
+    ///
+    /// # Errors
+    /// Rows of other dims; no memory; [`Error::Interrupted`].
+    pub fn keys(&self, points: &Points, threads: usize, watch: &Watch) -> Result<Vec<f64>> {
+        self.check(points)?;
+        let mut keys = room(points.len().checked_mul(self.len()).unwrap_or(usize::MAX), 0.0, "the keys of all cells")?;
+        let jobs: Vec<_> = keys.chunks_mut(self.len()).map(Mutex::new).collect();
+        let work = |wide: &mut Vec<f64>, row: usize| {
+            let mut out = jobs[row].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            widen(points.row(row), wide);
+            self.sums(wide, 0..self.len(), &mut out);
+            for (key, &norm) in out.iter_mut().zip(&self.norms) {
+                *key = self.metric.key(*key, points.norm(row), norm);
+            }
+            Ok(())
+        };
+        pool::run(threads, jobs.len(), watch, || Ok(Vec::new()), work)?;
+        drop(jobs);
+        Ok(keys)
+    }
+
+    fn check(&self, points: &Points) -> Result<()> {
+        if points.dims() == self.dims {
+            return Ok(());
+        }
+        Err(Error::input("vectors", format!("rows of {} values, as the centroids have", self.dims), format!("{} values", points.dims())))
+    }
+
+    /// Squared distances or products of a wide row and some centroids.
+    fn sums(&self, wide: &[f64], cells: Range<usize>, out: &mut [f64]) {
+        let centroids = &self.values[cells.start * self.dims..cells.end * self.dims];
+        let sums = if self.metric == Metric::Euclidean { self.kernel.squared_distance } else { self.kernel.dot };
+        sums(wide, centroids, self.dims, out);
+    }
+}
+
+/// A row in float64, padded as kernels want it.
+fn widen(row: &[f32], wide: &mut Vec<f64>) {
+    wide.clear();
+    wide.extend(row.iter().map(|&x| f64::from(x)));
+    wide.resize(padded(row.len()), 0.0);
+}
+
+/// What a worker needs: a tile of sixteen rows, its bounds, and the best cells of a group of rows.
+struct Search<'a> {
+    cells: &'a Cells,
+    words: Vec<Line>,
+    high: Vec<Line>,
+    low: Vec<Line>,
+    factors: Vec<SieveFactors>,
+    bounds: Vec<f32>,
+    keep: Vec<u16>,
+    wide: Vec<f64>,
+    found: Vec<(f32, u32)>,
+}
+
+/// What is known of a row: how bounds see it, and its best cells so far, nearest first.
+struct State {
+    seen: Seen,
+    best: Vec<(f64, u32)>,
+    /// All cells have one key: that of a zero row.
+    even: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(cells: &'a Cells) -> Result<Self> {
+        let stride = kernel::wide_stride(cells.dims);
+        let lines = |bytes: usize| room(SIEVE * stride * bytes / size_of::<Line>(), Line::zeroed(), "a tile of rows");
+        let panel = cells.codes.panel(PANEL_BYTES).min(cells.codes.len());
+        Ok(Search {
+            cells,
+            words: lines(2)?,
+            high: lines(1)?,
+            low: lines(1)?,
+            factors: Vec::with_capacity(SIEVE),
+            bounds: room(panel * SIEVE, 0.0, "the bounds of cells")?,
+            keep: room(panel, 0, "the bounds of cells")?,
+            wide: Vec::new(),
+            found: Vec::new(),
+        })
+    }
+
+    /// Calls `each` with every row of `rows` and its `count` nearest cells.
+    fn rows(
+        &mut self,
+        points: &Points,
+        rows: Range<usize>,
+        count: usize,
+        guess: Option<&[u32]>,
+        watch: &Watch,
+        mut each: impl FnMut(usize, &[(f64, u32)]),
+    ) -> Result<()> {
+        let (all, panel) = (self.cells.codes.len(), self.cells.codes.panel(PANEL_BYTES));
+        let group_rows = if panel >= all { SIEVE } else { GROUP_ROWS };
+        for start in rows.clone().step_by(group_rows) {
+            let group = start..rows.end.min(start + group_rows);
+            watch.check()?;
+            let mut states: Vec<State> = group.clone().map(|row| self.start(points, row, count)).collect();
+            for first in (0..all).step_by(panel) {
+                let some = first..all.min(first + panel);
+                for (tile, states) in group.clone().step_by(SIEVE).zip(states.chunks_mut(SIEVE)) {
+                    self.fill(points, tile, states, guess.filter(|_| first == 0));
+                    self.sift(points, tile, states, count, some.clone());
+                }
+            }
+            group.zip(&states).for_each(|(row, state)| each(row, &state.best));
+        }
+        Ok(())
+    }
+
+    fn start(&self, points: &Points, row: usize, count: usize) -> State {
+        let even = self.cells.metric != Metric::Euclidean && points.norm(row) == 0.0;
+        let mut best = Vec::with_capacity(count);
+        best.extend((0..if even { count as u32 } else { 0 }).map(|cell| (0.0, cell)));
+        State { seen: Seen::default(), best, even }
+    }
+
+    /// Makes the rows from `tile` on the queries of a sieve.
+    fn fill(&mut self, points: &Points, tile: usize, states: &mut [State], guess: Option<&[u32]>) {
+        let stride = kernel::wide_stride(self.cells.dims);
+        let codes = &self.cells.codes;
+        let words = cast_slice_mut::<Line, i16>(&mut self.words).chunks_exact_mut(stride);
+        let high = cast_slice_mut::<Line, i8>(&mut self.high).chunks_exact_mut(stride);
+        let low = cast_slice_mut::<Line, i8>(&mut self.low).chunks_exact_mut(stride);
+        self.factors.clear();
+        for ((i, state), ((words, high), low)) in states.iter_mut().enumerate().zip(words.zip(high).zip(low)) {
+            let row = tile + i;
+            let planes = kernel::Planes { words, high, low };
+            state.seen = codes.see(self.cells.kernel, points.row(row), points.norm(row), planes);
+            if let Some(guess) = guess.filter(|_| !state.even) {
+                let cell = guess[row];
+                widen(points.row(row), &mut self.wide);
+                let mut sum = [0.0];
+                self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
+                state.best.push((self.cells.metric.key(sum[0], points.norm(row), self.cells.norms[cell as usize]), cell));
+            }
+            self.factors.push(state.seen.factors);
+        }
+    }
+
+    /// Offers the cells of `some` to the rows of a tile.
+    fn sift(&mut self, points: &Points, tile: usize, states: &mut [State], count: usize, some: Range<usize>) {
+        for (factors, state) in self.factors.iter_mut().zip(states.iter()) {
+            factors.floor = match state.best.get(count - 1) {
+                _ if state.even => f32::INFINITY,
+                Some(&(key, _)) => state.seen.floor(key),
+                None => f32::NEG_INFINITY,
+            };
+        }
+        let (codes, blocks) = (&self.cells.codes, some.len() / BLOCK);
+        let wide: Wide = codes.wide(some.clone());
+        let sieve = Sieve {
+            dims: self.cells.dims.next_multiple_of(8),
+            words: cast_slice(&self.words),
+            high: cast_slice(&self.high),
+            low: cast_slice(&self.low),
+            factors: &self.factors,
+        };
+        (self.cells.kernel.sieve)(&sieve, &wide, &mut self.bounds[..some.len() * SIEVE], &mut self.keep[..some.len()]);
+        for (i, state) in states.iter_mut().enumerate().filter(|(_, state)| !state.even) {
+            self.found.clear();
+            let known = state.best.first().map(|best| best.1).filter(|_| state.best.len() == 1);
+            for block in 0..blocks {
+                let (at, mut bits) = (BLOCK * block + i, self.keep[BLOCK * block + i]);
+                while bits != 0 {
+                    let lane = bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    let cell = (some.start + BLOCK * block + lane) as u32;
+                    if (cell as usize) < self.cells.len() && known != Some(cell) {
+                        let bound = self.bounds[BLOCK * at + lane];
+                        // What is no number bounds nothing: such a cell is compared first.
+                        self.found.push((if bound.is_nan() { f32::INFINITY } else { bound }, cell));
+                    }
+                }
+            }
+            self.settle(points, tile + i, state, count);
+        }
+    }
+
+    /// Compares the cells found in float64, those of the highest bounds first, as long as bounds reach.
+    fn settle(&mut self, points: &Points, row: usize, state: &mut State, count: usize) {
+        if self.found.is_empty() {
+            return;
+        }
+        widen(points.row(row), &mut self.wide);
+        let mut found = std::mem::take(&mut self.found);
+        let missing = count - state.best.len();
+        if missing > 0 && missing < found.len() {
+            // The highest bounds make a floor that leaves few others.
+            found.select_nth_unstable_by(missing - 1, |a, b| b.0.total_cmp(&a.0));
+            found[..missing].iter().for_each(|&(_, cell)| self.offer(points.norm(row), cell, state, count));
+            let floor = state.seen.floor(state.best[count - 1].0);
+            found.drain(..missing);
+            found.retain(|&(bound, _)| bound >= floor);
+        }
+        found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for &(bound, cell) in &found {
+            if state.best.len() == count && bound < state.seen.floor(state.best[count - 1].0) {
+                break;
+            }
+            self.offer(points.norm(row), cell, state, count);
+        }
+        self.found = found;
+    }
+
+    /// Puts `cell` in its place among the best, if it has one. The row is in `wide`.
+    fn offer(&self, norm: f64, cell: u32, state: &mut State, count: usize) {
+        let mut sum = [0.0];
+        self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
+        let key = self.cells.metric.key(sum[0], norm, self.cells.norms[cell as usize]);
+        let at = state.best.partition_point(|&(other, earlier)| other > key || other == key && earlier < cell);
+        if at < count {
+            state.best.truncate(count - 1);
+            state.best.insert(at, (key, cell));
+        }
+    }
+}

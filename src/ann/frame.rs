@@ -1,0 +1,228 @@
+//! Centroids as codes around their common centre, and the bound that codes give.
+//!
+//! Centroids y and a row x are scaled, x' = s x - m and y' = s y - m, m being the mean of all s y; for
+//! cosine s is 1 / length, of each its own. A cell's *rank* for a row is a number that orders cells as
+//! their keys do:
+//!
+//! ```text
+//! euclidean   <x', y'> - |y'|^2 / 2     = (|x'|^2 - s^2 D) / 2
+//! the others  <x', y'> + <m, s y>       = <s x, s y> + (|x'|^2 - |s x|^2 + |m|^2) / 2
+//! ```
+//!
+//! y' is stored as t c + e: t a step a coordinate, c a code of -127 to 127, e the rest, whose length r is
+//! stored. With x' t = u (w + d), w whole numbers of 16 bits and |d| <= 0.508 each,
+//!
+//! ```text
+//! <x', y'> = u <w, c> + u <d, c> + <x', e> <= u <w, c> + 0.508 u sqrt(dims) |c| + |x'| r
+//! ```
+//!
+//! by Cauchy-Schwarz. Everything else is rounding in float32, for which floors are lowered by
+//! [`Seen::slack`]: at most 12 roundings of terms that `reach` sums up, 2^-19 of it being 32 of them;
+//! (dims + 16) 2^-24 of |x'|^2 for its sum of squares; and x' itself, off by 2^-23 of its own or, for
+//! cosine, of 1 as well. A row for which that is no number, because it is too far away, has a floor of
+//! minus infinity and so is compared with every cell in float64.
+
+use super::points::{Points, room};
+use crate::error::Result;
+use crate::kernel::{Frame, Kernel, Line, Planes, SieveFactors, Wide, wide_stride};
+use crate::metric::Metric;
+use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
+use std::ops::Range;
+
+/// Cells of a block of codes.
+const BLOCK: usize = 16;
+/// Half of a unit in the last place of float32, relative.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// What a word may be off: 0.508, and a little for the roundings of the product.
+const WORD_ERROR: f64 = 0.52;
+/// Scales are powers of two within this exponent.
+const MOST_SCALE: i32 = 100;
+
+/// The codes of all centroids, whole blocks of sixteen.
+#[derive(Debug)]
+pub(super) struct Codes {
+    metric: Metric,
+    dims: usize,
+    /// s, for all but cosine.
+    scale: f64,
+    /// m and its squared length.
+    centre: Vec<f32>,
+    centre_squared: f64,
+    /// t.
+    steps: Vec<f32>,
+    codes: Vec<Line>,
+    offsets: Vec<f32>,
+    residuals: Vec<f32>,
+    /// The largest |c|; the largest t |c| + r + |y'| + |m|; the largest magnitude of an offset.
+    longest_code: f64,
+    span: f64,
+    most_offset: f64,
+}
+
+/// A row as bounds see it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// All but the floor.
+    pub factors: SieveFactors,
+    /// Rank from key: factor, then what is added.
+    factor: f64,
+    base: f64,
+    /// Lowers a floor, beside a part of the rank itself.
+    slack: f64,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let factors = SieveFactors { high_sum: 0, low_sum: 0, step: 0.0, base: 0.0, residual: 0.0, floor: f32::NEG_INFINITY };
+        Seen { factors, factor: 0.0, base: f64::NAN, slack: 0.0 }
+    }
+}
+
+impl Seen {
+    /// What the bound of a cell must reach for its key to reach `key`.
+    pub fn floor(&self, key: f64) -> f32 {
+        let rank = key * self.factor + self.base;
+        let floor = (rank - self.slack - 32.0 * U * rank.abs()) as f32;
+        if floor.is_finite() { floor } else { f32::NEG_INFINITY }
+    }
+}
+
+impl Codes {
+    /// Codes of `points` for `metric`.
+    pub fn new(points: &Points, metric: Metric) -> Result<Self> {
+        let (count, dims) = (points.len(), points.dims());
+        let stride = wide_stride(dims);
+        let scale_of = |cell: usize| match (metric, points.norm(cell)) {
+            (Metric::Cosine, norm) if norm > 0.0 => 1.0 / norm,
+            (Metric::Cosine, _) => 0.0,
+            _ => 1.0,
+        };
+        let mut mean = vec![0.0f64; dims];
+        for cell in 0..count {
+            let scale = scale_of(cell);
+            mean.iter_mut().zip(points.row(cell)).for_each(|(sum, &y)| *sum += scale * f64::from(y));
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count as f64);
+        let mut most = vec![0.0f64; dims];
+        for cell in 0..count {
+            let scale = scale_of(cell);
+            for ((most, mean), &y) in most.iter_mut().zip(&mean).zip(points.row(cell)) {
+                *most = most.max((scale * f64::from(y) - mean).abs());
+            }
+        }
+        let scale = if metric == Metric::Cosine { 1.0 } else { power_above(most.iter().fold(0.0, |a: f64, &b| a.max(b))) };
+        let mut centre = vec![0.0f32; stride];
+        centre.iter_mut().zip(&mean).for_each(|(centre, mean)| *centre = (mean * scale) as f32);
+        // A little more than the largest, which the centre's rounding may have moved.
+        let mut steps = vec![0.0f32; stride];
+        for (step, (most, centre)) in steps.iter_mut().zip(most.iter().zip(&centre)) {
+            *step = ((most * scale + 2.0 * U * f64::from(centre.abs())) / 127.0) as f32;
+        }
+        let blocks = count.next_multiple_of(BLOCK);
+        let mut made = Codes {
+            metric,
+            dims,
+            scale,
+            centre_squared: centre.iter().map(|&m| f64::from(m) * f64::from(m)).sum(),
+            centre,
+            steps,
+            codes: room(blocks * stride / size_of::<Line>(), Line::zeroed(), "the codes of centroids")?,
+            offsets: vec![f32::NEG_INFINITY; blocks],
+            residuals: vec![0.0; blocks],
+            longest_code: 0.0,
+            span: 0.0,
+            most_offset: 0.0,
+        };
+        for cell in 0..count {
+            made.encode(points.row(cell), scale * scale_of(cell), cell);
+        }
+        Ok(made)
+    }
+
+    fn encode(&mut self, row: &[f32], scale: f64, cell: usize) {
+        let stride = wide_stride(self.dims);
+        let codes = &mut cast_slice_mut::<Line, u8>(&mut self.codes)[cell / BLOCK * BLOCK * stride..][..BLOCK * stride];
+        let lane = cell % BLOCK;
+        let (mut squared, mut rest, mut length, mut along, mut most_step) = (0.0, 0.0, 0.0, 0.0, 0.0f64);
+        for (j, &y) in row.iter().enumerate() {
+            let (centre, step) = (f64::from(self.centre[j]), f64::from(self.steps[j]));
+            let scaled = scale * f64::from(y);
+            let value = scaled - centre;
+            let code = if step > 0.0 { (value / step).round().clamp(-127.0, 127.0) } else { 0.0 };
+            codes[64 * (j / 4) + 4 * lane + j % 4] = (code as i32 + 128) as u8;
+            squared += value * value;
+            rest += (value - step * code) * (value - step * code);
+            length += code * code;
+            along += centre * scaled;
+            most_step = most_step.max(step);
+        }
+        let offset = if self.metric == Metric::Euclidean { -squared / 2.0 } else { along };
+        let residual = rest.sqrt() * (1.0 + 4.0 * U);
+        self.offsets[cell] = offset as f32;
+        self.residuals[cell] = residual as f32;
+        self.longest_code = self.longest_code.max(length.sqrt());
+        self.span = self.span.max(most_step * length.sqrt() + residual + squared.sqrt() + self.centre_squared.sqrt());
+        self.most_offset = self.most_offset.max(offset.abs());
+    }
+
+    /// Cells, those that fill up the last block included.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Whole blocks that fit `bytes`.
+    pub fn panel(&self, bytes: usize) -> usize {
+        (bytes / (BLOCK * wide_stride(self.dims))).max(1) * BLOCK
+    }
+
+    /// Some blocks for a sieve.
+    pub fn wide(&self, cells: Range<usize>) -> Wide<'_> {
+        let stride = wide_stride(self.dims);
+        let codes = &cast_slice(&self.codes)[cells.start * stride..cells.end * stride];
+        Wide { codes, offsets: &self.offsets[cells.clone()], residuals: &self.residuals[cells] }
+    }
+
+    /// Rounds a row to words in `planes`.
+    pub fn see(&self, kernel: &Kernel, row: &[f32], norm: f64, mut planes: Planes) -> Seen {
+        let scale = match self.metric {
+            Metric::Cosine if norm > 0.0 => (1.0 / norm) as f32,
+            Metric::Cosine => 0.0,
+            _ => self.scale as f32,
+        };
+        let frame = Frame { scale, centre: &self.centre, steps: &self.steps };
+        let rounded = (kernel.words)(row, &frame, &mut planes);
+        let (scale, root, squared) = (f64::from(scale), (self.dims as f64).sqrt(), f64::from(rounded.squared));
+        let length = squared.sqrt() * (1.0 + (self.dims + 16) as f64 * U);
+        let scaled = scale * norm;
+        let (factor, base) = match self.metric {
+            Metric::Euclidean => (scale * scale / 2.0, squared / 2.0),
+            Metric::Cosine => (scaled, (squared - scaled * scaled + self.centre_squared) / 2.0),
+            Metric::Dot => (scale * scale, (squared - scaled * scaled + self.centre_squared) / 2.0),
+        };
+        let along = f64::from(rounded.step) * root * self.longest_code;
+        // A power of two scales without rounding, so that x' is off by a part of itself alone.
+        let reach = if self.metric == Metric::Cosine { length + scaled } else { length };
+        let slack = 32.0 * U * (reach * self.span + self.most_offset + 256.0 * along)
+            + (self.dims + 16) as f64 * U * squared
+            + 8.0 * U * reach * length
+            + f64::from(f32::MIN_POSITIVE);
+        let factors = SieveFactors {
+            high_sum: 128 * rounded.high_sum,
+            low_sum: 128 * rounded.low_sum,
+            step: rounded.step,
+            base: (WORD_ERROR * along) as f32,
+            residual: length as f32,
+            floor: f32::NEG_INFINITY,
+        };
+        Seen { factors, factor, base, slack }
+    }
+}
+
+/// The power of two that takes `most` to between 1/2 and 1, or near it.
+fn power_above(most: f64) -> f64 {
+    if most == 0.0 {
+        return 1.0;
+    }
+    let exponent = (most.to_bits() >> 52) as i32 - 1022;
+    2f64.powi((-exponent).clamp(-MOST_SCALE, MOST_SCALE))
+}

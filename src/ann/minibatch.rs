@@ -1,0 +1,221 @@
+//! k-means on one batch of rows after the other (Sculley, WWW 2010): a centroid is the mean of all rows
+//! that have ever come to it.
+//!
+//! Rows are never kept. Cells that few rows come to take over a part of the largest now and then, so that
+//! none is left behind. Centroids depend on batches, seed and parameters, not on CPU or threads.
+
+use super::cells::{Assignment, Cells};
+use super::gather::{self, Groups, centroid, objective};
+use super::kmeans::{Init, Params, Progress, Trained, begin};
+use super::points::{Points, room};
+use super::seeding;
+use crate::error::{Error, Result};
+use crate::kernel::FloatMode;
+use crate::pool::{self, Watch};
+use crate::random::Random;
+
+/// Cells are compared in size when so many rows a cell have come since the last time.
+const CENSUS_ROWS: usize = 10;
+/// Rows that the first centroids are chosen from, in batches; at least three a cell.
+const FIRST_BATCHES: usize = 3;
+
+/// What is decided before batches are drawn from rows.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    /// Rows of a batch.
+    pub rows: usize,
+    /// Training ends once so many batches in a row have not lowered the smoothed objective; `None`: never.
+    pub patience: Option<usize>,
+}
+
+/// Centroids that learn from batches.
+#[derive(Debug)]
+pub struct MiniBatch {
+    params: Params,
+    least_share: f64,
+    threads: usize,
+    random: Random,
+    dims: usize,
+    values: Vec<f32>,
+    /// What rows have come to each cell: their sum and their number.
+    sums: Vec<f64>,
+    weights: Vec<f64>,
+    uncounted: usize,
+}
+
+impl MiniBatch {
+    /// Centroids of `first`, which count for nothing yet. A cell that gets less than `least_share` of the
+    /// rows of the largest takes over a part of it.
+    ///
+    /// # Errors
+    /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
+    pub fn new(first: &Points, params: Params, least_share: f64, watch: &Watch) -> Result<Self> {
+        params.check(first)?;
+        if !(0.0..1.0).contains(&least_share) {
+            return Err(Error::input("reassignment_ratio", "a number from 0 to less than 1", least_share));
+        }
+        let threads = pool::thread_count(params.threads)?;
+        let _mode = FloatMode::standard();
+        let (mut random, dims) = (Random::new(params.seed), first.dims());
+        let values = begin(first, &params, &mut random)?;
+        // The first centroids may come from the caller: they are checked here.
+        let values = Cells::new("init", values, dims, params.metric, threads, watch)?.into_values();
+        let sums = room(values.len(), 0.0, "the sums of cells")?;
+        let weights = room(params.cells, 0.0, "the sizes of cells")?;
+        Ok(MiniBatch { params, least_share, threads, random, dims, values, sums, weights, uncounted: 0 })
+    }
+
+    /// The centroids, one after the other.
+    pub fn centroids(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// How many rows have come to each cell.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// Learns from a batch; returns its objective at the centroids before.
+    ///
+    /// # Errors
+    /// Rows of other dims; no memory; [`Error::Interrupted`]. The centroids are then as they were.
+    pub fn step(&mut self, batch: &Points, watch: &Watch) -> Result<f64> {
+        let _mode = FloatMode::standard();
+        let (metric, dims) = (self.params.metric, self.dims);
+        let cells = Cells::new("vectors", self.values.clone(), dims, metric, self.threads, watch)?;
+        let found = cells.assign(batch, None, self.threads, watch)?;
+        let groups = Groups::new(&found.cells, cells.len())?;
+        let (mut values, mut sums) = (cells.into_values(), self.sums.clone());
+        gather::sums(batch, &groups, metric, &mut sums, self.threads, watch)?;
+        for (cell, weight) in self.weights.iter_mut().enumerate() {
+            let rows = groups.of(cell).len();
+            if rows > 0 {
+                *weight += rows as f64;
+                let span = cell * dims..(cell + 1) * dims;
+                centroid(metric, &sums[span.clone()], *weight, &mut values[span]);
+            }
+        }
+        (self.values, self.sums) = (values, sums);
+        self.uncounted += batch.len();
+        if self.uncounted >= CENSUS_ROWS.saturating_mul(self.params.cells) {
+            self.uncounted = 0;
+            self.level(batch, &groups, &found);
+        }
+        Ok(objective(metric, &found.keys))
+    }
+
+    /// Lets the smallest cells take over a half of the largest, around a row of this batch.
+    fn level(&mut self, batch: &Points, groups: &Groups, found: &Assignment) {
+        let metric = self.params.metric;
+        let mut order: Vec<usize> = (0..self.weights.len()).collect();
+        order.sort_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b]).then(a.cmp(&b)));
+        let most = self.weights[order[order.len() - 1]];
+        let small = order.iter().take(order.len() / 2).take_while(|&&cell| self.weights[cell] < self.least_share * most);
+        let pairs: Vec<(usize, usize)> = small.copied().zip(order.iter().rev().copied()).collect();
+        for (small, large) in pairs {
+            let Some(row) = seeding::draw_costly(groups.of(large), &found.keys, metric, &mut self.random) else { continue };
+            let half = self.weights[large] / 2.0;
+            let (from, to) = (large * self.dims..(large + 1) * self.dims, small * self.dims..(small + 1) * self.dims);
+            seeding::place(batch, row, metric, &mut self.values[to.clone()]);
+            self.sums[from].iter_mut().for_each(|sum| *sum /= 2.0);
+            for (sum, &y) in self.sums[to.clone()].iter_mut().zip(&self.values[to]) {
+                *sum = half * f64::from(y);
+            }
+            (self.weights[small], self.weights[large]) = (half, half);
+        }
+    }
+}
+
+/// Finds centroids of `points` by batches drawn from them, at most `params.iterations` times as many rows
+/// as there are; then every row goes to its nearest centroid, and cells without rows split costly ones.
+///
+/// # Errors
+/// As [`MiniBatch::new`]; no rows a batch.
+pub fn train(
+    points: &Points,
+    params: &Params,
+    (batches, least_share): (&Batches, f64),
+    progress: &mut Progress,
+    watch: &Watch,
+) -> Result<(MiniBatch, Trained)> {
+    params.check(points)?;
+    if batches.rows == 0 || batches.patience == Some(0) {
+        let argument = if batches.rows == 0 { "batch_size" } else { "max_no_improvement" };
+        return Err(Error::input(argument, "1 or more", 0));
+    }
+    let mut random = Random::new(!params.seed);
+    let rows = batches.rows.min(points.len());
+    let mut buffer = Vec::new();
+    let first = FIRST_BATCHES.saturating_mul(rows.max(params.cells)).min(points.len());
+    let drawn = seeding::draw(&mut random, points.len(), if matches!(params.init, Init::Given(_)) { params.cells } else { first });
+    let mut state = MiniBatch::new(&points.copy(&drawn, &mut buffer)?, params.clone(), least_share, watch)?;
+    let steps = params.iterations.saturating_mul(points.len().div_ceil(rows));
+    let mut history = Vec::new();
+    let mut stop = Stop::new(rows, points.len(), params.tolerance, batches.patience);
+    while history.len() < steps {
+        // One row after the other, as likely each: a row may come twice.
+        let drawn: Vec<usize> = (0..rows).map(|_| random.below(points.len())).collect();
+        let batch = points.copy(&drawn, &mut buffer)?;
+        let mean = state.step(&batch, watch)? / rows as f64;
+        history.push(mean);
+        if !progress(history.len(), steps, mean) {
+            return Err(Error::Interrupted);
+        }
+        if stop.now(mean) {
+            break;
+        }
+    }
+    let iterations = history.len();
+    let assignment = state.finish(points, &mut random, watch)?;
+    let centroids = state.values.clone();
+    Ok((state, Trained { centroids, assignment, history, iterations }))
+}
+
+impl MiniBatch {
+    /// The nearest cell of every row, none without one as long as rows differ.
+    fn finish(&mut self, points: &Points, random: &mut Random, watch: &Watch) -> Result<Assignment> {
+        let (metric, threads) = (self.params.metric, self.threads);
+        let _mode = FloatMode::standard();
+        let mut guess: Option<Vec<u32>> = None;
+        loop {
+            let cells = Cells::new("vectors", std::mem::take(&mut self.values), self.dims, metric, threads, watch)?;
+            let found = cells.assign(points, guess.as_deref(), threads, watch)?;
+            self.values = cells.into_values();
+            let groups = Groups::new(&found.cells, self.params.cells)?;
+            if !seeding::split(points, &groups, &found.keys, metric, &mut self.values, random) {
+                return Ok(found);
+            }
+            guess = Some(found.cells);
+        }
+    }
+}
+
+/// Watches the smoothed objective of batches.
+struct Stop {
+    share: f64,
+    tolerance: f64,
+    patience: Option<usize>,
+    smooth: Option<f64>,
+    best: f64,
+    waited: usize,
+}
+
+impl Stop {
+    /// A batch counts for twice its share of all rows.
+    fn new(batch: usize, rows: usize, tolerance: f64, patience: Option<usize>) -> Self {
+        let share = (2.0 * batch as f64 / (rows as f64 + 1.0)).min(1.0);
+        Stop { share, tolerance, patience, smooth: None, best: f64::INFINITY, waited: 0 }
+    }
+
+    fn now(&mut self, mean: f64) -> bool {
+        let smooth = self.smooth.map_or(mean, |before| before + self.share * (mean - before));
+        self.smooth = Some(smooth);
+        // Not above: zero that stays zero is no improvement.
+        if smooth < self.best * (1.0 - self.tolerance) {
+            (self.best, self.waited) = (smooth, 0);
+        } else {
+            self.waited += 1;
+        }
+        self.patience.is_some_and(|patience| self.waited >= patience)
+    }
+}

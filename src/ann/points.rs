@@ -1,0 +1,100 @@
+//! Rows to be grouped: float32, checked once, with their lengths.
+
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::level::Level;
+use crate::numbers::{Block, check_row};
+use crate::pool::{self, Watch};
+use std::sync::Mutex;
+
+/// Bytes of rows that one job measures.
+const JOB_BYTES: usize = 1 << 20;
+/// As many dims as an index takes.
+const MAX_DIMS: usize = 65_536;
+
+/// Finite rows of one width.
+#[derive(Debug, Clone)]
+pub struct Points<'a> {
+    values: &'a [f32],
+    dims: usize,
+    norms: Vec<f64>,
+}
+
+impl<'a> Points<'a> {
+    /// Measures the rows of `values`, `dims` numbers each.
+    ///
+    /// # Errors
+    /// No rows or dims, or too many; NaN or infinity; lengths of 2^63 or more; [`Error::Interrupted`].
+    pub fn new(argument: &'static str, values: &'a [f32], dims: usize, kernel: &Kernel, threads: usize, watch: &Watch) -> Result<Self> {
+        if dims == 0 || dims > MAX_DIMS || values.is_empty() || !values.len().is_multiple_of(dims) {
+            let got = format!("{} values in rows of {dims}", values.len());
+            return Err(Error::input(argument, format!("one row or more of 1 to {MAX_DIMS} values"), got));
+        }
+        let rows = values.len() / dims;
+        if rows > u32::MAX as usize {
+            return Err(Error::input(argument, format!("{} rows at most", u32::MAX), format!("{rows} rows")));
+        }
+        let per_job = (JOB_BYTES / (4 * dims)).max(1);
+        let mut norms = room(rows, 0.0, "the lengths of rows")?;
+        let jobs: Vec<_> = values.chunks(per_job * dims).zip(norms.chunks_mut(per_job)).map(Mutex::new).collect();
+        let work = |(): &mut (), job: usize| {
+            let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (values, norms) = &mut *slot;
+            (kernel.squared_norm)(values, dims, norms);
+            for (i, norm) in norms.iter_mut().enumerate() {
+                let row = &values[i * dims..(i + 1) * dims];
+                check_row(argument, Level::F32, Block::F32(row), *norm, (job * per_job + i) as u64)?;
+                *norm = norm.sqrt();
+            }
+            Ok(())
+        };
+        pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
+        drop(jobs);
+        Ok(Points { values, dims, norms })
+    }
+
+    /// Some of the rows, copied to `buffer`.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn copy<'b>(&self, rows: &[usize], buffer: &'b mut Vec<f32>) -> Result<Points<'b>> {
+        buffer.clear();
+        let bytes = (4 * rows.len() * self.dims) as u64;
+        buffer.try_reserve_exact(rows.len() * self.dims).map_err(|_| Error::Memory { bytes, purpose: "a sample of rows" })?;
+        rows.iter().for_each(|&row| buffer.extend_from_slice(self.row(row)));
+        Ok(Points { values: buffer, dims: self.dims, norms: rows.iter().map(|&row| self.norms[row]).collect() })
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.norms.len()
+    }
+
+    /// Never: there is one row at least.
+    pub fn is_empty(&self) -> bool {
+        self.norms.is_empty()
+    }
+
+    /// Values a row.
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        &self.values[row * self.dims..(row + 1) * self.dims]
+    }
+
+    /// Its length.
+    pub fn norm(&self, row: usize) -> f64 {
+        self.norms[row]
+    }
+}
+
+/// `count` copies of `value`, or the error that there is no memory for them.
+pub(super) fn room<T: Clone>(count: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
+    let mut made = Vec::new();
+    made.try_reserve_exact(count).map_err(|_| Error::Memory { bytes: (count * size_of::<T>()) as u64, purpose })?;
+    made.resize(count, value);
+    Ok(made)
+}

@@ -1,0 +1,230 @@
+//! The classes and functions behind `nseekfs.cluster`: rows in float32, centroids and cells out.
+
+use super::array::{Matrix, matrix};
+use super::error::{raise, released};
+use crate::ann::cells::{self, Assignment};
+use crate::ann::kmeans::{self, Init, Params, Trained};
+use crate::ann::minibatch::{self, Batches};
+use crate::ann::points::Points;
+use crate::error::Result;
+use crate::metric::Metric;
+use crate::numbers;
+use crate::pool::{self, Watch};
+use numpy::{PyArray1, PyArray2, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use std::sync::Mutex;
+
+/// Rows in float32, contiguous.
+type Rows<'py> = PyReadonlyArray2<'py, f32>;
+
+/// The first centroids: a word, or the centroids themselves.
+#[derive(FromPyObject)]
+pub enum First<'py> {
+    Word(String),
+    Given(Rows<'py>),
+}
+
+impl First<'_> {
+    fn init(self) -> PyResult<Init> {
+        match self {
+            First::Word(word) => Init::parse(&word).map_err(raise),
+            First::Given(values) => Ok(Init::Given(values.as_slice()?.to_vec())),
+        }
+    }
+}
+
+/// Centroids, the cell of each row, each row's key, the objective as it fell, iterations.
+type TrainedArrays<'py> =
+    (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, usize);
+
+/// Rounds rows to float32 in `out`; the first is row `first` of the whole argument.
+#[pyfunction]
+pub fn round_rows(block: Matrix<'_>, mut out: PyReadwriteArray2<'_, f32>, first: u64) -> PyResult<()> {
+    let [_, dims] = block.shape();
+    numbers::round_rows("vectors", block.block()?, dims, first, out.as_slice_mut()?).map_err(raise)
+}
+
+/// k-means on all rows.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
+pub fn train<'py>(
+    py: Python<'py>,
+    rows: Rows<'py>,
+    cells: usize,
+    metric: &str,
+    iterations: usize,
+    tolerance: f64,
+    init: First<'py>,
+    sample: Option<usize>,
+    seed: u64,
+    threads: Option<i64>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<TrainedArrays<'py>> {
+    let metric = Metric::parse("metric", metric).map_err(raise)?;
+    let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample, seed, threads };
+    let trained = watched(py, &rows, threads, progress, |points, report, watch| kmeans::train(points, &params, report, watch))?;
+    arrays(py, trained, metric, rows.shape()[1])
+}
+
+/// k-means on batches of the rows: the centroids as they learn, and what [`train`] gives.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
+pub fn train_batches<'py>(
+    py: Python<'py>,
+    rows: Rows<'py>,
+    cells: usize,
+    metric: &str,
+    iterations: usize,
+    tolerance: f64,
+    init: First<'py>,
+    batch: usize,
+    patience: Option<usize>,
+    least_share: f64,
+    seed: u64,
+    threads: Option<i64>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(MiniBatch, TrainedArrays<'py>)> {
+    let metric = Metric::parse("metric", metric).map_err(raise)?;
+    let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample: None, seed, threads };
+    let batches = Batches { rows: batch, patience };
+    let (state, trained) = watched(py, &rows, threads, progress, |points, report, watch| {
+        minibatch::train(points, &params, (&batches, least_share), report, watch)
+    })?;
+    Ok((MiniBatch(state), arrays(py, trained, metric, rows.shape()[1])?))
+}
+
+/// Centroids that learn from batches.
+#[pyclass(module = "nseekfs._core")]
+pub struct MiniBatch(minibatch::MiniBatch);
+
+#[pymethods]
+impl MiniBatch {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
+    fn new(
+        py: Python<'_>,
+        rows: Rows<'_>,
+        cells: usize,
+        metric: &str,
+        init: First<'_>,
+        least_share: f64,
+        seed: u64,
+        threads: Option<i64>,
+    ) -> PyResult<Self> {
+        let metric = Metric::parse("metric", metric).map_err(raise)?;
+        let params = Params { cells, metric, init: init.init()?, seed, threads, ..Params::default() };
+        let made = with_points(py, &rows, threads, |points, watch| minibatch::MiniBatch::new(points, params, least_share, watch));
+        made.map(MiniBatch)
+    }
+
+    /// Learns from a batch; its mean cost at the centroids before.
+    fn step(&mut self, py: Python<'_>, rows: Rows<'_>, threads: Option<i64>) -> PyResult<f64> {
+        let state = &mut self.0;
+        with_points(py, &rows, threads, |points, watch| Ok(state.step(points, watch)? / points.len() as f64))
+    }
+
+    #[getter]
+    fn centroids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let (values, count) = (self.0.centroids().to_vec(), self.0.weights().len());
+        let dims = values.len() / count;
+        matrix(py, values, [count, dims])
+    }
+
+    #[getter]
+    fn weights<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, self.0.weights())
+    }
+}
+
+/// Centroids ready to be compared with.
+#[pyclass(module = "nseekfs._core", frozen)]
+pub struct Cells {
+    cells: cells::Cells,
+    metric: Metric,
+}
+
+#[pymethods]
+impl Cells {
+    #[new]
+    fn new(py: Python<'_>, centroids: Rows<'_>, metric: &str, threads: Option<i64>) -> PyResult<Self> {
+        let metric = Metric::parse("metric", metric).map_err(raise)?;
+        let (values, dims) = (centroids.as_slice()?.to_vec(), centroids.shape()[1]);
+        let made = |watch: &Watch| cells::Cells::new("centroids", values, dims, metric, pool::thread_count(threads)?, watch);
+        Ok(Cells { cells: released(py, made)?, metric })
+    }
+
+    /// The nearest cell of each row, and the score of that cell.
+    fn assign<'py>(
+        &self,
+        py: Python<'py>,
+        rows: Rows<'py>,
+        threads: Option<i64>,
+    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>)> {
+        let found = with_points(py, &rows, threads, |points, watch| self.cells.assign(points, None, pool::thread_count(threads)?, watch))?;
+        let scores = found.keys.iter().map(|&key| self.metric.score(key)).collect();
+        Ok((labels(py, &found), PyArray1::from_vec(py, scores)))
+    }
+
+    /// The score of every cell for each row.
+    fn scores<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let scores = |points: &Points, watch: &Watch| {
+            let keys = self.cells.keys(points, pool::thread_count(threads)?, watch)?;
+            Ok(keys.iter().map(|&key| self.metric.score(key)).collect())
+        };
+        matrix(py, with_points(py, &rows, threads, scores)?, [rows.shape()[0], self.cells.len()])
+    }
+}
+
+fn labels<'py>(py: Python<'py>, found: &Assignment) -> Bound<'py, PyArray1<i64>> {
+    PyArray1::from_vec(py, found.cells.iter().map(|&cell| i64::from(cell)).collect())
+}
+
+fn arrays<'py>(py: Python<'py>, trained: Trained, metric: Metric, dims: usize) -> PyResult<TrainedArrays<'py>> {
+    let labels = labels(py, &trained.assignment);
+    let keys = trained.assignment.keys.iter().map(|&key| metric.public_key(key)).collect();
+    let shape = [trained.centroids.len() / dims, dims];
+    let history = PyArray1::from_vec(py, trained.history);
+    Ok((matrix(py, trained.centroids, shape)?, labels, PyArray1::from_vec(py, keys), history, trained.iterations))
+}
+
+/// Runs `work` on measured rows with the interpreter released.
+fn with_points<T: Send>(
+    py: Python<'_>,
+    rows: &Rows<'_>,
+    threads: Option<i64>,
+    work: impl FnOnce(&Points, &Watch) -> Result<T> + Send,
+) -> PyResult<T> {
+    let (values, dims) = (rows.as_slice()?, rows.shape()[1]);
+    released(py, |watch| {
+        let points = Points::new("vectors", values, dims, crate::kernel::selected()?, pool::thread_count(threads)?, watch)?;
+        work(&points, watch)
+    })
+}
+
+/// The same with a callable that hears of the progress; what it raises ends the work.
+fn watched<T: Send>(
+    py: Python<'_>,
+    rows: &Rows<'_>,
+    threads: Option<i64>,
+    progress: Option<Py<PyAny>>,
+    work: impl FnOnce(&Points, &mut kmeans::Progress, &Watch) -> Result<T> + Send,
+) -> PyResult<T> {
+    let raised: Mutex<Option<PyErr>> = Mutex::new(None);
+    let result = with_points(py, rows, threads, |points, watch| {
+        let mut report = |done: usize, most: usize, _: f64| {
+            let Some(callable) = &progress else { return true };
+            Python::attach(|py| match callable.call1(py, (done, most)) {
+                Ok(_) => true,
+                Err(error) => {
+                    *raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+                    false
+                }
+            })
+        };
+        work(points, &mut report, watch)
+    });
+    match raised.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        Some(error) => Err(error),
+        None => result,
+    }
+}
