@@ -54,6 +54,13 @@ class Rows:
             self._source = numbers(argument, value)
             self.shape = matrix_shape(argument, self._source.shape)
 
+    def whole(self, store: type[np.floating[Any]]) -> Array | None:
+        """All rows if the extension can read them in place as `store`."""
+        source = self._source
+        if isinstance(source, np.ndarray) and source.dtype == store and readable(source, store) is source:
+            return source
+        return None
+
     def blocks(self, store: type[np.floating[Any]]) -> Iterator[Array]:
         """The rows in order; `store` is the type that an extended float is rounded to, once."""
         rows, dims = self.shape

@@ -1,13 +1,52 @@
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Builder", "Index", "__version__", "load", "simd_info"]
+__all__ = [
+    "Builder",
+    "Cells",
+    "Index",
+    "MiniBatch",
+    "__version__",
+    "load",
+    "round_rows",
+    "simd_info",
+    "train",
+    "train_batches",
+]
 
 __version__: str
 
 def simd_info() -> dict[str, Any]: ...
+def round_rows(block: npt.NDArray[Any], out: npt.NDArray[np.float32], first: int) -> None: ...
+def train(
+    rows: npt.NDArray[np.float32],
+    cells: int,
+    metric: str,
+    iterations: int,
+    tolerance: float,
+    init: str | npt.NDArray[np.float32],
+    sample: int | None,
+    seed: int,
+    threads: int | None,
+    progress: Callable[[int, int], object] | None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], float, npt.NDArray[np.float64], int]: ...
+def train_batches(
+    rows: npt.NDArray[np.float32],
+    cells: int,
+    metric: str,
+    iterations: int,
+    tolerance: float,
+    init: str | npt.NDArray[np.float32],
+    batch: int,
+    patience: int | None,
+    least_share: float,
+    seed: int,
+    threads: int | None,
+    progress: Callable[[int, int], object] | None,
+) -> tuple[MiniBatch, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], float, npt.NDArray[np.float64], int]]: ...
 def load(path: str, mode: str, verify: str) -> Index: ...
 
 @final
@@ -25,6 +64,32 @@ class Builder:
     ) -> Builder: ...
     def push(self, block: npt.NDArray[Any]) -> None: ...
     def finish(self) -> Index: ...
+
+@final
+class MiniBatch:
+    def __new__(
+        cls,
+        rows: npt.NDArray[np.float32],
+        cells: int,
+        metric: str,
+        init: str | npt.NDArray[np.float32],
+        least_share: float,
+        seed: int,
+        threads: int | None,
+    ) -> MiniBatch: ...
+    @property
+    def centroids(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def weights(self) -> npt.NDArray[np.float64]: ...
+    def step(self, rows: npt.NDArray[np.float32], threads: int | None) -> float: ...
+
+@final
+class Cells:
+    def __new__(cls, centroids: npt.NDArray[np.float32], metric: str, threads: int | None) -> Cells: ...
+    def assign(
+        self, rows: npt.NDArray[np.float32], threads: int | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+    def scores(self, rows: npt.NDArray[np.float32], threads: int | None) -> npt.NDArray[np.float32]: ...
 
 @final
 class Index:

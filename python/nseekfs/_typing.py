@@ -12,6 +12,7 @@ CosineWord: TypeAlias = Literal["cosine", "cos", "cosine_similarity"]
 DotWord: TypeAlias = Literal["dot", "dot_product", "ip", "inner_product", "inner"]
 EuclideanWord: TypeAlias = Literal["euclidean", "l2", "euclidean_distance", "euclid"]
 Metric: TypeAlias = CosineWord | DotWord | EuclideanWord
+ClusterMetric: TypeAlias = CosineWord | EuclideanWord
 Level: TypeAlias = Literal["f64", "f32", "f16", "f8"]
 Method: TypeAlias = Literal["auto", "simd", "scalar"]
 Mode: TypeAlias = Literal["mmap", "ram"]
@@ -26,9 +27,9 @@ class SupportsDLPack(Protocol):
 
 
 class Progress(Protocol):
-    """What is called after each block of rows, with the rows done so far and all of them."""
+    """What is called after each piece of work, such as a block of rows, with those done so far and all of them."""
 
-    def __call__(self, done_rows: int, total_rows: int, /) -> object: ...
+    def __call__(self, done: int, total: int, /) -> object: ...
 
 
 Vectors: TypeAlias = npt.ArrayLike | SupportsDLPack

@@ -192,7 +192,7 @@ struct Search<'a> {
     bounds: Vec<f32>,
     keep: Vec<u16>,
     wide: Vec<f64>,
-    found: Vec<(f32, u32)>,
+    found: [Vec<(f32, u32)>; SIEVE],
 }
 
 /// What is known of a row: how bounds see it, and its best cells so far, nearest first.
@@ -217,7 +217,7 @@ impl<'a> Search<'a> {
             bounds: room(panel * SIEVE, 0.0, "the bounds of cells")?,
             keep: room(panel, 0, "the bounds of cells")?,
             wide: Vec::new(),
-            found: Vec::new(),
+            found: Default::default(),
         })
     }
 
@@ -288,7 +288,7 @@ impl<'a> Search<'a> {
                 None => f32::NEG_INFINITY,
             };
         }
-        let (codes, blocks) = (&self.cells.codes, some.len() / BLOCK);
+        let codes = &self.cells.codes;
         let wide: Wide = codes.wide(some.clone());
         let sieve = Sieve {
             dims: self.cells.dims.next_multiple_of(8),
@@ -298,33 +298,40 @@ impl<'a> Search<'a> {
             factors: &self.factors,
         };
         (self.cells.kernel.sieve)(&sieve, &wide, &mut self.bounds[..some.len() * SIEVE], &mut self.keep[..some.len()]);
-        for (i, state) in states.iter_mut().enumerate().filter(|(_, state)| !state.even) {
-            self.found.clear();
-            let known = state.best.first().map(|best| best.1).filter(|_| state.best.len() == 1);
-            for block in 0..blocks {
-                let (at, mut bits) = (BLOCK * block + i, self.keep[BLOCK * block + i]);
+        self.found.iter_mut().for_each(Vec::clear);
+        for (block, keep) in self.keep[..some.len()].as_chunks::<SIEVE>().0.iter().enumerate() {
+            if *keep == [0; SIEVE] {
+                continue;
+            }
+            for (i, &kept) in keep.iter().enumerate().take(states.len()) {
+                let mut bits = kept;
                 while bits != 0 {
                     let lane = bits.trailing_zeros() as usize;
                     bits &= bits - 1;
-                    let cell = (some.start + BLOCK * block + lane) as u32;
-                    if (cell as usize) < self.cells.len() && known != Some(cell) {
-                        let bound = self.bounds[BLOCK * at + lane];
+                    let cell = some.start + BLOCK * block + lane;
+                    if cell < self.cells.len() {
+                        let bound = self.bounds[BLOCK * (SIEVE * block + i) + lane];
                         // What is no number bounds nothing: such a cell is compared first.
-                        self.found.push((if bound.is_nan() { f32::INFINITY } else { bound }, cell));
+                        self.found[i].push((if bound.is_nan() { f32::INFINITY } else { bound }, cell as u32));
                     }
                 }
             }
-            self.settle(points, tile + i, state, count);
+        }
+        for (i, state) in states.iter_mut().enumerate().filter(|(_, state)| !state.even) {
+            let mut found = std::mem::take(&mut self.found[i]);
+            let known = state.best.first().map(|best| best.1).filter(|_| count == 1);
+            found.retain(|&(_, cell)| known != Some(cell));
+            self.settle(points, tile + i, state, count, &mut found);
+            self.found[i] = found;
         }
     }
 
     /// Compares the cells found in float64, those of the highest bounds first, as long as bounds reach.
-    fn settle(&mut self, points: &Points, row: usize, state: &mut State, count: usize) {
-        if self.found.is_empty() {
+    fn settle(&mut self, points: &Points, row: usize, state: &mut State, count: usize, found: &mut Vec<(f32, u32)>) {
+        if found.is_empty() {
             return;
         }
         widen(points.row(row), &mut self.wide);
-        let mut found = std::mem::take(&mut self.found);
         let missing = count - state.best.len();
         if missing > 0 && missing < found.len() {
             // The highest bounds make a floor that leaves few others.
@@ -335,13 +342,12 @@ impl<'a> Search<'a> {
             found.retain(|&(bound, _)| bound >= floor);
         }
         found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for &(bound, cell) in &found {
+        for &(bound, cell) in found.iter() {
             if state.best.len() == count && bound < state.seen.floor(state.best[count - 1].0) {
                 break;
             }
             self.offer(points.norm(row), cell, state, count);
         }
-        self.found = found;
     }
 
     /// Puts `cell` in its place among the best, if it has one. The row is in `wide`.

@@ -9,7 +9,7 @@ use super::gather::{self, Groups, objective};
 use super::points::{Points, room};
 use super::seeding;
 use crate::error::{Error, Result};
-use crate::kernel::{self, FloatMode};
+use crate::kernel::FloatMode;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::random::Random;
@@ -86,6 +86,11 @@ impl Params {
             let expected = format!("a whole number from 1 to {rows}, the number of rows");
             return Err(Error::input("n_clusters", expected, self.cells));
         }
+        self.check_all_but_rows(points.dims())
+    }
+
+    /// Whether they can be used on rows of `dims` values, should there be enough of them.
+    pub(super) fn check_all_but_rows(&self, dims: usize) -> Result<()> {
         if self.metric == Metric::Dot {
             return Err(Error::input("metric", "l2 or cosine", self.metric.name()));
         }
@@ -99,8 +104,8 @@ impl Params {
             return Err(Error::input("max_points_per_centroid", "1 or more", 0));
         }
         match &self.init {
-            Init::Given(values) if values.len() != self.cells * points.dims() => {
-                let expected = format!("{} centroids of {} values", self.cells, points.dims());
+            Init::Given(values) if values.len() != self.cells * dims => {
+                let expected = format!("{} centroids of {dims} values", self.cells);
                 Err(Error::input("init", expected, format!("{} values", values.len())))
             }
             _ => Ok(()),
@@ -115,7 +120,10 @@ pub struct Trained {
     pub centroids: Vec<f32>,
     /// The nearest of them to every row trained on.
     pub assignment: Assignment,
-    /// The objective at the first centroids, then after each iteration.
+    /// The sum of the rows' costs: squared distances, or 1 - cosine.
+    pub objective: f64,
+    /// How it fell: at the first centroids, then after each iteration; of [`super::minibatch`], the mean
+    /// cost of each batch at the centroids before it.
     pub history: Vec<f64>,
     /// Updates of the centroids.
     pub iterations: usize,
@@ -144,31 +152,31 @@ pub fn train(points: &Points, params: &Params, progress: &mut Progress, watch: &
 }
 
 /// The first centroids.
-pub(super) fn begin(points: &Points, params: &Params, random: &mut Random) -> Result<Vec<f32>> {
-    let (count, dims) = (params.cells, points.dims());
-    let mut values = room(count * dims, 0.0, "the centroids")?;
-    let rows = match &params.init {
-        Init::Given(given) => {
-            values.copy_from_slice(given);
-            return Ok(values);
-        }
-        Init::Random => seeding::draw(random, points.len(), count),
-        Init::Spread => {
-            let sample = seeding::draw(random, points.len(), SPREAD_ROWS.saturating_mul(count));
-            seeding::spread(kernel::selected()?, points, &sample, count, params.metric, random)?
-        }
+pub(super) fn begin(points: &Points, params: &Params, random: &mut Random, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
+    let (count, metric) = (params.cells, params.metric);
+    let mut values = room(count * points.dims(), 0.0, "the centroids")?;
+    let mut put = |points: &Points, rows: &[usize]| {
+        values.chunks_exact_mut(points.dims()).zip(rows).for_each(|(out, &row)| seeding::place(points, row, metric, out));
     };
-    values.chunks_exact_mut(dims).zip(rows).for_each(|(out, row)| seeding::place(points, row, params.metric, out));
+    match &params.init {
+        Init::Given(given) => values.copy_from_slice(given),
+        Init::Random => put(points, &seeding::draw(random, points.len(), count)),
+        Init::Spread => {
+            let mut buffer = Vec::new();
+            let sample = points.copy(&seeding::draw(random, points.len(), SPREAD_ROWS.saturating_mul(count)), &mut buffer)?;
+            put(&sample, &seeding::spread(&sample, count, metric, random, threads, watch)?);
+        }
+    }
     Ok(values)
 }
 
 fn lloyd(points: &Points, params: &Params, mut random: Random, threads: usize, progress: &mut Progress, watch: &Watch) -> Result<Trained> {
     let (metric, dims) = (params.metric, points.dims());
-    let mut cells = Cells::new("init", begin(points, params, &mut random)?, dims, metric, threads, watch)?;
+    let mut cells = Cells::new("init", begin(points, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
     let mut now = cells.assign(points, None, threads, watch)?;
     let mut history = vec![objective(metric, &now.keys)];
     let mut stale = vec![true; params.cells];
-    let mut iterations = 0;
+    let (mut iterations, mut vain) = (0, false);
     loop {
         let groups = Groups::new(&now.cells, params.cells)?;
         let mut values = cells.into_values();
@@ -177,9 +185,10 @@ fn lloyd(points: &Points, params: &Params, mut random: Random, threads: usize, p
             gather::means(points, &groups, metric, &stale, &mut values, (threads, watch))?;
             iterations += 1;
         }
-        let split = seeding::split(points, &groups, &now.keys, metric, &mut values, &mut random);
+        let split = !vain && seeding::split(points, &groups, &now.keys, metric, &mut values, &mut random);
         if trained && !split {
-            return Ok(Trained { centroids: values, assignment: now, history, iterations });
+            let objective = objective(metric, &now.keys);
+            return Ok(Trained { centroids: values, assignment: now, objective, history, iterations });
         }
         cells = Cells::new("vectors", values, dims, metric, threads, watch)?;
         let next = cells.assign(points, Some(&now.cells), threads, watch)?;
@@ -189,6 +198,8 @@ fn lloyd(points: &Points, params: &Params, mut random: Random, threads: usize, p
         }
         now = next;
         history.push(objective(metric, &now.keys));
+        // A split that gained nothing is the last.
+        vain = trained && history[history.len() - 1] >= history[history.len() - 2];
         if !progress(iterations, params.iterations, history[history.len() - 1]) {
             return Err(Error::Interrupted);
         }

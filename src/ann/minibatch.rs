@@ -50,14 +50,18 @@ impl MiniBatch {
     /// # Errors
     /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
     pub fn new(first: &Points, params: Params, least_share: f64, watch: &Watch) -> Result<Self> {
-        params.check(first)?;
+        if matches!(params.init, Init::Given(_)) {
+            params.check_all_but_rows(first.dims())?;
+        } else {
+            params.check(first)?;
+        }
         if !(0.0..1.0).contains(&least_share) {
             return Err(Error::input("reassignment_ratio", "a number from 0 to less than 1", least_share));
         }
         let threads = pool::thread_count(params.threads)?;
         let _mode = FloatMode::standard();
         let (mut random, dims) = (Random::new(params.seed), first.dims());
-        let values = begin(first, &params, &mut random)?;
+        let values = begin(first, &params, &mut random, threads, watch)?;
         // The first centroids may come from the caller: they are checked here.
         let values = Cells::new("init", values, dims, params.metric, threads, watch)?.into_values();
         let sums = room(values.len(), 0.0, "the sums of cells")?;
@@ -113,7 +117,7 @@ impl MiniBatch {
         let small = order.iter().take(order.len() / 2).take_while(|&&cell| self.weights[cell] < self.least_share * most);
         let pairs: Vec<(usize, usize)> = small.copied().zip(order.iter().rev().copied()).collect();
         for (small, large) in pairs {
-            let Some(row) = seeding::draw_costly(groups.of(large), &found.keys, metric, &mut self.random) else { continue };
+            let Some(row) = seeding::draw_costly(batch, groups.of(large), &found.keys, metric, &mut self.random) else { continue };
             let half = self.weights[large] / 2.0;
             let (from, to) = (large * self.dims..(large + 1) * self.dims, small * self.dims..(small + 1) * self.dims);
             seeding::place(batch, row, metric, &mut self.values[to.clone()]);
@@ -168,7 +172,8 @@ pub fn train(
     let iterations = history.len();
     let assignment = state.finish(points, &mut random, watch)?;
     let centroids = state.values.clone();
-    Ok((state, Trained { centroids, assignment, history, iterations }))
+    let objective = objective(params.metric, &assignment.keys);
+    Ok((state, Trained { centroids, assignment, objective, history, iterations }))
 }
 
 impl MiniBatch {
@@ -176,13 +181,17 @@ impl MiniBatch {
     fn finish(&mut self, points: &Points, random: &mut Random, watch: &Watch) -> Result<Assignment> {
         let (metric, threads) = (self.params.metric, self.threads);
         let _mode = FloatMode::standard();
-        let mut guess: Option<Vec<u32>> = None;
+        let (mut guess, mut before): (Option<Vec<u32>>, f64) = (None, f64::INFINITY);
         loop {
             let cells = Cells::new("vectors", std::mem::take(&mut self.values), self.dims, metric, threads, watch)?;
             let found = cells.assign(points, guess.as_deref(), threads, watch)?;
             self.values = cells.into_values();
             let groups = Groups::new(&found.cells, self.params.cells)?;
-            if !seeding::split(points, &groups, &found.keys, metric, &mut self.values, random) {
+            let now = objective(metric, &found.keys);
+            // Not below: a split that gained nothing is the last.
+            let vain = now >= before;
+            before = now;
+            if vain || !seeding::split(points, &groups, &found.keys, metric, &mut self.values, random) {
                 return Ok(found);
             }
             guess = Some(found.cells);

@@ -5,6 +5,7 @@ use crate::kernel::Kernel;
 use crate::level::Level;
 use crate::numbers::{Block, check_row};
 use crate::pool::{self, Watch};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// Bytes of rows that one job measures.
@@ -85,7 +86,12 @@ impl<'a> Points<'a> {
         &self.values[row * self.dims..(row + 1) * self.dims]
     }
 
-    /// Its length.
+    /// Some rows, one after the other.
+    pub fn rows(&self, rows: Range<usize>) -> &'a [f32] {
+        &self.values[rows.start * self.dims..rows.end * self.dims]
+    }
+
+    /// The length of a row.
     pub fn norm(&self, row: usize) -> f64 {
         self.norms[row]
     }

@@ -3,13 +3,23 @@
 use super::gather::{Groups, cost};
 use super::points::{Points, room};
 use crate::error::Result;
-use crate::kernel::{Kernel, padded};
+use crate::kernel::{self, padded};
 use crate::metric::Metric;
+use crate::pool::{self, Watch};
 use crate::random::Random;
+use std::sync::Mutex;
+
+/// Rows of a job of k-means++.
+const JOB_ROWS: usize = 1024;
 
 /// Up to this cost a row is where its centroid is: float32 centroids round cosines by less.
 fn nothing(metric: Metric) -> f64 {
     if metric == Metric::Euclidean { 0.0 } else { 1e-12 }
+}
+
+/// What a centroid at `row` would save: its cost, or nothing for a row without a direction.
+fn gain(points: &Points, row: usize, key: f64, metric: Metric) -> f64 {
+    if metric != Metric::Euclidean && points.norm(row) == 0.0 { 0.0 } else { cost(metric, key) }
 }
 
 /// `count` different row numbers below `rows`, in random order (Fisher and Yates; memory for the few
@@ -36,37 +46,47 @@ pub(super) fn place(points: &Points, row: usize, metric: Metric, out: &mut [f32]
     }
 }
 
-/// Rows drawn one after the other, each with a probability that grows with its cost so far: k-means++
-/// (Arthur and Vassilvitskii, SODA 2007), on `sample`.
+/// `count` rows drawn one after the other, each as likely as it is costly so far: k-means++ (Arthur and
+/// Vassilvitskii, SODA 2007). Where no row costs anything, any row.
 pub(super) fn spread(
-    kernel: &Kernel,
     points: &Points,
-    sample: &[usize],
     count: usize,
     metric: Metric,
     random: &mut Random,
+    threads: usize,
+    watch: &Watch,
 ) -> Result<Vec<usize>> {
-    let mut costs = room(sample.len(), f64::INFINITY, "the costs of rows")?;
-    let mut chosen = vec![random.below(sample.len())];
-    let (mut wide, mut out) = (vec![0.0; padded(points.dims())], [0.0]);
+    let (kernel, dims) = (kernel::selected()?, points.dims());
+    let mut costs = room(points.len(), f64::INFINITY, "the costs of rows")?;
+    let mut chosen = vec![random.below(points.len())];
+    let mut wide = vec![0.0; padded(dims)];
     while chosen.len() < count {
-        let last = sample[chosen[chosen.len() - 1]];
-        wide[..points.dims()].iter_mut().zip(points.row(last)).for_each(|(wide, &x)| *wide = f64::from(x));
-        for (cost_so_far, &row) in costs.iter_mut().zip(sample) {
+        let last = chosen[chosen.len() - 1];
+        wide[..dims].iter_mut().zip(points.row(last)).for_each(|(wide, &x)| *wide = f64::from(x));
+        let jobs: Vec<_> = costs.chunks_mut(JOB_ROWS).map(Mutex::new).collect();
+        let work = |sums: &mut Vec<f64>, job: usize| {
+            let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let first = job * JOB_ROWS;
+            sums.resize(slot.len(), 0.0);
             let sum = if metric == Metric::Euclidean { kernel.squared_distance } else { kernel.dot };
-            sum(&wide, points.row(row), points.dims(), &mut out);
-            let key = metric.key(out[0], points.norm(last), points.norm(row));
-            *cost_so_far = cost_so_far.min(cost(metric, key));
-        }
-        let next = weighted(costs.iter().copied(), nothing(metric), random).unwrap_or_else(|| random.below(sample.len()));
-        chosen.push(next);
+            sum(&wide, points.rows(first..first + slot.len()), dims, sums);
+            for (i, (so_far, &sum)) in slot.iter_mut().zip(sums.iter()).enumerate() {
+                let key = metric.key(sum, points.norm(last), points.norm(first + i));
+                *so_far = so_far.min(gain(points, first + i, key, metric));
+            }
+            Ok(())
+        };
+        pool::run(threads, jobs.len(), watch, || Ok(Vec::new()), work)?;
+        drop(jobs);
+        let next = weighted(costs.iter().copied(), nothing(metric), random);
+        chosen.push(next.unwrap_or_else(|| random.below(points.len())));
     }
-    Ok(chosen.into_iter().map(|i| sample[i]).collect())
+    Ok(chosen)
 }
 
 /// One of `rows`, each as likely as it is costly; none where none costs anything.
-pub(super) fn draw_costly(rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
-    let costs = rows.iter().map(|&row| cost(metric, keys[row as usize]));
+pub(super) fn draw_costly(points: &Points, rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
+    let costs = rows.iter().map(|&row| gain(points, row as usize, keys[row as usize], metric));
     weighted(costs, nothing(metric), random).map(|i| rows[i] as usize)
 }
 
@@ -95,13 +115,13 @@ pub(super) fn split(points: &Points, groups: &Groups, keys: &[f64], metric: Metr
     if empty.is_empty() {
         return false;
     }
-    let costs = |cell: usize| groups.of(cell).iter().map(|&row| cost(metric, keys[row as usize]));
+    let costs = |cell: usize| groups.of(cell).iter().map(|&row| gain(points, row as usize, keys[row as usize], metric));
     let mut donors: Vec<(f64, usize)> = (0..groups.len()).map(|cell| (costs(cell).sum(), cell)).filter(|donor| donor.0 > 0.0).collect();
     donors.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let dims = points.dims();
     let mut changed = false;
     for (cell, (_, donor)) in empty.into_iter().zip(donors) {
-        if let Some(row) = draw_costly(groups.of(donor), keys, metric, random) {
+        if let Some(row) = draw_costly(points, groups.of(donor), keys, metric, random) {
             place(points, row, metric, &mut values[cell * dims..(cell + 1) * dims]);
             changed = true;
         }

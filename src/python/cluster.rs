@@ -33,9 +33,8 @@ impl First<'_> {
     }
 }
 
-/// Centroids, the cell of each row, each row's key, the objective as it fell, iterations.
-type TrainedArrays<'py> =
-    (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, usize);
+/// Centroids, the cell of each row, the objective at the end and as it fell, iterations.
+type TrainedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>, f64, Bound<'py, PyArray1<f64>>, usize);
 
 /// Rounds rows to float32 in `out`; the first is row `first` of the whole argument.
 #[pyfunction]
@@ -63,7 +62,7 @@ pub fn train<'py>(
     let metric = Metric::parse("metric", metric).map_err(raise)?;
     let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample, seed, threads };
     let trained = watched(py, &rows, threads, progress, |points, report, watch| kmeans::train(points, &params, report, watch))?;
-    arrays(py, trained, metric, rows.shape()[1])
+    arrays(py, trained, rows.shape()[1])
 }
 
 /// k-means on batches of the rows: the centroids as they learn, and what [`train`] gives.
@@ -90,7 +89,7 @@ pub fn train_batches<'py>(
     let (state, trained) = watched(py, &rows, threads, progress, |points, report, watch| {
         minibatch::train(points, &params, (&batches, least_share), report, watch)
     })?;
-    Ok((MiniBatch(state), arrays(py, trained, metric, rows.shape()[1])?))
+    Ok((MiniBatch(state), arrays(py, trained, rows.shape()[1])?))
 }
 
 /// Centroids that learn from batches.
@@ -179,12 +178,11 @@ fn labels<'py>(py: Python<'py>, found: &Assignment) -> Bound<'py, PyArray1<i64>>
     PyArray1::from_vec(py, found.cells.iter().map(|&cell| i64::from(cell)).collect())
 }
 
-fn arrays<'py>(py: Python<'py>, trained: Trained, metric: Metric, dims: usize) -> PyResult<TrainedArrays<'py>> {
+fn arrays<'py>(py: Python<'py>, trained: Trained, dims: usize) -> PyResult<TrainedArrays<'py>> {
     let labels = labels(py, &trained.assignment);
-    let keys = trained.assignment.keys.iter().map(|&key| metric.public_key(key)).collect();
     let shape = [trained.centroids.len() / dims, dims];
     let history = PyArray1::from_vec(py, trained.history);
-    Ok((matrix(py, trained.centroids, shape)?, labels, PyArray1::from_vec(py, keys), history, trained.iterations))
+    Ok((matrix(py, trained.centroids, shape)?, labels, trained.objective, history, trained.iterations))
 }
 
 /// Runs `work` on measured rows with the interpreter released.
