@@ -51,7 +51,22 @@ impl Cells {
     /// # Errors
     /// What [`Points::new`] refuses, named `argument`; no memory.
     pub fn new(argument: &'static str, values: Vec<f32>, dims: usize, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
-        let kernel = kernel::selected()?;
+        Cells::with_kernel(kernel::selected()?, argument, values, dims, metric, threads, watch)
+    }
+
+    /// The same for a kernel of one's choice: all give the same cells.
+    ///
+    /// # Errors
+    /// As [`Cells::new`].
+    pub fn with_kernel(
+        kernel: &'static Kernel,
+        argument: &'static str,
+        values: Vec<f32>,
+        dims: usize,
+        metric: Metric,
+        threads: usize,
+        watch: &Watch,
+    ) -> Result<Self> {
         let _mode = kernel::FloatMode::standard();
         let points = Points::new(argument, &values, dims, kernel, threads, watch)?;
         let codes = Codes::new(&points, metric)?;
