@@ -35,7 +35,7 @@ def nseekfs_lloyd(rows: workload.Array, args: argparse.Namespace) -> workload.Ar
 def nseekfs_batches(rows: workload.Array, args: argparse.Namespace) -> workload.Array:
     from nseekfs.cluster import MiniBatchKMeans
 
-    return MiniBatchKMeans(args.cells, args.batch, seed=args.seed, threads=args.threads).fit(rows).centroids
+    return MiniBatchKMeans(args.cells, args.batch or None, seed=args.seed, threads=args.threads).fit(rows).centroids
 
 
 def faiss_lloyd(rows: workload.Array, args: argparse.Namespace) -> workload.Array:
@@ -51,7 +51,7 @@ def faiss_lloyd(rows: workload.Array, args: argparse.Namespace) -> workload.Arra
 def sklearn_batches(rows: workload.Array, args: argparse.Namespace) -> workload.Array:
     from sklearn.cluster import MiniBatchKMeans
 
-    found = MiniBatchKMeans(args.cells, batch_size=args.batch, random_state=args.seed, n_init=1)
+    found = MiniBatchKMeans(args.cells, batch_size=args.batch or 1024, random_state=args.seed, n_init=1)
     return found.fit(rows).cluster_centers_
 
 
@@ -78,7 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dims", type=int, default=384, help="of gaussian rows; a file has its own")
     parser.add_argument("--cells", type=int, default=1024)
     parser.add_argument("--iterations", type=int, default=20, help="of Lloyd")
-    parser.add_argument("--batch", type=int, default=1024, help="rows of a mini-batch")
+    parser.add_argument("--batch", type=int, default=0, help="rows of a mini-batch; 0: what each library takes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
@@ -140,7 +140,7 @@ def main() -> None:
     print(workload.machine())
     print(
         f"{rows.shape[0]} x {rows.shape[1]} float32, {args.cells} cells, {args.iterations} iterations of Lloyd, "
-        f"batches of {args.batch}, threads: {args.threads}, {args.rounds} rounds\n"
+        f"batches of {args.batch or 'their own choice'}, threads: {args.threads}, {args.rounds} rounds\n"
     )
     seconds: dict[str, list[float]] = {name: [] for name in args.engines}
     objectives: dict[str, float] = {}

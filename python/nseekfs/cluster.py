@@ -142,7 +142,7 @@ class _WholeRows(_Clusters[_core.Cells]):
         InputError
             If the rows cannot be used, `InputTypeError` if their type is wrong.
         """
-        return self._ready().assign(_rows(vectors), self.threads)[0]
+        return self._ready().assign(_rows(vectors), self.threads)
 
     def predict_scores(self, vectors: Vectors) -> Floats:
         """The score of every cell for every row: the distance, smaller being nearer, or the cosine.
@@ -188,7 +188,7 @@ class KMeans(_WholeRows):
         What rows are compared by; aliases as in `nseekfs.from_embeddings`. For ``"cosine"`` rows count with
         length 1, and so do centroids (spherical k-means).
     init : {"k-means++", "random"} or array_like, shape (n_clusters, dims)
-        The first centroids: rows far from each other, chosen from a sample of eight for each; any rows; or these.
+        The first centroids: rows far from each other, chosen from a sample of four for each; any rows; or these.
     max_iter : int
         How many times the centroids are moved at most.
     tol : float
@@ -294,8 +294,8 @@ class MiniBatchKMeans(_WholeRows):
     ----------
     n_clusters : int
         How many cells, from 1 to the number of rows.
-    batch_size : int
-        Rows of a batch that `fit` draws.
+    batch_size : int, optional
+        Rows of a batch that `fit` draws; eight for each cell, 1024 at least, if not given.
     metric : {"l2", "cosine"}
         What rows are compared by; aliases as in `nseekfs.from_embeddings`. For ``"cosine"`` rows count with
         length 1, and so do centroids (spherical k-means).
@@ -308,7 +308,7 @@ class MiniBatchKMeans(_WholeRows):
     max_no_improvement : int, optional
         `fit` ends after so many batches in a row without an improvement; None: never.
     reassignment_ratio : float
-        A cell to which less than this part of the rows of the largest have come takes over half of a large one.
+        A cell to which less than this part of the rows of the largest have come moves into a large one.
     seed : int
         What every random choice starts from, from 0.
     threads : int, optional
@@ -338,12 +338,12 @@ class MiniBatchKMeans(_WholeRows):
     def __init__(
         self,
         n_clusters: Count = 8,
-        batch_size: Count = 1024,
+        batch_size: Count | None = None,
         *,
         metric: ClusterMetric = "l2",
         init: Init = "k-means++",
         max_iter: Count = 100,
-        tol: float = 0.0,
+        tol: float = 0.01,
         max_no_improvement: Count | None = 10,
         reassignment_ratio: float = 0.01,
         seed: Count = 0,
@@ -352,7 +352,8 @@ class MiniBatchKMeans(_WholeRows):
     ) -> None:
         super().__init__(n_clusters, metric, max_iter, tol, seed, threads, progress)
         self.init = init
-        self.batch_size = _arguments.whole("batch_size", batch_size, 1)
+        given = _maybe_count("batch_size", batch_size)
+        self.batch_size = max(1024, 8 * self.n_clusters) if given is None else given
         self.max_no_improvement = _maybe_count("max_no_improvement", max_no_improvement)
         self.reassignment_ratio = _arguments.real("reassignment_ratio", reassignment_ratio)
         self._learner: _core.MiniBatch | None = None
@@ -364,8 +365,8 @@ class MiniBatchKMeans(_WholeRows):
     def fit(self, vectors: Vectors) -> Self:
         """Find centroids of the rows by batches drawn from them.
 
-        `history` then holds the mean cost of each batch at the centroids before it. At the end every row goes to
-        its nearest centroid, and a cell without rows takes over one of a costly cell.
+        `history` then holds the mean cost of each batch at the centroids before it. At the end every centroid moves
+        once to the mean of all rows nearest to it, and a cell without rows takes over one of a costly cell.
 
         Parameters
         ----------
@@ -459,8 +460,8 @@ class SubspaceMiniBatchKMeans(_Clusters[None]):
         How many cells every part has, from 1 to the number of rows.
     n_subspaces : int
         How many parts of equal width, from 1; they divide the dimensions of the rows.
-    batch_size : int
-        Rows of a batch that `fit` draws.
+    batch_size : int, optional
+        Rows of a batch that `fit` draws; eight for each cell, 1024 at least, if not given.
     metric, init, max_iter, tol, max_no_improvement, reassignment_ratio, seed, threads
         As those of `MiniBatchKMeans`; an array of first centroids has the shape of `centroids`.
     progress : callable, optional
@@ -486,12 +487,12 @@ class SubspaceMiniBatchKMeans(_Clusters[None]):
         self,
         n_clusters: Count = 8,
         n_subspaces: Count = 8,
-        batch_size: Count = 1024,
+        batch_size: Count | None = None,
         *,
         metric: ClusterMetric = "l2",
         init: Init = "k-means++",
         max_iter: Count = 100,
-        tol: float = 0.0,
+        tol: float = 0.01,
         max_no_improvement: Count | None = 10,
         reassignment_ratio: float = 0.01,
         seed: Count = 0,
@@ -500,7 +501,6 @@ class SubspaceMiniBatchKMeans(_Clusters[None]):
     ) -> None:
         super().__init__(n_clusters, metric, max_iter, tol, seed, threads, progress)
         self.n_subspaces = _arguments.whole("n_subspaces", n_subspaces, 1)
-        self.batch_size = _arguments.whole("batch_size", batch_size, 1)
         given = None if isinstance(init, str) else _given(init, 3)
         if given is not None and len(given) != self.n_subspaces:
             raise InputError(f"init: expected {self.n_subspaces} sets of centroids, got {len(given)}")

@@ -69,7 +69,7 @@ impl Cells {
     ) -> Result<Self> {
         let _mode = kernel::FloatMode::standard();
         let points = Points::new(argument, &values, dims, kernel, threads, watch)?;
-        let codes = Codes::new(&points, metric)?;
+        let codes = Codes::new(&points, metric, threads, watch)?;
         let norms = (0..points.len()).map(|cell| points.norm(cell)).collect();
         Ok(Cells { kernel, metric, dims, values, norms, codes })
     }
@@ -133,7 +133,7 @@ impl Cells {
             return Err(Error::input("count", "1 or more", count));
         }
         let count = count.min(self.len());
-        let total = points.len().checked_mul(count).unwrap_or(usize::MAX);
+        let total = points.len().saturating_mul(count);
         let mut found = Assignment { cells: room(total, 0, "the cells of rows")?, keys: room(total, 0.0, "the keys of rows")? };
         let outs = found.cells.chunks_mut(JOB_ROWS * count).zip(found.keys.chunks_mut(JOB_ROWS * count));
         let jobs: Vec<_> = outs.map(Mutex::new).collect();
@@ -159,7 +159,7 @@ impl Cells {
     /// Rows of other dims; no memory; [`Error::Interrupted`].
     pub fn keys(&self, points: &Points, threads: usize, watch: &Watch) -> Result<Vec<f64>> {
         self.check(points)?;
-        let mut keys = room(points.len().checked_mul(self.len()).unwrap_or(usize::MAX), 0.0, "the keys of all cells")?;
+        let mut keys = room(points.len().saturating_mul(self.len()), 0.0, "the keys of all cells")?;
         let jobs: Vec<_> = keys.chunks_mut(self.len()).map(Mutex::new).collect();
         let work = |wide: &mut Vec<f64>, row: usize| {
             let mut out = jobs[row].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -188,6 +188,12 @@ impl Cells {
         let sums = if self.metric == Metric::Euclidean { self.kernel.squared_distance } else { self.kernel.dot };
         sums(wide, centroids, self.dims, out);
     }
+}
+
+/// Whether all bounds of a block are below `threshold`.
+fn below(bounds: &[f32; BLOCK], threshold: f32) -> bool {
+    // Not `all`: without a branch a lane, sixteen are a few instructions.
+    bounds.iter().fold(true, |below, &bound| below & (bound < threshold))
 }
 
 /// A row in float64, padded as kernels want it.
@@ -314,18 +320,19 @@ impl<'a> Search<'a> {
         };
         (self.cells.kernel.sieve)(&sieve, &wide, &mut self.bounds[..some.len() * SIEVE], &mut self.keep[..some.len()]);
         self.found.iter_mut().for_each(Vec::clear);
+        let thresholds: Vec<f32> = states.iter().enumerate().map(|(i, state)| self.threshold(i, state, count, some.len())).collect();
         for (block, keep) in self.keep[..some.len()].as_chunks::<SIEVE>().0.iter().enumerate() {
             if *keep == [0; SIEVE] {
                 continue;
             }
-            for (i, &kept) in keep.iter().enumerate().take(states.len()) {
-                let mut bits = kept;
-                while bits != 0 {
-                    let lane = bits.trailing_zeros() as usize;
-                    bits &= bits - 1;
+            for (i, (&kept, &threshold)) in keep.iter().zip(&thresholds).enumerate() {
+                let bounds = &self.bounds.as_chunks::<BLOCK>().0[SIEVE * block + i];
+                if kept == 0 || below(bounds, threshold) {
+                    continue;
+                }
+                for (lane, &bound) in bounds.iter().enumerate() {
                     let cell = some.start + BLOCK * block + lane;
-                    if cell < self.cells.len() {
-                        let bound = self.bounds[BLOCK * (SIEVE * block + i) + lane];
+                    if kept >> lane & 1 == 1 && cell < self.cells.len() && (bound.is_nan() || bound >= threshold) {
                         // What is no number bounds nothing: such a cell is compared first.
                         self.found[i].push((if bound.is_nan() { f32::INFINITY } else { bound }, cell as u32));
                     }
@@ -339,6 +346,21 @@ impl<'a> Search<'a> {
             self.settle(points, tile + i, state, count, &mut found);
             self.found[i] = found;
         }
+    }
+
+    /// A bound that every cell worth comparing reaches, of those that the sieve kept for row `i` of the tile:
+    /// where nothing was known of the row, the one of the highest bound has a rank that tells.
+    fn threshold(&self, i: usize, state: &State, count: usize, cells: usize) -> f32 {
+        if count > 1 || !state.best.is_empty() || state.even {
+            return f32::NEG_INFINITY;
+        }
+        let mut most = [f32::NEG_INFINITY; BLOCK];
+        for bounds in self.bounds.as_chunks::<BLOCK>().0[..cells].iter().skip(i).step_by(SIEVE) {
+            for (most, &bound) in most.iter_mut().zip(bounds) {
+                *most = if bound > *most { bound } else { *most };
+            }
+        }
+        state.seen.beside(most.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b)))
     }
 
     /// Compares the cells found in float64, those of the highest bounds first, as long as bounds reach.

@@ -26,8 +26,10 @@ use super::points::{Points, room};
 use crate::error::Result;
 use crate::kernel::{Frame, Kernel, Line, Planes, SieveFactors, Wide, wide_stride};
 use crate::metric::Metric;
+use crate::pool::{self, Watch};
 use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Cells of a block of codes.
 const BLOCK: usize = 16;
@@ -57,6 +59,35 @@ pub(super) struct Codes {
     longest_code: f64,
     span: f64,
     most_offset: f64,
+    /// The largest r.
+    most_residual: f64,
+}
+
+/// What is known of one encoded centroid.
+struct Coded {
+    offset: f64,
+    residual: f64,
+    code: f64,
+    most_step: f64,
+    norm: f64,
+}
+
+/// The largest of some centroids.
+#[derive(Default)]
+struct Reach {
+    code: f64,
+    span: f64,
+    offset: f64,
+    residual: f64,
+}
+
+impl Reach {
+    fn include(&mut self, coded: &Coded, centre: f64) {
+        self.code = self.code.max(coded.code);
+        self.span = self.span.max(coded.most_step * coded.code + coded.residual + coded.norm + centre);
+        self.offset = self.offset.max(coded.offset.abs());
+        self.residual = self.residual.max(coded.residual);
+    }
 }
 
 /// A row as bounds see it.
@@ -69,12 +100,14 @@ pub(super) struct Seen {
     base: f64,
     /// Lowers a floor, beside a part of the rank itself.
     slack: f64,
+    /// How far a rank may be below its bound, but for slack.
+    gap: f64,
 }
 
 impl Default for Seen {
     fn default() -> Self {
         let factors = SieveFactors { high_sum: 0, low_sum: 0, step: 0.0, base: 0.0, residual: 0.0, floor: f32::NEG_INFINITY };
-        Seen { factors, factor: 0.0, base: f64::NAN, slack: 0.0 }
+        Seen { factors, factor: 0.0, base: f64::NAN, slack: 0.0, gap: f64::NAN }
     }
 }
 
@@ -85,11 +118,19 @@ impl Seen {
         let floor = (rank - self.slack - 32.0 * U * rank.abs()) as f32;
         if floor.is_finite() { floor } else { f32::NEG_INFINITY }
     }
+
+    /// What bounds must reach to be of the best cell, `most` being the highest: its cell has a rank that is
+    /// less by [`Seen::gap`] at most, and roundings.
+    pub fn beside(&self, most: f32) -> f32 {
+        let rank = f64::from(most) - self.gap;
+        let floor = (rank - 2.0 * self.slack - 64.0 * U * (f64::from(most).abs() + self.gap)) as f32;
+        if floor.is_finite() { floor } else { f32::NEG_INFINITY }
+    }
 }
 
 impl Codes {
     /// Codes of `points` for `metric`.
-    pub fn new(points: &Points, metric: Metric) -> Result<Self> {
+    pub fn new(points: &Points, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
         let (count, dims) = (points.len(), points.dims());
         let stride = wide_stride(dims);
         let scale_of = |cell: usize| match (metric, points.norm(cell)) {
@@ -132,23 +173,49 @@ impl Codes {
             longest_code: 0.0,
             span: 0.0,
             most_offset: 0.0,
+            most_residual: 0.0,
         };
-        for cell in 0..count {
-            made.encode(points.row(cell), scale * scale_of(cell), cell);
-        }
+        made.encode(points, &|cell| scale * scale_of(cell), threads, watch)?;
         Ok(made)
     }
 
-    fn encode(&mut self, row: &[f32], scale: f64, cell: usize) {
-        let stride = wide_stride(self.dims);
-        let codes = &mut cast_slice_mut::<Line, u8>(&mut self.codes)[cell / BLOCK * BLOCK * stride..][..BLOCK * stride];
-        let lane = cell % BLOCK;
+    /// Encodes every block, some at a time.
+    fn encode(&mut self, points: &Points, scale_of: &(dyn Fn(usize) -> f64 + Sync), threads: usize, watch: &Watch) -> Result<()> {
+        let (mut codes, mut offsets, mut residuals) =
+            (std::mem::take(&mut self.codes), std::mem::take(&mut self.offsets), std::mem::take(&mut self.residuals));
+        let lines = BLOCK * wide_stride(self.dims) / size_of::<Line>();
+        let slots = codes.chunks_mut(lines).zip(offsets.chunks_mut(BLOCK).zip(residuals.chunks_mut(BLOCK)));
+        let jobs: Vec<_> = slots.map(Mutex::new).collect();
+        let work = |reach: &mut Reach, block: usize| {
+            let mut slot = jobs[block].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (codes, (offsets, residuals)) = &mut *slot;
+            for lane in 0..BLOCK.min(points.len() - block * BLOCK) {
+                let cell = block * BLOCK + lane;
+                let coded = self.encode_row(points.row(cell), scale_of(cell), lane, cast_slice_mut(codes));
+                (offsets[lane], residuals[lane]) = (coded.offset as f32, coded.residual as f32);
+                reach.include(&coded, self.centre_squared.sqrt());
+            }
+            Ok(())
+        };
+        let reaches = pool::run(threads, jobs.len(), watch, || Ok(Reach::default()), work)?;
+        drop(jobs);
+        (self.codes, self.offsets, self.residuals) = (codes, offsets, residuals);
+        for reach in reaches {
+            self.longest_code = self.longest_code.max(reach.code);
+            self.span = self.span.max(reach.span);
+            self.most_offset = self.most_offset.max(reach.offset);
+            self.most_residual = self.most_residual.max(reach.residual);
+        }
+        Ok(())
+    }
+
+    fn encode_row(&self, row: &[f32], scale: f64, lane: usize, codes: &mut [u8]) -> Coded {
         let (mut squared, mut rest, mut length, mut along, mut most_step) = (0.0, 0.0, 0.0, 0.0, 0.0f64);
         for (j, &y) in row.iter().enumerate() {
             let (centre, step) = (f64::from(self.centre[j]), f64::from(self.steps[j]));
             let scaled = scale * f64::from(y);
             let value = scaled - centre;
-            let code = if step > 0.0 { (value / step).round().clamp(-127.0, 127.0) } else { 0.0 };
+            let code = if step > 0.0 { (value / step).round_ties_even().clamp(-127.0, 127.0) } else { 0.0 };
             codes[64 * (j / 4) + 4 * lane + j % 4] = (code as i32 + 128) as u8;
             squared += value * value;
             rest += (value - step * code) * (value - step * code);
@@ -157,12 +224,7 @@ impl Codes {
             most_step = most_step.max(step);
         }
         let offset = if self.metric == Metric::Euclidean { -squared / 2.0 } else { along };
-        let residual = rest.sqrt() * (1.0 + 4.0 * U);
-        self.offsets[cell] = offset as f32;
-        self.residuals[cell] = residual as f32;
-        self.longest_code = self.longest_code.max(length.sqrt());
-        self.span = self.span.max(most_step * length.sqrt() + residual + squared.sqrt() + self.centre_squared.sqrt());
-        self.most_offset = self.most_offset.max(offset.abs());
+        Coded { offset, residual: rest.sqrt() * (1.0 + 4.0 * U), code: length.sqrt(), most_step, norm: squared.sqrt() }
     }
 
     /// Cells, those that fill up the last block included.
@@ -214,7 +276,8 @@ impl Codes {
             residual: length as f32,
             floor: f32::NEG_INFINITY,
         };
-        Seen { factors, factor, base, slack }
+        let gap = 2.0 * (f64::from(factors.base) + length * self.most_residual);
+        Seen { factors, factor, base, slack, gap }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::pool::{self, Watch};
 use crate::random::Random;
 
 /// Rows of the sample that k-means++ chooses from, for each centroid.
-const SPREAD_ROWS: usize = 8;
+const SPREAD_ROWS: usize = 4;
 
 /// Where the first centroids come from.
 #[derive(Debug, Clone, PartialEq)]

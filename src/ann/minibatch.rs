@@ -1,8 +1,8 @@
 //! k-means on one batch of rows after the other (Sculley, WWW 2010): a centroid is the mean of all rows
 //! that have ever come to it.
 //!
-//! Rows are never kept. Cells that few rows come to take over a part of the largest now and then, so that
-//! none is left behind. Centroids depend on batches, seed and parameters, not on CPU or threads.
+//! Rows are never kept. Cells that few rows come to move into the largest now and then, so that none is left
+//! behind. Centroids depend on batches, seed and parameters, not on CPU or threads.
 
 use super::cells::{Assignment, Cells};
 use super::gather::{self, Groups, centroid, objective};
@@ -45,7 +45,7 @@ pub struct MiniBatch {
 
 impl MiniBatch {
     /// Centroids of `first`, which count for nothing yet. A cell that gets less than `least_share` of the
-    /// rows of the largest takes over a part of it.
+    /// rows of the largest moves into it.
     ///
     /// # Errors
     /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
@@ -108,30 +108,30 @@ impl MiniBatch {
         Ok(objective(metric, &found.keys))
     }
 
-    /// Lets the smallest cells take over a half of the largest, around a row of this batch.
+    /// Moves the smallest cells to rows of this batch in the largest cells. They start with the weight that
+    /// a cell must have, so that rows to come soon draw them to their place.
     fn level(&mut self, batch: &Points, groups: &Groups, found: &Assignment) {
         let metric = self.params.metric;
         let mut order: Vec<usize> = (0..self.weights.len()).collect();
         order.sort_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b]).then(a.cmp(&b)));
-        let most = self.weights[order[order.len() - 1]];
-        let small = order.iter().take(order.len() / 2).take_while(|&&cell| self.weights[cell] < self.least_share * most);
+        let least = self.least_share * self.weights[order[order.len() - 1]];
+        let small = order.iter().take(order.len() / 2).take_while(|&&cell| self.weights[cell] < least);
         let pairs: Vec<(usize, usize)> = small.copied().zip(order.iter().rev().copied()).collect();
         for (small, large) in pairs {
             let Some(row) = seeding::draw_costly(batch, groups.of(large), &found.keys, metric, &mut self.random) else { continue };
-            let half = self.weights[large] / 2.0;
-            let (from, to) = (large * self.dims..(large + 1) * self.dims, small * self.dims..(small + 1) * self.dims);
-            seeding::place(batch, row, metric, &mut self.values[to.clone()]);
-            self.sums[from].iter_mut().for_each(|sum| *sum /= 2.0);
-            for (sum, &y) in self.sums[to.clone()].iter_mut().zip(&self.values[to]) {
-                *sum = half * f64::from(y);
+            let span = small * self.dims..(small + 1) * self.dims;
+            seeding::place(batch, row, metric, &mut self.values[span.clone()]);
+            for (sum, &y) in self.sums[span.clone()].iter_mut().zip(&self.values[span]) {
+                *sum = least * f64::from(y);
             }
-            (self.weights[small], self.weights[large]) = (half, half);
+            self.weights[small] = least;
         }
     }
 }
 
 /// Finds centroids of `points` by batches drawn from them, at most `params.iterations` times as many rows
-/// as there are; then every row goes to its nearest centroid, and cells without rows split costly ones.
+/// as there are; then every centroid moves once to the mean of all rows nearest to it, and cells without
+/// rows split costly ones.
 ///
 /// # Errors
 /// As [`MiniBatch::new`]; no rows a batch.
@@ -177,11 +177,12 @@ pub fn train(
 }
 
 impl MiniBatch {
-    /// The nearest cell of every row, none without one as long as rows differ.
+    /// Moves every centroid to the mean of all rows nearest to it, once; then the nearest cell of every row,
+    /// no cell without one as long as rows differ.
     fn finish(&mut self, points: &Points, random: &mut Random, watch: &Watch) -> Result<Assignment> {
         let (metric, threads) = (self.params.metric, self.threads);
         let _mode = FloatMode::standard();
-        let (mut guess, mut before): (Option<Vec<u32>>, f64) = (None, f64::INFINITY);
+        let (mut guess, mut before, mut moved): (Option<Vec<u32>>, f64, bool) = (None, f64::INFINITY, false);
         loop {
             let cells = Cells::new("vectors", std::mem::take(&mut self.values), self.dims, metric, threads, watch)?;
             let found = cells.assign(points, guess.as_deref(), threads, watch)?;
@@ -191,7 +192,11 @@ impl MiniBatch {
             // Not below: a split that gained nothing is the last.
             let vain = now >= before;
             before = now;
-            if vain || !seeding::split(points, &groups, &found.keys, metric, &mut self.values, random) {
+            if !moved {
+                gather::means(points, &groups, metric, &vec![true; groups.len()], &mut self.values, (threads, watch))?;
+                seeding::split(points, &groups, &found.keys, metric, &mut self.values, random);
+                moved = true;
+            } else if vain || !seeding::split(points, &groups, &found.keys, metric, &mut self.values, random) {
                 return Ok(found);
             }
             guess = Some(found.cells);

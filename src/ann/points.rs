@@ -100,7 +100,7 @@ impl<'a> Points<'a> {
 /// `count` copies of `value`, or the error that there is no memory for them.
 pub(super) fn room<T: Clone>(count: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
     let mut made = Vec::new();
-    made.try_reserve_exact(count).map_err(|_| Error::Memory { bytes: (count * size_of::<T>()) as u64, purpose })?;
+    made.try_reserve_exact(count).map_err(|_| Error::Memory { bytes: count.saturating_mul(size_of::<T>()) as u64, purpose })?;
     made.resize(count, value);
     Ok(made)
 }

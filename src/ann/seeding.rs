@@ -93,7 +93,7 @@ pub(super) fn draw_costly(points: &Points, rows: &[u32], keys: &[f64], metric: M
 /// A number of a list of costs, each as likely as it is large; none where all are `nothing` at most.
 fn weighted(costs: impl Iterator<Item = f64> + Clone, nothing: f64, random: &mut Random) -> Option<usize> {
     let total: f64 = costs.clone().filter(|&cost| cost > nothing).sum();
-    if !(total > 0.0) {
+    if total <= 0.0 {
         return None;
     }
     let mut left = random.unit() * total;

@@ -152,16 +152,10 @@ impl Cells {
         Ok(Cells { cells: released(py, made)?, metric })
     }
 
-    /// The nearest cell of each row, and the score of that cell.
-    fn assign<'py>(
-        &self,
-        py: Python<'py>,
-        rows: Rows<'py>,
-        threads: Option<i64>,
-    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>)> {
+    /// The nearest cell of each row.
+    fn assign<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let found = with_points(py, &rows, threads, |points, watch| self.cells.assign(points, None, pool::thread_count(threads)?, watch))?;
-        let scores = found.keys.iter().map(|&key| self.metric.score(key)).collect();
-        Ok((labels(py, &found), PyArray1::from_vec(py, scores)))
+        Ok(labels(py, &found))
     }
 
     /// The score of every cell for each row.
