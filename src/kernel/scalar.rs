@@ -1,7 +1,9 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
 use super::words::{check, round};
-use super::{CELL_TO_BYTE, CELLS, COLUMNS, Frame, Kernel, LANES, Lines, Planes, Probe, Rounded, Sieve, SieveFactors, Tile, Wide, wide_stride};
+use super::{
+    CELL_TO_BYTE, CELLS, COLUMNS, Frame, Kernel, LANES, Lines, Planes, Probe, Rounded, Sieve, SieveFactors, Tile, Wide, wide_stride,
+};
 use super::{check_bounds, check_decode_f8, check_norms, check_products, check_rest, check_sieve, check_sums, check_tile, check_widen};
 
 /// The table of plain loops.

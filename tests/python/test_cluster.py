@@ -386,6 +386,7 @@ BAD = {
     "init": (lambda: KMeans(2, init="best").fit(BLOBS), InputError, "init random k-means++ best"),
     "init shape": (lambda: KMeans(2, init=BLOBS[:3]).fit(BLOBS), InputError, "init (2, 12) (3, 12)"),
     "init NaN": (lambda: KMeans(2, init=np.full((2, 12), np.nan)).fit(BLOBS), InputError, "init finite NaN row 0"),
+    "init beyond float32": (lambda: KMeans(1, init=[[1e39] * 12]).fit(BLOBS), InputError, "init finite inf row 0"),
     "init kind": (lambda: KMeans(2, init=None).fit(BLOBS), InputTypeError, "init real numbers"),
     "init of batches": (
         lambda: MiniBatchKMeans(2, init=np.full((2, 12), np.inf)).partial_fit(BLOBS),
