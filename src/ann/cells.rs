@@ -99,7 +99,7 @@ impl Cells {
         self.values
     }
 
-    /// The nearest cell of every row. A `guess` a row, such as the cell that it had before the
+    /// The nearest cell of every row. A `guess` a row, a cell such as the one that it had before the
     /// centroids moved a little, saves work and changes nothing.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ use std::sync::Mutex;
 const BLOCK: usize = 16;
 /// Half of a unit in the last place of float32, relative.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// Added and taken off, it rounds a float64 below 2^51 to a whole number.
+const ROUNDER: f64 = 6_755_399_441_055_744.0;
 /// What a word may be off: 0.508, and a little for the roundings of the product.
 const WORD_ERROR: f64 = 0.52;
 /// Scales are powers of two within this exponent.
@@ -52,6 +54,8 @@ pub(super) struct Codes {
     centre_squared: f64,
     /// t.
     steps: Vec<f32>,
+    /// 1 / t, or 0 where t is.
+    inverse: Vec<f64>,
     codes: Vec<Line>,
     offsets: Vec<f32>,
     residuals: Vec<f32>,
@@ -166,6 +170,7 @@ impl Codes {
             scale,
             centre_squared: centre.iter().map(|&m| f64::from(m) * f64::from(m)).sum(),
             centre,
+            inverse: steps.iter().map(|&step| if step > 0.0 { 1.0 / f64::from(step) } else { 0.0 }).collect(),
             steps,
             codes: room(blocks * stride / size_of::<Line>(), Line::zeroed(), "the codes of centroids")?,
             offsets: vec![f32::NEG_INFINITY; blocks],
@@ -215,7 +220,7 @@ impl Codes {
             let (centre, step) = (f64::from(self.centre[j]), f64::from(self.steps[j]));
             let scaled = scale * f64::from(y);
             let value = scaled - centre;
-            let code = if step > 0.0 { (value / step).round_ties_even().clamp(-127.0, 127.0) } else { 0.0 };
+            let code = (value * self.inverse[j] + ROUNDER - ROUNDER).clamp(-127.0, 127.0);
             codes[64 * (j / 4) + 4 * lane + j % 4] = (code as i32 + 128) as u8;
             squared += value * value;
             rest += (value - step * code) * (value - step * code);
