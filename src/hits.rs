@@ -31,7 +31,7 @@ pub struct Certificate {
     pub looked: u64,
     /// Bytes of codes and rows that the query took, as if it had been alone.
     pub bytes: u64,
-    /// Key of the k-th best row, as users see keys.
+    /// Key of the k-th best row, as users see keys; of fewer that reach a bound, the key that it asks for.
     pub kth: f64,
     /// No row that was not read in full has a better key than this, as users see keys.
     pub left: f64,

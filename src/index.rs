@@ -212,8 +212,8 @@ impl Index {
             for top in scan::search(&plan, &segments, &runs, &ready, watch)? {
                 let tally = top.tally;
                 let mut best = top.into_sorted();
-                let missing = params.bound.is_none() && best.len() as u64 != (k as u64).min(allowed);
-                if missing || best.iter().any(|entry| entry.key.is_nan()) {
+                let all = best.len() as u64 == (k as u64).min(allowed);
+                if !all && params.bound.is_none() || best.iter().any(|entry| entry.key.is_nan()) {
                     return Err(self.not_numbers());
                 }
                 hits.certificates.push(Certificate {
@@ -221,7 +221,7 @@ impl Index {
                     refined: tally.read.min(allowed),
                     looked: tally.looked.min(allowed),
                     bytes: tally.code_bytes + tally.read.min(allowed) * row_bytes,
-                    kth: metric.public_key(best.last().map_or(f64::NEG_INFINITY, |entry| entry.key)),
+                    kth: metric.public_key(best.last().filter(|_| all).map_or(floor, |entry| entry.key)),
                     left: metric.public_key(tally.left),
                 });
                 if let Some(bound) = params.bound {

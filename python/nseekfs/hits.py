@@ -46,7 +46,7 @@ class Certificate(NamedTuple):
     bytes: int
     """Bytes of codes and rows that were read, codes that nothing came of included."""
     kth: float
-    """Key of the k-th best row, before `min_score` or `max_distance` are applied."""
+    """Key of the k-th best row; where fewer reach `min_score` or `max_distance`, the key that these ask for."""
     left: float
     """No row that was not read in full has a better key than this; infinite if none was left."""
 
