@@ -15,7 +15,7 @@
 //!          certified | sieve        src/scan/{certified,sieve}.rs      codes of one query | of a batch
 //!            margin                 src/code/margin.rs                     what codes prove, and why
 //!            refine                 src/scan/refine.rs                     the undecided rows, read in full
-//!          plain | tile             src/scan/{plain,tile}.rs           every row | float32, then keys
+//!          plain | tile | bytes     src/scan/{plain,tile,bytes}.rs     every row | float32, then keys | rows of level f8
 //!            Panels                 src/scan/panel.rs                      rows decoded for the kernels
 //!            Kernel                 src/kernel/                            sums in 32 lanes of float64
 //!          TopK                     src/topk.rs                        (key, row) order
