@@ -1,11 +1,14 @@
 """The oracle: what exact means, in numpy and float64, one rounding at a time.
 
 `stored`, `lane_sum`, `keys` and `order` are the definition. `top` is the same answer for large
-tables: a float64 matrix product proposes every row that may belong to the best k, the definition
-decides among them.
+tables: a float64 matrix product proposes every row within 1e-9 of the k-th best, the definition
+decides among them. `Table` keeps what many questions to one table share.
 """
 
 import numpy as np
+
+# Queries whose products with all rows are held at a time.
+TOGETHER = 32
 
 
 def stored(x, level):
@@ -54,34 +57,51 @@ def score(found, metric):
 
 def top(queries, rows, k, metric, allowed=None):
     """Row numbers, scores and keys of the best k of the `allowed` rows, as `Index.search` returns them."""
-    ids = np.arange(len(rows)) if allowed is None else np.sort(allowed)
-    rows = rows if allowed is None else rows[ids]
-    k = min(k, len(ids))
-    answers = [_top(query, rows, k, metric, near) for query, near in zip(queries, _near(queries, rows, k, metric))]
-    places, found = (np.array(part).reshape(len(queries), k) for part in zip(*answers))
-    return ids[places], score(found, metric), found
+    return Table(rows).top(queries, k, metric, allowed)
 
 
-def _top(query, rows, k, metric, near):
-    found = keys(query, rows[near], metric)
-    best = order(found, metric)[:k]
-    return near[best], found[best]
+class Table:
+    """Rows from `stored`, widened and measured once for any number of questions."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.wide = rows.astype(np.float64)
+        self.lengths = np.linalg.norm(self.wide, axis=1)
+
+    def top(self, queries, k, metric, allowed=None):
+        """As the function of this name."""
+        ids = np.arange(len(self.rows)) if allowed is None else np.unique(allowed)
+        k = min(k, len(ids))
+        answers = [
+            self._best(query, near, k, metric) for query, near in zip(queries, self._near(queries, ids, k, metric))
+        ]
+        places, found = (np.array(part).reshape(len(queries), k) for part in zip(*answers))
+        return places, score(found, metric), found
+
+    def _best(self, query, near, k, metric):
+        found = keys(query, self.rows[near], metric)
+        best = order(found, metric)[:k]
+        return near[best], found[best]
+
+    def _near(self, queries, ids, k, metric):
+        """For each query the rows of `ids` that may be among the best k: float64, with room for any order of sums."""
+        if len(ids) * self.rows.shape[1] < 1 << 16 or k >= len(ids):
+            yield from (ids for _ in queries)
+            return
+        q, lengths = queries.astype(self.rows.dtype).astype(np.float64), self.lengths[ids]
+        for start in range(0, len(q), TOGETHER):
+            some = q[start : start + TOGETHER]
+            for length, dots in zip(np.linalg.norm(some, axis=1), some @ self.wide.T):
+                goodness, room = _goodness(length, lengths, dots if len(ids) == len(dots) else dots[ids], metric)
+                floor = np.partition(goodness - room, len(ids) - k)[len(ids) - k]
+                yield ids[goodness + room >= floor]
 
 
-def _near(queries, rows, k, metric):
-    """For each query the rows that may be among the best k: float64, with room for any order of sums."""
-    if len(rows) * rows.shape[1] < 1 << 16 or k >= len(rows):
-        yield from (np.arange(len(rows)) for _ in queries)
-        return
-    q, x = queries.astype(rows.dtype).astype(np.float64), rows.astype(np.float64)
-    q_norm, x_norm = np.linalg.norm(q, axis=1), np.linalg.norm(x, axis=1)
-    for length, dots in zip(q_norm, q @ x.T):
-        if metric == "euclidean":
-            goodness, room = 2 * dots - x_norm**2, 1e-9 * (length + x_norm) ** 2
-        elif metric == "dot":
-            goodness, room = dots, 1e-9 * length * x_norm
-        else:
-            norms = length * x_norm
-            goodness, room = np.where(norms == 0, 0.0, dots / np.where(norms == 0, 1.0, norms)), 1e-9
-        floor = np.partition(goodness - room, len(rows) - k)[len(rows) - k]
-        yield np.flatnonzero(goodness + room >= floor)
+def _goodness(length, lengths, dots, metric):
+    """What grows as the key gets better, and how far it may be off."""
+    if metric == "euclidean":
+        return 2 * dots - lengths**2, 1e-9 * (length + lengths) ** 2
+    if metric == "dot":
+        return dots, 1e-9 * length * lengths
+    norms = length * lengths
+    return np.divide(dots, norms, out=np.zeros_like(dots), where=norms != 0), 1e-9
