@@ -1,12 +1,12 @@
 //! Rows of level f8 bound their own scores: their bytes meet the query in whole numbers, and only rows
 //! whose bound reaches the floor are decoded and computed in float64.
 //!
-//! A row is x_j = fl(s c_j), c its bytes and s its scale: |x_j - s c_j| <= 127 u s + 2^-150, u = 2^-24, the
-//! second where x_j is subnormal. With w = q/|q| held as w_j = t T_j + e_j, T whole numbers of 16 bits, and
-//! l the sum of all |w_j|,
+//! A row is x_j = fl(s c_j), c its bytes and s its scale: |x_j - s c_j| <= 127 u s, u = 2^-24; subnormal x_j are
+//! multiples of 2^-149 as s is, and not rounded. With w = q/|q| held as w_j = t T_j + e_j, T whole numbers of
+//! 16 bits, and l the sum of all |w_j|,
 //!
 //! ```text
-//! <w,x> <= s (t sum T c + 127 (sum |e| + u l)) + 2^-150 l
+//! <w,x> <= s (t sum T c + 127 (sum |e| + u l))
 //! ```
 //!
 //! where sum T c is exact. Float64 costs the rest less than what [`margin::key_bound`] adds, but for a
@@ -28,7 +28,6 @@ const SPAN: usize = 64;
 const WORDS: usize = 4096;
 const LARGEST: f64 = 32_639.0;
 const UNIT: f64 = 1.0 / 16_777_216.0;
-const TINY: f64 = 1e-44;
 const HAIR: f64 = 1e-12;
 
 /// The queries of a search in whole numbers; none for a query without a direction, such as zero.
@@ -39,9 +38,8 @@ pub(super) struct Asked(Vec<Option<Words>>);
 struct Words {
     words: Vec<i16>,
     step: f64,
-    /// What a unit of scale may add, and what any row may.
+    /// What a unit of scale may add.
     lost: f64,
-    tiny: f64,
 }
 
 impl Asked {
@@ -59,14 +57,14 @@ impl Words {
         let words: Vec<i16> = direction.iter().map(|w| (w / step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
         let lost: f64 = direction.iter().zip(&words).map(|(w, &word)| (w - step * f64::from(word)).abs()).sum();
         let sum: f64 = direction.iter().map(|w| w.abs()).sum();
-        Words { words, step, lost: 127.0 * (lost + UNIT * sum) * (1.0 + HAIR) + HAIR, tiny: TINY * sum }
+        Words { words, step, lost: 127.0 * (lost + UNIT * sum) * (1.0 + HAIR) + HAIR }
     }
 
     /// An upper bound of `<w,x>`.
     fn bound(&self, kernel: &Kernel, codes: &[i8], scale: f32) -> f64 {
         let parts = self.words.chunks(WORDS).zip(codes.chunks(WORDS));
         let sum: i64 = parts.map(|(words, codes)| (kernel.rest)(words, 0, bytemuck::cast_slice(codes))).sum();
-        f64::from(scale) * (self.step * sum as f64 + self.lost) + self.tiny
+        f64::from(scale) * (self.step * sum as f64 + self.lost)
     }
 }
 
