@@ -64,7 +64,8 @@ impl Words {
     fn bound(&self, kernel: &Kernel, codes: &[i8], scale: f32) -> f64 {
         let parts = self.words.chunks(WORDS).zip(codes.chunks(WORDS));
         let sum: i64 = parts.map(|(words, codes)| (kernel.rest)(words, 0, bytemuck::cast_slice(codes))).sum();
-        f64::from(scale) * (self.step * sum as f64 + self.lost)
+        // No builder writes a scale below 0, but a file may hold one.
+        f64::from(scale) * self.step * sum as f64 + f64::from(scale.abs()) * self.lost
     }
 }
 

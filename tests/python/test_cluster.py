@@ -420,10 +420,12 @@ def test_bad_input_is_an_error_that_says_what_is_wrong(case):
 
 def test_ctrl_c_ends_training():
     code = """
-        import signal, threading, os
+        import signal, os
         import numpy as np
         from nseekfs.cluster import KMeans
         x = np.random.default_rng(0).standard_normal((20000, 64)).astype(np.float32)
+        # Who started this in the background may have the signal ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         def press(done, total):
             if done == 2:
                 os.kill(os.getpid(), signal.SIGINT)
