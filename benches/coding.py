@@ -1,0 +1,72 @@
+"""What codes cost to make and to keep, and how searches by them grow: `python benches/coding.py [--data FILE.npy]`.
+
+Encoding is the time of a build with codes less that of one without, beside numpy's product of the rows with a
+square matrix, in turns on as many threads. Then, for a random fifth of the rows and for all of them, what the
+certificates of single queries with one thread say.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nseekfs
+import numpy as np
+import workload
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500_000, help="0 takes the rows of the files")
+    parser.add_argument("--dims", type=int, default=384, help="of gaussian data; files have their own")
+    parser.add_argument("--data", nargs="+", default=[workload.GAUSSIAN], metavar="FILE.npy")
+    parser.add_argument("--queries", metavar="FILE.npy", help="drawn like the rows if not given")
+    parser.add_argument("--jitter", type=float, default=0.03, help="noise of each value, where files are repeated")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="as many as numpy takes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=100, help="how many queries")
+    return parser.parse_args()
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    args = parse()
+    source = workload.Source(args.data, args.queries, args.rows, args.dims, args.jitter, seed=0)
+    table, queries = workload.make(source, args.count)
+    print(workload.machine())
+    print(f"{table.shape[0]} x {table.shape[1]} float32, {' '.join(args.data)}, threads: {args.threads}\n")
+    square = np.random.default_rng(1).standard_normal((table.shape[1], table.shape[1]), dtype=np.float32)
+    ratios = []
+    for _ in range(args.rounds):
+        product = seconds(lambda: table @ square)
+        plain = seconds(lambda: nseekfs.from_embeddings(table, codes=False, threads=args.threads))
+        coded = seconds(lambda: nseekfs.from_embeddings(table, threads=args.threads))
+        ratios.append((coded - plain) / product)
+        print(f"encoding {coded - plain:.2f} s, product {product:.2f} s, ratio {ratios[-1]:.2f}")
+    print(f"median ratio {np.median(ratios):.2f}\n")
+
+    with tempfile.TemporaryDirectory() as folder:
+        for level in ("f32", "f16", "f8"):
+            path = nseekfs.create_index(table, folder, level=level)
+            print(f"{level}: the file is {Path(path).stat().st_size / table.nbytes:.3f} of the float32 rows")
+            Path(path).unlink()
+
+    order = np.random.default_rng(2).permutation(len(table))
+    print("\n| rows | k | bytes read a row | rows read in full |\n| --- | --- | --- | --- |")
+    for rows in (len(table) // 5, len(table)):
+        index = nseekfs.from_embeddings(table[order[:rows]])
+        for k in (10, 100):
+            told = [index.query(query, k, threads=1).certificate for query in queries]
+            read = np.mean([each.bytes / each.rows for each in told])
+            print(f"| {rows} | {k} | {read:.1f} | {np.mean([each.refined for each in told]):.1f} |")
+
+
+if __name__ == "__main__":
+    main()
