@@ -195,7 +195,9 @@ impl Index {
         let kernel = kernel_of(params.method)?;
         let tiles = params.method != Method::Scalar;
         let coder = self.coder.as_ref().filter(|_| params.method == Method::Auto);
-        let (bytes, floor) = (params.method == Method::Auto, params.bound.map_or(f64::NEG_INFINITY, |bound| metric.floor(bound)));
+        let bytes = params.method == Method::Auto;
+        // Tiles, which batches take, are not made for floors beyond all keys.
+        let floor = params.bound.filter(|_| count == 1).map_or(f64::NEG_INFINITY, |bound| metric.floor(bound));
         let plan =
             Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)?, coder, bytes, unit: self.about.unit, floor };
         let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
