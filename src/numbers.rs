@@ -1,6 +1,7 @@
 //! Numbers as callers bring them: blocks of float32, float64, int64 or uint64, rounded once.
 
 use crate::error::{Error, Result};
+use crate::kernel::FloatMode;
 use crate::level::Level;
 use std::ops::Range;
 
@@ -99,6 +100,7 @@ impl<'a> Block<'a> {
 /// # Errors
 /// As [`check_row`].
 pub fn round_rows(argument: &'static str, given: Block, dims: usize, first: u64, out: &mut [f32]) -> Result<()> {
+    let _mode = FloatMode::standard();
     given.to_f32(out);
     for (row, values) in out.chunks_exact(dims.max(1)).enumerate() {
         let squared = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum();

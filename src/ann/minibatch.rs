@@ -143,6 +143,7 @@ pub fn train(
     watch: &Watch,
 ) -> Result<(MiniBatch, Trained)> {
     params.check(points)?;
+    let _mode = FloatMode::standard();
     if batches.rows == 0 || batches.patience == Some(0) {
         let argument = if batches.rows == 0 { "batch_size" } else { "max_no_improvement" };
         return Err(Error::input(argument, "1 or more", 0));
@@ -181,7 +182,6 @@ impl MiniBatch {
     /// no cell without one as long as rows differ.
     fn finish(&mut self, points: &Points, random: &mut Random, watch: &Watch) -> Result<Assignment> {
         let (metric, threads) = (self.params.metric, self.threads);
-        let _mode = FloatMode::standard();
         let (mut guess, mut before, mut moved): (Option<Vec<u32>>, f64, bool) = (None, f64::INFINITY, false);
         loop {
             let cells = Cells::new("vectors", std::mem::take(&mut self.values), self.dims, metric, threads, watch)?;

@@ -1,6 +1,7 @@
 //! The one match from the core's errors to Python's exceptions, and Ctrl-C.
 
 use crate::error::{Error, Result};
+use crate::kernel::FloatMode;
 use crate::pool::Watch;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -38,7 +39,8 @@ fn reason(source: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Runs `work` with the interpreter released; a signal handler that raises ends it.
+/// Runs `work` with the interpreter released, whatever floating-point mode the caller is in; a signal handler
+/// that raises ends it.
 pub fn released<T: Send>(py: Python<'_>, work: impl FnOnce(&Watch) -> Result<T> + Send) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
     let go_on = || match Python::attach(|py| py.check_signals()) {
@@ -48,7 +50,10 @@ pub fn released<T: Send>(py: Python<'_>, work: impl FnOnce(&Watch) -> Result<T> 
             false
         }
     };
-    let result = py.detach(|| work(&Watch::new(&go_on)));
+    let result = py.detach(|| {
+        let _mode = FloatMode::standard();
+        work(&Watch::new(&go_on))
+    });
     let raised = raised.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     result.map_err(|error| match (error, raised) {
         (Error::Interrupted, Some(raised)) => raised,

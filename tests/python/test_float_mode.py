@@ -7,6 +7,7 @@ import nseekfs
 import numpy as np
 import pytest
 import reference
+from nseekfs.cluster import KMeans, MiniBatchKMeans
 from test_exact import LEVELS, METHODS, METRICS, same
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="sets the MXCSR register of x86-64")
@@ -61,6 +62,25 @@ def test_building_and_asking_are_the_same_in_every_mode(level, mode, make):
         expected = reference.top(queries, table, 30, metric)
         assert same(batch, expected), (metric, method, threads)
         assert same(single, [part[:1] for part in expected]), (metric, method, threads)
+
+
+@pytest.mark.parametrize("make", [tiny, normal])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_grouping_is_the_same_in_every_mode(metric, mode, make):
+    rows, others = make("f32")
+
+    def grouped():
+        whole, batches = KMeans(7, metric=metric, seed=3), MiniBatchKMeans(7, metric=metric, seed=3, max_iter=3)
+        parts = [
+            (each.fit(rows).centroids, each.predict(others), each.predict_scores(others)) for each in (whole, batches)
+        ]
+        return [array.tobytes() for part in parts for array in part] + [whole.history, batches.history]
+
+    expected = grouped()
+    with float_mode.changed(MODES[mode]):
+        found = grouped()
+    assert found == expected
 
 
 @pytest.mark.parametrize("level", ["f64", "f32"])
