@@ -10,6 +10,7 @@ use crate::level::Level;
 use crate::metric::Metric;
 use crate::numbers::Block;
 use crate::pool::{self, Watch};
+pub use crate::scan::Method;
 use crate::scan::{self, Plan, Queries};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
@@ -23,29 +24,6 @@ use std::path::{Path, PathBuf};
 const GROUP: usize = 1024;
 /// Bytes of best rows that a group may keep at a time, over all workers.
 const GROUP_BYTES: u64 = 256 << 20;
-
-/// How every row is scored: three ways to the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// The fastest.
-    Auto,
-    /// Every row in full, with the vector kernels.
-    Simd,
-    /// Every row in full, with plain loops.
-    Scalar,
-}
-
-impl Method {
-    /// The method of a user's word.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "auto" => Ok(Method::Auto),
-            "simd" => Ok(Method::Simd),
-            "scalar" => Ok(Method::Scalar),
-            _ => Err(Error::input("method", "one of auto, simd, scalar", format!("{name:?}"))),
-        }
-    }
-}
 
 /// One search.
 #[derive(Debug, Clone, Copy)]
@@ -193,13 +171,10 @@ impl Index {
             return Err(Error::input(metric.bound_name(), "a number", "NaN"));
         }
         let kernel = kernel_of(params.method)?;
-        let tiles = params.method != Method::Scalar;
-        let coder = self.coder.as_ref().filter(|_| params.method == Method::Auto);
-        let bytes = params.method == Method::Auto;
         // Tiles, which batches take, are not made for floors beyond all keys.
         let floor = params.bound.filter(|_| count == 1).map_or(f64::NEG_INFINITY, |bound| metric.floor(bound));
-        let plan =
-            Plan { metric, k, kernel, tiles, threads: pool::thread_count(params.threads)?, coder, bytes, unit: self.about.unit, floor };
+        let (threads, coder, unit) = (pool::thread_count(params.threads)?, self.coder.as_ref(), self.about.unit);
+        let plan = Plan { metric, k, kernel, method: params.method, threads, coder, unit, floor };
         let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
         let runs = candidates(params.filter, &sizes)?;
         let segments = self.views();

@@ -19,7 +19,7 @@ fn gaussian(random: &mut Random) -> f32 {
 }
 
 fn rows(count: usize, dims: usize, seed: u64) -> Vec<f32> {
-    let mut random = Random(seed);
+    let mut random = Random::seeded(seed);
     (0..count * dims).map(|_| gaussian(&mut random)).collect()
 }
 
@@ -125,7 +125,7 @@ fn nearest_cells_are_those_of_scalar_sums_at_every_scale_and_far_away() {
 /// `words` of every table against its contract.
 #[test]
 fn words_are_the_rounded_products() {
-    let mut random = Random(10);
+    let mut random = Random::seeded(10);
     for dims in (1..=70).chain([384, 1000]) {
         let stride = wide_stride(dims);
         let row: Vec<f32> = (0..dims).map(|_| gaussian(&mut random)).collect();

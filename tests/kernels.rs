@@ -69,7 +69,7 @@ fn bits(values: &[f64]) -> Vec<u64> {
 
 /// Compares every sum of every kernel with the scalar one, on rows that start off alignment.
 fn sums_are_the_scalar_bits(dims: usize, rows: usize, values: Values, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::seeded(seed);
     let narrow: Vec<f32> = (0..rows * dims + 1).map(|_| values.f32(&mut random)).collect();
     let wide: Vec<f64> = (0..rows * dims + 1).map(|_| values.f64(&mut random)).collect();
     let (narrow, wide) = (&narrow[1..], &wide[1..]);
@@ -118,7 +118,7 @@ fn worded(terms: &[f64]) -> f64 {
 
 #[test]
 fn scalar_sums_are_the_worded_definition() {
-    let mut random = Random(5);
+    let mut random = Random::seeded(5);
     for dims in all_dims() {
         let mut query = vec![0.0; padded(dims)];
         query[..dims].fill_with(|| Values::Gaussian.f64(&mut random));
@@ -202,7 +202,7 @@ fn every_f8_code_decodes_to_the_scalar_bits() {
 
 /// `rows` rows against 32 columns, on top of what is there already.
 fn products_are_what_float64_says(dims: usize, rows: usize, values: Values, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::seeded(seed);
     let columns: Vec<f32> = (0..COLUMNS * dims).map(|_| values.f32(&mut random)).collect();
     let matrix: Vec<f32> = (0..rows * dims).map(|_| values.f32(&mut random)).collect();
     let before: Vec<f32> = (0..rows * COLUMNS).map(|_| values.f32(&mut random)).collect();
@@ -313,7 +313,7 @@ impl TileCase {
 
 #[test]
 fn tiles_keep_what_float64_says_for_every_count_of_rows() {
-    let mut random = Random(7);
+    let mut random = Random::seeded(7);
     for rows in (0..=40).chain([255, 256]) {
         for (width, queries, dims) in [(16, 16, 384), (32, 32, 384), (16, 3, 33), (32, 17, 1), (32, 29, 100)] {
             TileCase::random(width, queries, dims, rows, Values::Gaussian, &mut random).check(&mut random);
@@ -324,7 +324,7 @@ fn tiles_keep_what_float64_says_for_every_count_of_rows() {
 /// Small whole numbers round nowhere, so every bit is known, ties with the floor included.
 #[test]
 fn tiles_keep_ties_with_the_floor() {
-    let mut random = Random(6);
+    let mut random = Random::seeded(6);
     for (width, dims, rows) in [(16, 40, 31), (32, 40, 31), (32, 384, 12), (32, 100, 0)] {
         let mut case = TileCase::random(width, width, dims, rows, Values::Gaussian, &mut random);
         for values in [&mut case.columns, &mut case.slope, &mut case.rows, &mut case.norms, &mut case.halves] {
@@ -342,7 +342,7 @@ fn tiles_keep_ties_with_the_floor() {
 /// More rows than a cache holds take other paths.
 #[test]
 fn tiles_keep_what_float64_says_of_rows_from_memory() {
-    let mut random = Random(9);
+    let mut random = Random::seeded(9);
     for (width, dims, rows) in [(16, 4097, 140), (32, 1000, 600)] {
         assert!(rows * dims * size_of::<f32>() > 2 << 20);
         TileCase::random(width, width, dims, rows, Values::Gaussian, &mut random).check(&mut random);
@@ -351,7 +351,7 @@ fn tiles_keep_what_float64_says_of_rows_from_memory() {
 
 #[test]
 fn tiles_keep_what_float64_says_for_every_dims() {
-    let mut random = Random(8);
+    let mut random = Random::seeded(8);
     for dims in all_dims() {
         for (width, values) in [(16, Values::Gaussian), (32, Values::Gaussian), (16, Values::Wild), (32, Values::Wild)] {
             TileCase::random(width, width, dims, 29, values, &mut random).check(&mut random);
@@ -369,7 +369,7 @@ proptest! {
 
     #[test]
     fn tiles_keep_what_float64_says_for_any_shape(dims in 1usize..300, rows in 0usize..60, queries in 1usize..=32, wild: bool, seed: u64) {
-        let (mut random, width) = (Random(seed), if queries > 16 { 32 } else { 16 });
+        let (mut random, width) = (Random::seeded(seed), if queries > 16 { 32 } else { 16 });
         let values = if wild { Values::Wild } else { Values::Gaussian };
         TileCase::random(width, queries, dims, rows, values, &mut random).check(&mut random);
     }

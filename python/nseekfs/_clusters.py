@@ -1,6 +1,7 @@
 """What all k-means classes have in common: parameters, what came of a fit, prediction, and rows in float32."""
 
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from abc import ABC, abstractmethod
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -107,8 +108,20 @@ class Clusters(Generic[_Cells]):
         return value
 
 
-class WholeRows(Clusters[_core.Cells]):
+class WholeRows(Clusters[_core.Cells], ABC):
     """Prediction by one set of centroids."""
+
+    @abstractmethod
+    def fit(self, vectors: Vectors) -> Self:
+        """Find the centroids of the rows."""
+
+    def train(self, vectors: Vectors) -> list[float]:
+        """`fit`, returning `history`."""
+        return self.fit(vectors).history
+
+    def fit_predict(self, vectors: Vectors) -> npt.NDArray[np.int64]:
+        """`fit`, returning `labels`."""
+        return self.fit(vectors).labels
 
     def predict(self, vectors: Vectors) -> npt.NDArray[np.int64]:
         """The nearest cell of every row.

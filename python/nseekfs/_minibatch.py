@@ -2,9 +2,6 @@
 
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from nseekfs import _arguments, _core
 from nseekfs._clusters import Init, WholeRows, first_centroids, maybe_count, rows_of
 from nseekfs._typing import ClusterMetric, Count, Progress, Vectors
@@ -125,14 +122,6 @@ class MiniBatchKMeans(WholeRows):
         )
         self._keep(trained)
         return self
-
-    def train(self, vectors: Vectors) -> list[float]:
-        """`fit`, returning `history`."""
-        return self.fit(vectors).history
-
-    def fit_predict(self, vectors: Vectors) -> npt.NDArray[np.int64]:
-        """`fit`, returning `labels`."""
-        return self.fit(vectors).labels
 
     def partial_fit(self, vectors: Vectors) -> Self:
         """Learn from one batch, on top of all before; nothing of it is kept.

@@ -10,7 +10,7 @@ use crate::level::Level;
 use crate::metric::Metric;
 use crate::numbers::Block;
 use crate::pool::{self, Watch};
-use crate::scan::{self, LOOK_COST, Plan, Queries, Run};
+use crate::scan::{self, LOOK_COST, Method, Plan, Queries, Run};
 use crate::store::BytesMut;
 use crate::store::codes::{CodeSections, FACTOR_BYTES};
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
@@ -65,10 +65,9 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> 
         metric: Metric::Cosine,
         k: PSEUDO_K[1],
         kernel,
-        tiles: true,
+        method: Method::Simd,
         threads,
         coder: None,
-        bytes: false,
         unit: false,
         floor: f64::NEG_INFINITY,
     };

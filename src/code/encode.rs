@@ -1,14 +1,12 @@
 //! Directions along the axes, and rows into codes.
 
 use super::cells::{cell, cell_centre};
-use super::{BLOCK, Coder, LEAST_NORM, LINE_BYTES, LINE_DIMS, up16};
+use super::{BLOCK, Coder, LEAST_NORM, LINE_BYTES, LINE_DIMS, UNIT, up16};
 use crate::kernel::{CELL_MIDDLE, COLUMNS, Kernel, padded};
 use crate::store::rows::PanelValues;
 
 /// What float64 may lose on the way to a residual, all of whose terms are about 1 at most.
 const LOST: f64 = 1e-9;
-
-const UNIT: f64 = 1.0 / 16_777_216.0;
 
 /// Rows that meet the axes together, and values of them that do: 32 KB, beside 16 KB of axes.
 const TOGETHER: usize = 64;

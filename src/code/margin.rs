@@ -62,14 +62,13 @@
 //! codes of magnitude 128 at most in place of cells, slack' = 2e-6 + 4 skew + 16 u (B' + 2048 dims step +
 //! |base| + 2).
 
-use super::{Coder, Codes, LEAST_NORM, encode, from16};
+use super::{Coder, Codes, LEAST_NORM, UNIT, encode, from16};
 use crate::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS, Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
 use std::ops::Range;
 
 /// Largest |T| whose high byte fits, 127 * 256 + 127.
 const LARGEST: f64 = 32_639.0;
-const UNIT: f64 = 1.0 / 16_777_216.0;
 /// The cell farthest from 0; the other end is as far.
 const FARTHEST: f64 = (CELLS[15] - CELL_ZERO) as f64;
 /// A larger factor of a residual bounds as well, and CPUs stumble over subnormal ones.
@@ -81,6 +80,19 @@ const KEY_SLACK: f64 = 1e-10;
 pub fn bytes(word: i16) -> (i8, i8) {
     let high = (i32::from(word) + 128) >> 8;
     (high as i8, (i32::from(word) - 256 * high) as i8)
+}
+
+/// Numbers in whole steps of 16 bits: `exact = step * word + e`, and the step.
+pub fn whole_words(exact: &[f64]) -> (Vec<i16>, f32) {
+    let largest = exact.iter().fold(0.0f64, |most, t| most.max(t.abs()));
+    let step = ((largest / LARGEST) as f32).next_up();
+    let word = |t: &f64| (t / f64::from(step)).round_ties_even().clamp(-LARGEST, LARGEST) as i16;
+    (exact.iter().map(word).collect(), step)
+}
+
+/// The sum of all |e| of [`whole_words`].
+pub fn lost(exact: &[f64], words: &[i16], step: f32) -> f64 {
+    exact.iter().zip(words).map(|(t, &word)| (t - f64::from(step) * f64::from(word)).abs()).sum()
 }
 
 /// A query as codes see it.
@@ -120,13 +132,9 @@ impl Look {
     fn of(coder: &Coder, direction: &[f64], z: &[f64]) -> Self {
         let centre_part: f64 = direction.iter().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
         let exact: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
-        let largest = exact.iter().fold(0.0f64, |most, t| most.max(t.abs()));
-        let word_step = ((largest / LARGEST) as f32).next_up();
+        let (words, word_step) = whole_words(&exact);
         let step = f64::from(word_step);
-        let words: Vec<i16> = exact.iter().map(|t| (t / step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
-        let lost = |part: Range<usize>| -> f64 {
-            exact[part.clone()].iter().zip(&words[part]).map(|(t, &word)| (t - step * f64::from(word)).abs()).sum()
-        };
+        let lost = |part: Range<usize>| lost(&exact[part.clone()], &words[part], word_step);
         let (lead, tail) = (0..coder.lead, coder.lead..coder.dims);
         let known = centre_part + FARTHEST * lost(lead.clone());
         let slack = |reach: f64, converted: f64, known: f64| {

@@ -21,6 +21,8 @@ use crate::store::segment::Section;
 pub const LINE_DIMS: usize = 8;
 /// Bytes of a line.
 pub const LINE_BYTES: usize = 64;
+/// What one float32 rounding errs by, relative, 2^-24.
+pub const UNIT: f64 = 1.0 / 16_777_216.0;
 /// Shorter vectors have no direction to rely on: their squares lose bits below the least normal
 /// float64, so the norm as computed may be far from the length. Here a square loses 2^-1075 at most
 /// out of a sum of 1e-300, which is nothing.

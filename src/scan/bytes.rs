@@ -14,7 +14,7 @@
 
 use super::panel::Panel;
 use super::{Plan, Queries, Run, plain};
-use crate::code::{LEAST_NORM, margin};
+use crate::code::{LEAST_NORM, UNIT, margin};
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::metric::Metric;
@@ -26,8 +26,6 @@ use crate::topk::TopK;
 const SPAN: usize = 64;
 /// Words of one exact sum, see [`Kernel::rest`].
 const WORDS: usize = 4096;
-const LARGEST: f64 = 32_639.0;
-const UNIT: f64 = 1.0 / 16_777_216.0;
 const HAIR: f64 = 1e-12;
 
 /// The queries of a search in whole numbers; none for a query without a direction, such as zero.
@@ -37,7 +35,7 @@ pub(super) struct Asked(Vec<Option<Words>>);
 #[derive(Debug)]
 struct Words {
     words: Vec<i16>,
-    step: f64,
+    step: f32,
     /// What a unit of scale may add.
     lost: f64,
 }
@@ -53,9 +51,8 @@ impl Asked {
 impl Words {
     fn new(query: &[f64], norm: f64) -> Self {
         let direction: Vec<f64> = query.iter().map(|q| q / norm).collect();
-        let step = direction.iter().fold(0.0f64, |most, w| most.max(w.abs())) / LARGEST;
-        let words: Vec<i16> = direction.iter().map(|w| (w / step).round_ties_even().clamp(-LARGEST, LARGEST) as i16).collect();
-        let lost: f64 = direction.iter().zip(&words).map(|(w, &word)| (w - step * f64::from(word)).abs()).sum();
+        let (words, step) = margin::whole_words(&direction);
+        let lost = margin::lost(&direction, &words, step);
         let sum: f64 = direction.iter().map(|w| w.abs()).sum();
         Words { words, step, lost: 127.0 * (lost + UNIT * sum) * (1.0 + HAIR) + HAIR }
     }
@@ -65,7 +62,7 @@ impl Words {
         let parts = self.words.chunks(WORDS).zip(codes.chunks(WORDS));
         let sum: i64 = parts.map(|(words, codes)| (kernel.rest)(words, 0, bytemuck::cast_slice(codes))).sum();
         // No builder writes a scale below 0, but a file may hold one.
-        f64::from(scale) * self.step * sum as f64 + f64::from(scale.abs()) * self.lost
+        f64::from(scale) * f64::from(self.step) * sum as f64 + f64::from(scale.abs()) * self.lost
     }
 }
 

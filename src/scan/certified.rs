@@ -32,7 +32,7 @@ pub const LOOK_COST: usize = 1000;
 const READ_COST: usize = 2000;
 /// Shortest and longest row where all are of unit length: within 2e-3 as they came, of which rounding them to
 /// float16 moves the length by a quarter at most.
-const UNIT: (f64, f64) = (1.0 - 3e-3, 1.0 + 3e-3);
+const UNIT_LENGTHS: (f64, f64) = (1.0 - 3e-3, 1.0 + 3e-3);
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
 /// so many.
 const PROMISING: usize = 3;
@@ -280,8 +280,11 @@ impl Search<'_> {
         }
         refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         let below = highest_below(ranks, reached);
-        let below =
-            if by_key(self.plan) { below } else { margin::highest_key(self.plan.metric, below, self.queries.norm(self.query), UNIT) };
+        let below = if by_key(self.plan) {
+            below
+        } else {
+            margin::highest_key(self.plan.metric, below, self.queries.norm(self.query), UNIT_LENGTHS)
+        };
         top.tally.left = top.tally.left.max(below);
         true
     }
@@ -298,7 +301,7 @@ impl Search<'_> {
         if by_key(self.plan) {
             return -up(-top.floor());
         }
-        margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), UNIT)
+        margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), UNIT_LENGTHS)
     }
 
     /// Calls `each` with allowed rows whose bound is not below what `each` last returned.

@@ -20,7 +20,7 @@ pub use certified::LOOK_COST;
 pub use query::Queries;
 
 use crate::code::Coder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -71,6 +71,29 @@ impl Run {
     }
 }
 
+/// How rows are scored: three ways to the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The fastest.
+    Auto,
+    /// Every row in full, with the vector kernels.
+    Simd,
+    /// Every row in full, with plain loops.
+    Scalar,
+}
+
+impl Method {
+    /// The method of a user's word.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Method::Auto),
+            "simd" => Ok(Method::Simd),
+            "scalar" => Ok(Method::Scalar),
+            _ => Err(Error::input("method", "one of auto, simd, scalar", format!("{name:?}"))),
+        }
+    }
+}
+
 /// What a scan is told besides where to look.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
@@ -80,14 +103,12 @@ pub struct Plan<'a> {
     pub k: usize,
     /// The functions that compute.
     pub kernel: &'static Kernel,
-    /// Whether tiles may pick the rows to compute; else every row is computed.
-    pub tiles: bool,
+    /// What may save it from computing every row.
+    pub method: Method,
     /// Workers at most.
     pub threads: usize,
-    /// What made the segments' codes, if they may be used.
+    /// What made the segments' codes, if they have any.
     pub coder: Option<&'a Coder>,
-    /// Whether rows of level f8 may be bounded by whole numbers first.
-    pub bytes: bool,
     /// Whether all rows are known to have been within 2e-3 of unit length when they came.
     pub unit: bool,
     /// Keys below this are not wanted.
@@ -144,7 +165,8 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
 
 fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, queries: &Queries, watch: &Watch) -> Result<Way<'a>> {
     let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
-    let coded = segments.iter().all(|segment| segment.codes.is_some());
+    let auto = plan.method == Method::Auto;
+    let coded = auto && segments.iter().all(|segment| segment.codes.is_some());
     // A sparse filter reads its rows in full; so does a search that keeps a good part of them.
     let (dense, few) = (allowed >= rows / SPARSE, plan.k as u64 <= allowed / KEPT);
     // But of long runs codes are streamed too, if they are worth turning a query to the axes.
@@ -159,10 +181,10 @@ fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, que
         Some(coder) if coded && selective && (wide || queries.len() < SIEVE_FROM) => {
             Way::Certified(certified::Certified::new(plan, coder, queries))
         }
-        None if plan.bytes && queries.len() <= BYTES_UP_TO && segments.iter().all(|s| matches!(s.values, Values::F8 { .. })) => {
+        None if auto && queries.len() <= BYTES_UP_TO && segments.iter().all(|s| matches!(s.values, Values::F8 { .. })) => {
             Way::Bytes(bytes::Asked::new(queries))
         }
-        _ if plan.tiles && !wide && queries.len() >= TILE_FROM => {
+        _ if plan.method != Method::Scalar && !wide && queries.len() >= TILE_FROM => {
             Way::Tiles(tile::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
         }
         _ => Way::Plain,

@@ -151,7 +151,7 @@ fn bounds_hold_in_the_span_of_a_code_and_its_residual() {
 fn bounds_hold_for_float32_queries_beside_their_rows() {
     let rows = rows();
     let near: Vec<f64> = narrow(&rows).iter().map(|x| f64::from(x.next_up())).collect();
-    let mut random = Random(3);
+    let mut random = Random::seeded(3);
     let moved: Vec<f64> = rows.iter().map(|x| x * (1.0 + 1e-4 * random.normal())).collect();
     for coder in hand_made(DIMS) {
         check(&coder, &rows[..6 * DIMS], &[&near[..6 * DIMS], &moved[..6 * DIMS]].concat());

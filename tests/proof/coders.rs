@@ -60,7 +60,7 @@ pub fn identity(dims: usize) -> Vec<f32> {
 
 /// Random orthonormal axes.
 pub fn rotated(dims: usize, seed: u64) -> Vec<f32> {
-    let mut random = Random(seed);
+    let mut random = Random::seeded(seed);
     let mut axes: Vec<Vec<f64>> = Vec::new();
     while axes.len() < dims {
         let mut axis = random.normals(dims);
@@ -78,7 +78,7 @@ pub fn rotated(dims: usize, seed: u64) -> Vec<f32> {
 
 /// Axes that are moved by about `by` and are no longer orthonormal.
 pub fn moved(axes: &[f32], by: f64, seed: u64) -> Vec<f32> {
-    let mut random = Random(seed);
+    let mut random = Random::seeded(seed);
     let dims = (axes.len() as f64).sqrt();
     axes.iter().map(|&a| (f64::from(a) + by / dims * random.normal()) as f32).collect()
 }

@@ -15,7 +15,7 @@ fn what_a_query_loses_in_two_bytes_is_paid() {
     // A row that is its own cells, the outermost, their signs those of what the query loses.
     let dims = 96;
     for seed in 0..20 {
-        let query = Random(seed).normals(dims);
+        let query = Random::seeded(seed).normals(dims);
         let (wide, norm) = asked(&query);
         let trial = coder(dims, vec![0.0; dims], identity(dims), vec![1e-3; dims], 0.0);
         let look = Look::new(&scalar::KERNEL, &trial, &wide, norm);
@@ -52,13 +52,13 @@ fn what_a_query_loses_in_every_coordinate_is_paid_by_every_look() {
 fn float32_rounding_is_paid() {
     // Rows at the centre, so that no residual is in the way; steps so fine that no product is.
     let dims = 64;
-    let centre = narrow(&Random(1).normals(dims).iter().map(|x| x / 8.2).collect::<Vec<_>>());
+    let centre = narrow(&Random::seeded(1).normals(dims).iter().map(|x| x / 8.2).collect::<Vec<_>>());
     let wide: Vec<f64> = centre.iter().map(|&x| f64::from(x)).collect();
     let length = asked(&wide).1;
     let centre: Vec<f32> = wide.iter().map(|x| (x / length) as f32).collect();
     let rows: Vec<f64> = centre.iter().map(|&x| f64::from(x)).collect();
     let coder = coder(dims, centre, identity(dims), vec![1e-12; dims], 0.0);
-    let mut random = Random(2);
+    let mut random = Random::seeded(2);
     let mut queries = random.normals(20 * dims);
     for _ in 0..60 {
         queries.extend(rows.iter().map(|x| x + 0.1 * random.normal()));
@@ -73,7 +73,7 @@ fn axes_that_are_not_orthonormal_are_paid() {
         let axes: Vec<f32> = rotated(dims, seed).iter().map(|x| x * by).collect();
         let skew = skew(&axes, dims);
         let coder = coder(dims, vec![0.0; dims], axes, vec![0.003; dims], skew);
-        let rows = Random(seed).normals(8 * dims);
+        let rows = Random::seeded(seed).normals(8 * dims);
         check(&coder, &rows, &rows);
         check(&coder, &rows, &rows.iter().map(|x| -x).collect::<Vec<_>>());
     }
@@ -83,7 +83,7 @@ fn axes_that_are_not_orthonormal_are_paid() {
 fn a_second_look_survives_a_first_one_of_huge_residuals() {
     // The first product is some thousands, in float32; the second look must not inherit its rounding.
     let dims = 64;
-    let mut random = Random(9);
+    let mut random = Random::seeded(9);
     for huge in [3.0f32, 70.0, 1234.5, 3e7] {
         let steps: Vec<f32> = (0..dims).map(|j| if j % 8 == 0 { 1e-3 } else { huge }).collect();
         let coder = coder(dims, vec![0.0; dims], identity(dims), steps, 0.0);
@@ -118,7 +118,7 @@ fn keys_of_rows_far_shorter_or_longer_than_the_query_are_held() {
     // Then no bound of the cosine matters: the key is one square, whose rounding must be covered.
     let dims = 40;
     let coder = coder(dims, vec![0.0; dims], identity(dims), vec![0.004; dims], 0.0);
-    let mut random = Random(6);
+    let mut random = Random::seeded(6);
     for factor in [1e-18, 1e-12, 1e-9, 1e9, 1e18] {
         let queries = random.normals(40 * dims);
         let rows: Vec<f64> = random.normals(4 * dims).iter().map(|x| x * factor).collect();
@@ -134,7 +134,7 @@ fn a_row_whose_bound_is_the_floor_is_kept() {
     for kernel in kernel::runnable() {
         for steps in [1e-12, 0.003, 0.5] {
             let coder = coder(dims, vec![0.0; dims], identity(dims), vec![steps; dims], 0.0);
-            let rows = Random(5).normals(30 * dims);
+            let rows = Random::seeded(5).normals(30 * dims);
             let coded = Coded::new(kernel, &coder, &rows);
             for (r, row) in rows.chunks_exact(dims).enumerate() {
                 let (wide, norm) = asked(row);

@@ -119,7 +119,7 @@ fn rows_of_bytes_that_differ_by_their_rounding_alone_keep_their_order() {
     // All have one scale and one sum of codes, and the query is a whole number of steps everywhere: a bound
     // that forgets how values round is the same for all, and below the best keys.
     let (dims, rows) = (64, 900);
-    let mut random = Random(31);
+    let mut random = Random::seeded(31);
     for scale in [0.007_123f32, 0.000_913, 1.7e-3] {
         let mut values = Vec::new();
         for _ in 0..rows {
@@ -145,8 +145,8 @@ fn rows_of_bytes_that_differ_by_their_rounding_alone_keep_their_order() {
 #[test]
 fn zero_rows_of_bytes_are_found_behind_rows_that_score_less() {
     let (dims, rows) = (40, 600);
-    let query = Random(5).normals(dims);
-    let mut random = Random(6);
+    let query = Random::seeded(5).normals(dims);
+    let mut random = Random::seeded(6);
     let away = |random: &mut Random| query.iter().map(|q| (-q + 0.1 * random.normal()) as f32).collect::<Vec<f32>>();
     let values: Vec<f32> = (0..rows).flat_map(|i| if i < rows / 2 { away(&mut random) } else { vec![0.0; dims] }).collect();
     let index = index(Level::F8, Block::F32(&values), dims);
@@ -182,7 +182,7 @@ fn a_least_score_only_cuts_the_answer() {
 
 #[test]
 fn codes_change_no_answer_of_a_filter() {
-    let mut random = Random(4);
+    let mut random = Random::seeded(4);
     let mask = |density: f64, random: &mut Random| -> Vec<bool> { (0..ROWS).map(|_| random.below_one() < density).collect() };
     let (dense, half, thin) = (mask(0.97, &mut random), mask(0.5, &mut random), mask(0.06, &mut random));
     let list: Vec<i64> = (0..ROWS as i64).rev().filter(|&i| half[i as usize] && i % 4 != 0).collect();
@@ -213,7 +213,7 @@ fn codes_change_no_answer_of_a_filter() {
 fn codes_change_no_answer_where_they_do_not_pay() {
     // Isotropic rows of few bytes: codes do not pay, and are tried again some thirty spans later.
     let (rows, dims) = (150_000, 32);
-    let mut random = Random(12);
+    let mut random = Random::seeded(12);
     let values: Vec<f32> = (0..rows * dims).map(|_| (random.below_one() - 0.5) as f32).collect();
     let index = index(Level::F16, Block::F32(&values), dims);
     let asked = queries(&values, dims);
@@ -230,7 +230,7 @@ fn codes_change_no_answer_where_they_do_not_pay() {
 fn codes_change_no_answer_where_squares_underflow() {
     // Half of the rows are so short that their norms, and their cosines with them, are far off.
     let (rows, dims) = (9_000, 64);
-    let mut random = Random(13);
+    let mut random = Random::seeded(13);
     let mut values = Vec::new();
     for i in 0..rows {
         let factor = if i % 2 == 0 { 1e-161 } else { 1.0 };
@@ -253,7 +253,7 @@ fn codes_change_no_answer_where_norms_vanish() {
     // Rows whose norm as computed is 0 have keys above 0, as have some rows across the query; all
     // others lie behind it.
     let (rows, dims) = (9_000, 64);
-    let mut random = Random(14);
+    let mut random = Random::seeded(14);
     let mut values = Vec::new();
     for i in 0..rows {
         let mut row = random.normals(dims);
@@ -304,8 +304,9 @@ fn same_scan_by(kernel: &'static Kernel, coder: &Coder, values: &[f32], asked: &
             [(1, 1, every(1 << 20, 1 << 20)), (10, 3, every(1 << 20, 1 << 20)), (100, 1, every(33, 31)), (7, 2, every(5, 1))]
         {
             let queries = Queries::new(kernel, Level::F32, Block::F32(asked), dims, 0).unwrap();
-            let find = |coder| {
-                let plan = Plan { metric, k, kernel, tiles: false, threads, coder, bytes: false, unit: false, floor: f64::NEG_INFINITY };
+            let find = |coder: Option<&Coder>| {
+                let method = if coder.is_some() { Method::Auto } else { Method::Scalar };
+                let plan = Plan { metric, k, kernel, method, threads, coder, unit: false, floor: f64::NEG_INFINITY };
                 let found = scan::search(&plan, &segments, &runs, &queries, &watch).unwrap();
                 let bits = |top: nseekfs::topk::TopK| top.into_sorted().iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
                 found.into_iter().map(bits).collect::<Vec<_>>()
@@ -353,7 +354,7 @@ fn of_equal_keys_the_smaller_rows_win() {
     // Every row is one of three, at whole-number coordinates, so that keys tie by the hundred; the
     // rows that look best to the first bounds are not those of the smallest numbers.
     let dims = 40;
-    let mut random = Random(21);
+    let mut random = Random::seeded(21);
     let kinds: Vec<Vec<f32>> = (0..3).map(|_| (0..dims).map(|_| random.normal().round() as f32).collect()).collect();
     let values: Vec<f32> = (0..6_000).flat_map(|i| kinds[(i * 7 + i / 100) % 3].clone()).collect();
     for coder in hand_made(dims) {

@@ -1,15 +1,17 @@
 //! Tables of rows, the same each time, each hard on bounds in its own way.
 
-/// SplitMix64, as numbers from 0 to 1.
-pub struct Random(pub u64);
+use nseekfs::random;
+
+/// The library's stream, as numbers that tables are made of.
+pub struct Random(random::Random);
 
 impl Random {
+    pub fn seeded(seed: u64) -> Self {
+        Random(random::Random::new(seed))
+    }
+
     pub fn below_one(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        self.0.unit()
     }
 
     pub fn below(&mut self, end: usize) -> usize {
@@ -48,7 +50,7 @@ pub const KINDS: [&str; 13] = [
 
 /// `rows` rows of one of [`KINDS`].
 pub fn table(kind: &str, rows: usize, dims: usize) -> Vec<f32> {
-    let mut random = Random(rows as u64 + dims as u64);
+    let mut random = Random::seeded(rows as u64 + dims as u64);
     let mut values = random.normals(rows * dims);
     let falling = |j: usize| 1.0 / (1.0 + j as f64 / 4.0);
     let first: Vec<f64> = values[..dims].to_vec();
@@ -101,7 +103,7 @@ pub fn table(kind: &str, rows: usize, dims: usize) -> Vec<f32> {
 
 /// Queries: rows, rows moved a little, one against a row, zero, unrelated, long, short.
 pub fn queries(rows: &[f32], dims: usize) -> Vec<f32> {
-    let mut random = Random(77);
+    let mut random = Random::seeded(77);
     let count = rows.len() / dims;
     let row = |i: usize| rows[i * dims..(i + 1) * dims].to_vec();
     let mut all = [row(0), row(count / 2), row(count - 1)].concat();
@@ -118,7 +120,7 @@ pub fn queries(rows: &[f32], dims: usize) -> Vec<f32> {
 
 /// Rows that codes cope with badly, in float64.
 pub fn extremes(dims: usize) -> Vec<f64> {
-    let mut random = Random(dims as u64);
+    let mut random = Random::seeded(dims as u64);
     let mut all = Vec::new();
     let mut add = |row: &dyn Fn(usize) -> f64| all.extend((0..dims).map(row));
     for hot in [0, 7, dims / 2, dims - 1] {
