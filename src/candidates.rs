@@ -27,7 +27,7 @@ pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
             if mask.len() != total {
                 return Err(Error::input("filter", format!("a mask of {total} flags, one for each row"), format!("{} flags", mask.len())));
             }
-            Ok(runs(sizes, mask.iter().enumerate().filter(|(_, allowed)| **allowed).map(|(row, _)| row)))
+            Ok(Run::of(sizes, mask.iter().enumerate().filter(|(_, allowed)| **allowed).map(|(row, _)| row)))
         }
         Some(Filter::Rows(rows)) => {
             if let Some(&row) = rows.iter().find(|&&row| row < 0 || row as u64 >= total as u64) {
@@ -36,27 +36,9 @@ pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
             let mut sorted: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
             sorted.sort_unstable();
             sorted.dedup();
-            Ok(runs(sizes, sorted.into_iter()))
+            Ok(Run::of(sizes, sorted.into_iter()))
         }
     }
-}
-
-/// Runs of ascending row numbers; no run crosses a segment.
-fn runs(sizes: &[usize], rows: impl Iterator<Item = usize>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let (mut segment, mut first) = (0, 0);
-    for row in rows {
-        while row - first >= sizes[segment] {
-            first += sizes[segment];
-            segment += 1;
-        }
-        let row = row - first;
-        match runs.last_mut() {
-            Some(run) if run.segment == segment && run.rows.end == row => run.rows.end += 1,
-            _ => runs.push(Run { segment, rows: row..row + 1 }),
-        }
-    }
-    runs
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ pub struct Certificate {
     pub kth: f64,
     /// No row that was not read in full has a better key than this, as users see keys.
     pub left: f64,
+    /// Whether the rows are known to be the best of all; else they are the best of those visited, and `left` says
+    /// nothing.
+    pub exact: bool,
 }
 
 impl Hits {

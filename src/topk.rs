@@ -63,6 +63,11 @@ impl TopK {
         self.floor
     }
 
+    /// How many of the best are known.
+    pub fn held(&self) -> usize {
+        self.entries.len().min(self.k)
+    }
+
     /// Takes over a floor from who collects the same rows' best elsewhere.
     pub fn raise(&mut self, floor: f64) {
         self.floor = self.floor.max(floor);

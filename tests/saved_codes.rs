@@ -3,7 +3,7 @@
 
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::error::Error;
-use nseekfs::format::{self, CodeBytes, CoderBytes, Header, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, Header, Mode, SegmentBytes, Verify};
 use nseekfs::index::{Index, Method, SearchParams};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
@@ -121,7 +121,7 @@ fn small(folder: &Path) -> (Vec<u8>, Header) {
     let coder = CoderBytes { lead, skew: 1e-6, values: bytemuck::cast_slice(&coder) };
     let path = folder.join("small.bin");
     let about = format::IndexRecord { dims: DIMS, level: Level::F32, metric: Metric::Cosine, unit: false, seed: 0 };
-    format::write(&path, &about, Some(&coder), &[segment], &|| Ok(())).unwrap();
+    format::write(&path, &Contents { index: &about, segments: &[segment], coder: Some(coder), ann: None }, &|| Ok(())).unwrap();
     let content = std::fs::read(&path).unwrap();
     let header = Header::parse(&content, &path).unwrap();
     (content, header)

@@ -52,6 +52,11 @@ def real(argument: str, value: object) -> float:
         raise InputError(f"{argument}: expected a number within float64, got {shown(value)}") from None
 
 
+def maybe_real(argument: str, value: object) -> float | None:
+    """`real`, or None for None."""
+    return None if value is None else real(argument, value)
+
+
 def flag(argument: str, value: object) -> bool:
     """True or False; nothing else is taken for one of them."""
     if not isinstance(value, bool | np.bool_):

@@ -47,7 +47,7 @@ def train_batches(
     threads: int | None,
     progress: Callable[[int, int], object] | None,
 ) -> tuple[MiniBatch, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], float, npt.NDArray[np.float64], int]]: ...
-def load(path: str, mode: str, verify: str) -> Index: ...
+def load(path: str, mode: str, verify: str, ann: bool) -> Index: ...
 
 @final
 class Builder:
@@ -60,6 +60,7 @@ class Builder:
         normalized: bool | None,
         seed: int,
         codes: bool,
+        ann: tuple[bool, float, int | None, bool] | None,
         threads: int | None,
     ) -> Builder: ...
     def push(self, block: npt.NDArray[Any]) -> None: ...
@@ -102,7 +103,9 @@ class Index:
     @property
     def normalized(self) -> bool: ...
     @property
-    def ann(self) -> str: ...
+    def ann(
+        self,
+    ) -> tuple[bool, int, float, int, bool, list[tuple[int, int, float, float, float]]] | None: ...
     @property
     def codes(self) -> bool: ...
     @property
@@ -119,13 +122,30 @@ class Index:
         similarity: str | None,
         filter: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | None,
         bound: float | None,
+        effort: tuple[float | None, int | None, float | None],
         threads: int | None,
     ) -> tuple[
         npt.NDArray[np.int64],
         npt.NDArray[np.float32],
         npt.NDArray[np.float64],
-        list[tuple[int, int, int, int, float, float]],
+        list[tuple[int, int, int, int, float, float, bool]],
     ]: ...
+    def tune(self, recall: float | None, queries: npt.NDArray[Any] | None, threads: int | None) -> None: ...
+    def recall(
+        self,
+        queries: npt.NDArray[Any] | None,
+        k: int,
+        effort: tuple[float | None, int | None, float | None],
+        threads: int | None,
+    ) -> tuple[float, float, int, float, float]: ...
+    def explain_miss(
+        self,
+        query: npt.NDArray[Any],
+        row: int,
+        k: int,
+        similarity: str | None,
+        effort: tuple[float | None, int | None, float | None],
+    ) -> tuple[float, float, list[tuple[int, int]], int, bool]: ...
     def values(self, start: int, stop: int) -> npt.NDArray[Any]: ...
     def save(self, path: str) -> None: ...
     def verify(self) -> None: ...

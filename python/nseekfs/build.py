@@ -7,7 +7,7 @@ import numpy as np
 
 from nseekfs import _arguments, _arrays, _core
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import AnyPath, Count, Level, Method, Metric, Mode, Progress, Vectors, Verify
+from nseekfs._typing import Ann, AnyPath, Count, Level, Method, Metric, Mode, Progress, Vectors, Verify
 from nseekfs.index import Index
 
 _STORED: dict[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
@@ -19,7 +19,10 @@ def from_embeddings(
     metric: Metric = "cosine",
     *,
     level: Level = "f32",
-    ann: bool = False,
+    ann: Ann = False,
+    recall: float = 0.95,
+    nlist: Count | None = None,
+    spill: bool = True,
     method: Method = "auto",
     normalized: bool | None = None,
     codes: bool = True,
@@ -42,8 +45,17 @@ def from_embeddings(
     level : {"f32", "f64", "f16", "f8"}
         How precisely a row is stored. ``"f8"`` is one signed byte per value and a float32 scale per
         row.
-    ann : bool
-        Whether an approximate answer would do. All answers are exact so far.
+    ann : bool or {"ivf"}
+        Whether an approximate answer will do, of the recall asked for: with True, rows are grouped into cells of
+        which queries visit few, if that is measured to cost less than an exact search; with ``"ivf"``, always.
+    recall : float
+        The share of the exact neighbours that approximate queries find, on average, unless they say otherwise;
+        measured on rows held out of the training, see `Index.ann` and `Index.recall`.
+    nlist : int, optional
+        How many cells approximate search has; five times the root of the number of rows if not given.
+    spill : bool
+        Whether every row stands in a second cell, chosen to be near when the first is not (SOAR). It takes half as
+        much room again as the codes, and fewer cells must be visited.
     method : {"auto", "simd", "scalar"}
         What queries use unless they say otherwise; the answers are the same.
     normalized : bool, optional
@@ -83,13 +95,13 @@ def from_embeddings(
     >>> index.query(embeddings[7], top_k=1)[0]["idx"]
     7
     """
-    options = _Options(metric, level, ann, method, normalized, codes, seed, threads, progress)
+    options = _Options(metric, level, (ann, recall, nlist, spill), method, normalized, codes, seed, threads, progress)
     if output_dir is None:
         if base_name is not None:
             raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
         return Index(options.build(embeddings), options.method)
     path = options.write(embeddings, output_dir, "index" if base_name is None else base_name)
-    return Index(_core.load(path, "mmap", "header"), options.method)
+    return Index(_core.load(path, "mmap", "header", True), options.method)
 
 
 def create_index(
@@ -99,7 +111,10 @@ def create_index(
     base_name: str = "index",
     metric: Metric = "cosine",
     level: Level = "f32",
-    ann: bool = False,
+    ann: Ann = False,
+    recall: float = 0.95,
+    nlist: Count | None = None,
+    spill: bool = True,
     method: Method = "auto",
     normalized: bool | None = None,
     codes: bool = True,
@@ -111,7 +126,7 @@ def create_index(
 
     Parameters
     ----------
-    embeddings, metric, level, ann, method, normalized, codes, seed, threads, progress
+    embeddings, metric, level, ann, recall, nlist, spill, method, normalized, codes, seed, threads, progress
         As in `from_embeddings`.
     output_dir : path
         Folder for the file, made if missing.
@@ -139,7 +154,7 @@ def create_index(
     ...         index.rows
     2
     """
-    options = _Options(metric, level, ann, method, normalized, codes, seed, threads, progress)
+    options = _Options(metric, level, (ann, recall, nlist, spill), method, normalized, codes, seed, threads, progress)
     return options.write(embeddings, output_dir, base_name)
 
 
@@ -151,7 +166,7 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     path : path
         A file that `from_embeddings`, `create_index` or `Index.save` wrote.
     ann : bool, optional
-        Whether an approximate answer would do. All answers are exact so far.
+        Whether an index that was built for approximate search is asked so; False makes every answer exact.
     mode : {"mmap", "ram"}
         Whether the file is mapped, so that processes share it, it opens in milliseconds and may be larger
         than memory, or read.
@@ -172,10 +187,10 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     InputError
         If an argument cannot be used; `InputTypeError` if its type is wrong.
     """
-    _arguments.maybe_flag("ann", ann)
+    approximate = _arguments.maybe_flag("ann", ann) is not False
     mode_word = _arguments.word("mode", mode)
-    core = _core.load(_arguments.path("path", path), mode_word, _arguments.word("verify", verify))
-    return Index(core, mode=mode_word)
+    core = _core.load(_arguments.path("path", path), mode_word, _arguments.word("verify", verify), approximate)
+    return Index(core, mode=mode_word, ann=approximate)
 
 
 class _Options:
@@ -185,7 +200,7 @@ class _Options:
         self,
         metric: object,
         level: object,
-        ann: object,
+        ann: tuple[object, object, object, object],
         method: object,
         normalized: object,
         codes: object,
@@ -198,7 +213,7 @@ class _Options:
         self.method = _arguments.word("method", method)
         if self.method not in get_args(Method):
             raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {self.method!r}")
-        _arguments.flag("ann", ann)
+        self.ann = _ann(*ann)
         self.normalized = _arguments.maybe_flag("normalized", normalized)
         self.codes = _arguments.flag("codes", codes)
         self.seed = _arguments.whole("seed", seed, 0, 2**64 - 1)
@@ -212,7 +227,7 @@ class _Options:
         source = _arrays.Rows("embeddings", embeddings)
         rows, dims = source.shape
         builder = _core.Builder(
-            self.level, self.metric, rows, dims, self.normalized, self.seed, self.codes, self.threads
+            self.level, self.metric, rows, dims, self.normalized, self.seed, self.codes, self.ann, self.threads
         )
         done = 0
         for block in source.blocks(_STORED.get(self.level, np.float64)):
@@ -231,3 +246,15 @@ class _Options:
         path = os.path.join(folder, f"{stem}_{core.level}.bin")
         core.save(path)
         return path
+
+
+def _ann(ann: object, recall: object, nlist: object, spill: object) -> tuple[bool, float, int | None, bool] | None:
+    """How queries visit few rows: whether exact search may be chosen, recall, cells, whether rows get a second one."""
+    share = _arguments.real("recall", recall)
+    cells = _arguments.maybe_whole("nlist", nlist)
+    twice = _arguments.flag("spill", spill)
+    if isinstance(ann, str):
+        if ann != "ivf":
+            raise InputError(f"ann: expected True, False or 'ivf', got {ann!r}")
+        return False, share, cells, twice
+    return (True, share, cells, twice) if _arguments.flag("ann", ann) else None

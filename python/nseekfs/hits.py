@@ -49,6 +49,9 @@ class Certificate(NamedTuple):
     """Key of the k-th best row; where fewer reach `min_score` or `max_distance`, the key that these ask for."""
     left: float
     """No row that was not read in full has a better key than this; infinite if none was left."""
+    exact: bool
+    """Whether the rows are known to be the best of all. An approximate search proves it where it can; where it
+    cannot, `left` says nothing."""
 
 
 class Hits(Sequence[Hit]):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from nseekfs import _arguments, _arrays, _core
 from nseekfs._errors import InputError
 from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Vectors
+from nseekfs.ann import Ann, CellPlace, Miss, Point, Recall
 from nseekfs.hits import Certificate, Hits, KeyedSearchResult, SearchResult
 
 
@@ -30,12 +31,13 @@ class Index:
     array([0., 1.], dtype=float32)
     """
 
-    __slots__ = ("_core", "_method", "_mode", "_saved")
+    __slots__ = ("_ann", "_core", "_method", "_mode", "_saved")
 
-    def __init__(self, core: _core.Index, method: str = "auto", mode: str = "mmap") -> None:
+    def __init__(self, core: _core.Index, method: str = "auto", mode: str = "mmap", ann: bool = True) -> None:
         self._core: _core.Index | None = core
         self._method = method
         self._mode = mode
+        self._ann = ann
         self._saved: str | None = None
 
     def query(
@@ -48,6 +50,9 @@ class Index:
         filter: Filter | None = None,  # noqa: A002
         min_score: float | None = None,
         max_distance: float | None = None,
+        recall: float | None = None,
+        nprobe: Count | None = None,
+        ratio_threshold: float | None = None,
         threads: Count | None = None,
     ) -> Hits:
         """Find the rows nearest to one vector.
@@ -70,6 +75,14 @@ class Index:
             Only rows whose float64 score is at least this; for cosine and dot.
         max_distance : float, optional
             Only rows whose float64 distance is at most this; for euclidean.
+        recall : float, optional
+            Of an index with cells: the share of the exact neighbours that is to be found, on average; what the
+            index was tuned for if not given. 1 asks for the exact answer.
+        nprobe : int, optional
+            Of an index with cells: how many to visit, whatever the recall.
+        ratio_threshold : float, optional
+            Of an index with cells: those whose centroid scores less than this share of the best one's are not
+            visited, from 0, none is left out, to 1. Of a negative score the share is that much lower, not higher.
         threads : int, optional
             How many threads may work, from 1; all that the process may use if not given.
 
@@ -103,6 +116,7 @@ class Index:
             word,
             _arrays.row_filter(filter),
             _bound(word or core.metric, min_score, max_distance),
+            _effort(recall, nprobe, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
         return Hits(indices[0], scores[0], keys[0], Certificate(*certificates[0]))
@@ -116,6 +130,9 @@ class Index:
         method: Method = "auto",
         similarity: Metric | None = None,
         filter: Filter | None = None,
+        recall: float | None = None,
+        nprobe: Count | None = None,
+        ratio_threshold: float | None = None,
         threads: Count | None = None,
         return_keys: Literal[False] = False,
     ) -> SearchResult: ...
@@ -128,6 +145,9 @@ class Index:
         method: Method = "auto",
         similarity: Metric | None = None,
         filter: Filter | None = None,
+        recall: float | None = None,
+        nprobe: Count | None = None,
+        ratio_threshold: float | None = None,
         threads: Count | None = None,
         return_keys: Literal[True],
     ) -> KeyedSearchResult: ...
@@ -139,6 +159,9 @@ class Index:
         method: Method = "auto",
         similarity: Metric | None = None,
         filter: Filter | None = None,  # noqa: A002
+        recall: float | None = None,
+        nprobe: Count | None = None,
+        ratio_threshold: float | None = None,
         threads: Count | None = None,
         return_keys: bool = False,
     ) -> SearchResult | KeyedSearchResult:
@@ -150,7 +173,7 @@ class Index:
             Rounded once to float32, or to float64 at level ``"f64"``.
         k : int
             How many rows to return for each query, from 1; all allowed rows if there are fewer.
-        method, similarity, filter, threads
+        method, similarity, filter, recall, nprobe, ratio_threshold, threads
             As in `query`.
         return_keys : bool
             Whether to return the float64 ranking keys too.
@@ -189,10 +212,130 @@ class Index:
             None if similarity is None else _arguments.word("similarity", similarity),
             _arrays.row_filter(filter),
             None,
+            _effort(recall, nprobe, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
         indices, scores, keys = (part[0] for part in found[:3]) if one else found[:3]
         return KeyedSearchResult(indices, scores, keys) if wanted else SearchResult(indices, scores)
+
+    def recall(
+        self,
+        queries: Vectors | None = None,
+        k: Count = 10,
+        *,
+        recall: float | None = None,
+        nprobe: Count | None = None,
+        ratio_threshold: float | None = None,
+        threads: Count | None = None,
+    ) -> Recall:
+        """Measure the recall that searches have, against the exact answers.
+
+        Parameters
+        ----------
+        queries : array_like of real numbers, shape (q, dims), optional
+            What to ask. If not given, rows of the index that neither trained its cells nor chose how many are
+            visited; none of them counts as its own neighbour.
+        k : int
+            Neighbours of each query, from 1.
+        recall, nprobe, ratio_threshold, threads
+            As in `query`.
+
+        Returns
+        -------
+        Recall
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
+        """
+        core = self._open()
+        value, error, count, visited, exact = core.recall(
+            _maybe_queries(queries, core),
+            _arguments.whole("k", k),
+            _effort(recall, nprobe, ratio_threshold),
+            _arguments.maybe_whole("threads", threads),
+        )
+        return Recall(value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), count, visited, exact)
+
+    def tune(
+        self,
+        recall: float | None = None,
+        *,
+        queries: Vectors | None = None,
+        threads: Count | None = None,
+    ) -> Ann:
+        """Measure again how many cells a recall takes, without building anything.
+
+        Parameters
+        ----------
+        recall : float, optional
+            What queries get from now on unless they say otherwise; as before if not given.
+        queries : array_like of real numbers, shape (q, dims), optional
+            A sample of the queries to come; some hundreds or more. Queries of another kind than the rows may need
+            more cells than rows do. If not given, rows held out of the training.
+        threads : int, optional
+            As in `query`.
+
+        Returns
+        -------
+        Ann
+            What `ann` says from now on. `save` writes it.
+
+        Raises
+        ------
+        InputError
+            If the index is exact or closed, or an argument cannot be used; `InputTypeError` for a wrong type.
+        """
+        core = self._open()
+        core.tune(
+            _arguments.maybe_real("recall", recall),
+            _maybe_queries(queries, core),
+            _arguments.maybe_whole("threads", threads),
+        )
+        return self.ann
+
+    def explain_miss(
+        self,
+        query: Vectors,
+        row: Count,
+        *,
+        k: Count = 10,
+        similarity: Metric | None = None,
+        recall: float | None = None,
+        nprobe: Count | None = None,
+        ratio_threshold: float | None = None,
+    ) -> Miss:
+        """Say why a search finds a row, or why not.
+
+        Parameters
+        ----------
+        query : array_like of real numbers, shape (dims,)
+            What was asked.
+        row : int
+            The row that was expected.
+        k, similarity, recall, nprobe, ratio_threshold
+            As in `query`, where `k` is `top_k`.
+
+        Returns
+        -------
+        Miss
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
+        """
+        core = self._open()
+        key, kth, cells, probes, found = core.explain_miss(
+            _arrays.vector("query", query, _query_type(core)),
+            _arguments.whole("row", row, 0),
+            _arguments.whole("k", k),
+            None if similarity is None else _arguments.word("similarity", similarity),
+            _effort(recall, nprobe, ratio_threshold),
+        )
+        places = tuple(CellPlace(*place) for place in cells)
+        return Miss(found, _reason(found, places, probes, key, kth), key, kth, places, probes)
 
     def save(self, path: AnyPath) -> None:
         """Write the index to one file, whole or not at all, replacing what is there.
@@ -246,9 +389,15 @@ class Index:
         return self._open().normalized
 
     @property
-    def ann(self) -> str:
-        """Which index names the candidates: ``"exact"`` is none, every row is one."""
-        return self._open().ann
+    def ann(self) -> Ann:
+        """How few rows are visited, and what that was tuned on."""
+        told = self._open().ann
+        if told is None:
+            return Ann("exact", 1.0, 0, False, 0, "nothing", ())
+        spilled, cells, recall, queries, given, points = told
+        return Ann(
+            "ivf", recall, cells, spilled, queries, "queries" if given else "rows", tuple(Point(*point) for point in points)
+        )
 
     @property
     def codes(self) -> bool:
@@ -310,14 +459,15 @@ class Index:
                 "index: expected an index that a file holds, got one in memory; "
                 "save it with index.save(path) before it is pickled"
             )
-        return _reopen, (path, self._method, self._mode)
+        return _reopen, (path, self._method, self._mode, self._ann)
 
     def __repr__(self) -> str:
         core = self._core
         if core is None:
             return "<nseekfs.Index, closed>"
         place = f", {self.path}" if self.path else ""
-        how = f"{core.ann} by codes" if core.codes else core.ann
+        kind = self.ann.kind
+        how = f"{kind} by codes" if core.codes else kind
         return (
             f"<nseekfs.Index of {core.rows} rows x {core.dims} dims, {core.level}, {core.metric}, "
             f"{how}, {_core.simd_info()['used']} kernel, {_size(core.nbytes)}{place}>"
@@ -334,12 +484,34 @@ class Index:
         return self._method if word == "auto" else word
 
 
-def _reopen(path: str, method: str, mode: str) -> Index:
-    return Index(_core.load(path, mode, "auto"), method, mode)
+def _reopen(path: str, method: str, mode: str, ann: bool) -> Index:
+    return Index(_core.load(path, mode, "auto", ann), method, mode, ann)
 
 
 def _query_type(core: _core.Index) -> type[np.floating[Any]]:
     return np.float64 if core.level == "f64" else np.float32
+
+
+def _effort(recall: object, nprobe: object, ratio_threshold: object) -> tuple[float | None, int | None, float | None]:
+    """How much of an index with cells to visit, in the types of the extension module."""
+    return (
+        _arguments.maybe_real("recall", recall),
+        _arguments.maybe_whole("nprobe", nprobe),
+        _arguments.maybe_real("ratio_threshold", ratio_threshold),
+    )
+
+
+def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[Any] | None:
+    return None if queries is None else _arrays.matrix("queries", queries, _query_type(core))[0]
+
+
+def _reason(found: bool, cells: tuple[CellPlace, ...], probes: int, key: float, kth: float) -> str:
+    if found:
+        return "it was found"
+    if not cells or cells[0].place < probes:
+        return f"its key, {key:.6g}, is not among the best: the last row found has {kth:.6g}, or comes first of equals"
+    places = " and ".join(str(place.place + 1) for place in cells)
+    return f"its cells come {places} in the query's order of cells, and {probes} were visited"
 
 
 def _bound(metric: str, min_score: object, max_distance: object) -> float | None:

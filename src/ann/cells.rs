@@ -349,9 +349,9 @@ impl<'a> Search<'a> {
     }
 
     /// A bound that every cell worth comparing reaches, of those that the sieve kept for row `i` of the tile:
-    /// where nothing was known of the row, the one of the highest bound has a rank that tells.
+    /// where nothing was known of the row, those of the highest bounds have ranks that tell.
     fn threshold(&self, i: usize, state: &State, count: usize, cells: usize) -> f32 {
-        if count > 1 || !state.best.is_empty() || state.even {
+        if count > BLOCK || !state.best.is_empty() || state.even {
             return f32::NEG_INFINITY;
         }
         let mut most = [f32::NEG_INFINITY; BLOCK];
@@ -360,7 +360,9 @@ impl<'a> Search<'a> {
                 *most = if bound > *most { bound } else { *most };
             }
         }
-        state.seen.beside(most.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b)))
+        // The highest bounds of the lanes are those of different cells: so many of them are as high as this.
+        most.sort_unstable_by(|a, b| b.total_cmp(a));
+        state.seen.beside(most[count - 1])
     }
 
     /// Compares the cells found in float64, those of the highest bounds first, as long as bounds reach.

@@ -5,7 +5,7 @@ mod coding;
 
 use crate::error::{Error, Result};
 use crate::format::{IndexRecord, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_SKEW};
-use crate::index::Index;
+use crate::index::{AnnParams, Index};
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::{Level, f8, f16};
 use crate::metric::Metric;
@@ -34,13 +34,15 @@ pub struct BuildParams {
     pub seed: u64,
     /// Whether rows get codes, if the table is worth it.
     pub codes: bool,
+    /// How queries visit few rows; `None`: they are exact.
+    pub ann: Option<AnnParams>,
     /// Workers; `None`: as [`pool::thread_count`] says.
     pub threads: Option<i64>,
 }
 
 impl Default for BuildParams {
     fn default() -> Self {
-        BuildParams { level: Level::F32, metric: Metric::Cosine, normalized: None, seed: 0, codes: true, threads: None }
+        BuildParams { level: Level::F32, metric: Metric::Cosine, normalized: None, seed: 0, codes: true, ann: None, threads: None }
     }
 }
 
@@ -150,7 +152,11 @@ impl Builder {
                 coder = Some(learnt);
             }
         }
-        Ok(Index::in_memory(about, vec![segment], coder))
+        let mut index = Index::in_memory(about, vec![segment], coder);
+        if let Some(ann) = &self.params.ann {
+            index.cluster(ann, self.params.threads, watch)?;
+        }
+        Ok(index)
     }
 }
 

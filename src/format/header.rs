@@ -1,9 +1,10 @@
 //! From bytes to a header that can be trusted: [`RawHeader`] holds any bytes, [`Header`] only what
-//! obeys F1 to F15 and F19 to F21 of FORMAT.md.
+//! obeys F1 to F15 and F19 to F24 of FORMAT.md.
 //!
 //! Sizes are added and multiplied with checks and compared with the real length of the file, and
 //! nothing is allocated before the number that sizes it has been checked. No bytes make it panic.
 
+use super::ann::{self, CellRecord, TuningRecord};
 use super::checksum::hash;
 use super::codes::{self, CoderRecord};
 use super::foreign;
@@ -45,6 +46,8 @@ pub struct Header {
     pub segments: Vec<SegmentLayout>,
     /// What made the codes of the segments; none if they have no codes.
     pub coder: Option<CoderRecord>,
+    /// Cells that a search may visit few of, and what was measured of them.
+    pub ann: Option<(CellRecord, TuningRecord)>,
     /// Every section of the file in order, unknown ignorable ones included.
     pub sections: Vec<Section>,
 }
@@ -56,8 +59,8 @@ impl Header {
     }
 
     /// The same for a file of `file_bytes` of which `head` is the start, header and table at least;
-    /// `coder` gives the bytes of the coder section, which lies within `file_bytes`.
-    pub(super) fn check<'a>(head: &[u8], file_bytes: u64, coder: impl FnOnce(Range<usize>) -> &'a [u8]) -> Checked<Self> {
+    /// `payload` gives the bytes of sections of the whole index, which lie within `file_bytes`.
+    pub(super) fn check<'a>(head: &[u8], file_bytes: u64, payload: impl Fn(Range<usize>) -> &'a [u8]) -> Checked<Self> {
         let raw = RawHeader::read(head, file_bytes)?;
         raw.check_prologue()?;
         raw.check_slots(file_bytes)?;
@@ -74,8 +77,10 @@ impl Header {
         let mut segments = section::segments(&sections, &index, stored.segments)?;
         let rows = segments.iter().map(|segment| segment.rows).sum();
         same("F14", "rows of all segments", stored.rows, rows)?;
-        let coder = codes::read(&sections, &index, &mut segments, coder)?;
-        Ok(Header { index, generation: raw.a.generation, segments, coder, sections })
+        let coder = codes::read(&sections, &index, &mut segments, &payload)?;
+        let lead = coder.as_ref().map_or(0, |coder| coder.lead);
+        let ann = ann::read(&sections, &index, rows, lead, &payload)?;
+        Ok(Header { index, generation: raw.a.generation, segments, coder, ann, sections })
     }
 
     /// Rows of all segments.

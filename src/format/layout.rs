@@ -134,7 +134,59 @@ pub struct Coder {
     pub skew: f64,
 }
 
-/// Bytes of every record: prologue, slot, index record, entry and coder.
+/// The start of the cells section; what the cells hold follows it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Cells {
+    /// Number of cells.
+    pub cells: u32,
+    /// Code of the [`Metric`](crate::metric::Metric) that a row's cell is nearest by.
+    pub metric: u32,
+    /// Coordinates that lines hold, or 0.
+    pub lead: u32,
+    /// 1 if rows stand in two cells each, else 0.
+    pub spilled: u32,
+    /// Blocks of 16 rows in all lists.
+    pub blocks: u64,
+    /// Zero.
+    pub reserved: [u64; 5],
+}
+
+/// The start of the tuning section; points follow it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Tuning {
+    /// The recall that queries get unless they say otherwise.
+    pub recall: f64,
+    /// Queries that were asked.
+    pub queries: u32,
+    /// 1 if they were given, 0 if they were rows.
+    pub given: u32,
+    /// Number of points.
+    pub points: u32,
+    /// Zero.
+    pub reserved: [u32; 11],
+}
+
+/// What was measured at one setting.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct TuningPoint {
+    /// Neighbours asked for.
+    pub k: u32,
+    /// Cells or buckets visited.
+    pub probes: u32,
+    /// Share of them that was found.
+    pub recall: f64,
+    /// Its standard error.
+    pub error: f64,
+    /// Rows visited, on average.
+    pub visited: f64,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// Bytes of every record: prologue, slot, index record, entry, coder, cells, tuning and its points.
 pub const RECORD_BYTES: usize = 64;
 
 /// The record at `offset`, if the bytes reach that far. Reads each byte once.
@@ -192,6 +244,9 @@ mod tests {
         layout.extend(fields!("index", Index: dims level metric unit seed segments sections rows reserved));
         layout.extend(fields!("entry", Entry: kind segment offset length rows checksum reserved));
         layout.extend(fields!("coder", Coder: lead reserved skew));
+        layout.extend(fields!("cells", Cells: cells metric lead spilled blocks reserved));
+        layout.extend(fields!("tuning", Tuning: recall queries given points reserved));
+        layout.extend(fields!("point", TuningPoint: k probes recall error visited reserved));
         let specified: Vec<Vec<String>> = table("record").into_iter().map(|row| row[..4].to_vec()).collect();
         assert_eq!(specified, layout);
         let magic: Vec<String> = MAGIC.iter().map(|byte| format!("{byte:02X}")).collect();

@@ -1,9 +1,10 @@
 #![doc = include_str!("FORMAT.md")]
 
 // A file is read in three steps, each a change of type: bytes are mapped (store), `Header::parse`
-// checks header, table and coder (F1 to F15, F19 to F21), `verify` reads every byte (F16 to F18). `write`
+// checks header, table, coder and cells (F1 to F15, F19 to F24), `verify` reads every byte (F16 to F18). `write`
 // is the way back.
 
+mod ann;
 mod checksum;
 mod codes;
 mod foreign;
@@ -12,11 +13,12 @@ mod layout;
 mod section;
 mod write;
 
+pub use ann::{CellParts, CellRecord, CellShape, TuningRecord};
 pub use codes::{CoderRecord, MAX_SKEW};
 pub use header::{Header, IndexRecord};
-pub use layout::{MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MIN_CODED_DIMS};
+pub use layout::{MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MIN_CODED_DIMS, TuningPoint};
 pub use section::{CodeLayout, Kind, Section, SegmentLayout};
-pub use write::{CodeBytes, CoderBytes, SegmentBytes, write};
+pub use write::{AnnBytes, CodeBytes, CoderBytes, Contents, SegmentBytes, write};
 
 use crate::error::{Error, Result};
 use crate::store::Bytes;

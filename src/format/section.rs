@@ -28,15 +28,19 @@ pub enum Kind {
     Factors = IGNORABLE | 11,
     /// The rest of each row's code.
     Rest = IGNORABLE | 12,
+    /// Rows by cell, for who visits few of them.
+    Cells = IGNORABLE | 9,
+    /// What was measured of the cells.
+    Tuning = IGNORABLE | 13,
 }
 
 /// Kinds that later versions will write; until then only their numbers are taken.
-pub const RESERVED_KINDS: [(u32, &str); 5] =
-    [(5, "int64 ids"), (6, "utf-8 ids"), (7, "tombstones"), (IGNORABLE | 8, "metadata"), (IGNORABLE | 9, "ann")];
+pub const RESERVED_KINDS: [(u32, &str); 4] = [(5, "int64 ids"), (6, "utf-8 ids"), (7, "tombstones"), (IGNORABLE | 8, "metadata")];
 
 impl Kind {
     /// Every kind, by number.
-    pub const ALL: [Kind; 7] = [Kind::Rows, Kind::Norms, Kind::Scales, Kind::Coder, Kind::Lines, Kind::Factors, Kind::Rest];
+    pub const ALL: [Kind; 9] =
+        [Kind::Rows, Kind::Norms, Kind::Scales, Kind::Coder, Kind::Lines, Kind::Factors, Kind::Rest, Kind::Cells, Kind::Tuning];
 
     /// The kind of a stored number.
     pub fn from_code(code: u32) -> Option<Self> {
@@ -53,20 +57,37 @@ impl Kind {
             Kind::Lines => "lines",
             Kind::Factors => "factors",
             Kind::Rest => "rest",
+            Kind::Cells => "cells",
+            Kind::Tuning => "tuning",
         }
     }
 
     /// Whether it is a part of the codes, which an index may do without.
     pub(super) fn is_code(self) -> bool {
+        self.is_ignorable() && !self.is_ann()
+    }
+
+    /// Whether it says how to visit few rows.
+    pub(super) fn is_ann(self) -> bool {
+        matches!(self, Kind::Cells | Kind::Tuning)
+    }
+
+    fn is_ignorable(self) -> bool {
         self as u32 & IGNORABLE != 0
+    }
+
+    /// Whether it belongs to the whole index.
+    fn is_whole(self) -> bool {
+        self == Kind::Coder || self.is_ann()
     }
 
     /// Whether every segment of such an index has one, codes aside; if not, none has.
     fn belongs_to(self, level: Level) -> bool {
-        !self.is_code() && (self != Kind::Scales || level == Level::F8)
+        !self.is_ignorable() && (self != Kind::Scales || level == Level::F8)
     }
 
-    /// Bytes of payload for `rows` rows, 2^32-1 at most; `lead` is that of the coder, 0 where there is none.
+    /// Bytes of payload for `rows` rows, 2^32-1 at most; `lead` is that of the coder, 0 where there is none. How much
+    /// cells and their tuning hold stands in them.
     pub(super) fn payload_bytes(self, rows: u64, index: &IndexRecord, lead: usize) -> u64 {
         // At most 2^32 rows of 2^16 values of 8 bytes: 2^51.
         let blocks = rows.div_ceil(code::BLOCK as u64);
@@ -78,6 +99,7 @@ impl Kind {
             Kind::Lines => blocks * code::block_bytes(lead) as u64,
             Kind::Factors => blocks * (code::BLOCK * FACTOR_BYTES) as u64,
             Kind::Rest => rows * code::rest_bytes(index.dims, lead) as u64,
+            Kind::Cells | Kind::Tuning => 0,
         }
     }
 }
@@ -164,9 +186,9 @@ fn check_kind(entry: &Entry, number: usize, segments: u32) -> Checked<Option<Kin
         let name = reserved.map_or("unknown", |(_, name)| name);
         format!("F12: kind of entry {number}: expected one that this nseekfs knows, got {} ({name}): upgrade nseekfs", entry.kind)
     })?;
-    if kind == Some(Kind::Coder) {
-        same("F12", &format!("segment of entry {number}, a coder"), WHOLE_INDEX, entry.segment)?;
-        return Ok(kind);
+    if let Some(kind) = kind.filter(|kind| kind.is_whole()) {
+        same("F12", &format!("segment of entry {number}, of kind {}", kind.name()), WHOLE_INDEX, entry.segment)?;
+        return Ok(Some(kind));
     }
     let whole = kind.is_none() && entry.segment == WHOLE_INDEX;
     ensure(entry.segment < segments || whole, || {
@@ -184,7 +206,7 @@ fn extent(start: usize, length: u64, file_bytes: u64) -> Option<Range<usize>> {
 
 /// F13 and F14: every segment with its rows; where codes lie is added by [`codes::read`](super::codes::read).
 pub(super) fn segments(sections: &[Section], index: &IndexRecord, count: u32) -> Checked<Vec<SegmentLayout>> {
-    let known: Vec<(&Section, Kind)> = parts(sections, |kind| !kind.is_code());
+    let known: Vec<(&Section, Kind)> = parts(sections, |kind| !kind.is_ignorable());
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.belongs_to(index.level)).collect();
     ensure(count > 0, || "F13: segments: expected 1 or more, got 0".to_string())?;
     // Also bounds `count` by the table before anything is sized by it.

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::store::{BytesMut, regular_file};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +54,28 @@ pub struct CoderBytes<'a> {
     pub values: &'a [u8],
 }
 
+/// Cells and what was measured of them.
+#[derive(Debug, Clone, Copy)]
+pub struct AnnBytes<'a> {
+    /// Record and parts, as [`CellShape`](super::CellShape) lays them out.
+    pub cells: &'a [u8],
+    /// As [`TuningRecord::payload`](super::TuningRecord::payload) makes it.
+    pub tuning: &'a [u8],
+}
+
+/// All that goes into a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents<'a> {
+    /// What holds for all rows.
+    pub index: &'a IndexRecord,
+    /// The rows, at least one segment.
+    pub segments: &'a [SegmentBytes<'a>],
+    /// What made their codes, if they have any.
+    pub coder: Option<CoderBytes<'a>>,
+    /// How to visit few of them.
+    pub ann: Option<AnnBytes<'a>>,
+}
+
 /// One section that will be written.
 struct Part<'a> {
     kind: Kind,
@@ -66,21 +89,27 @@ struct Part<'a> {
 /// The new file keeps the permissions of the one it replaces. A link is followed. If only the last
 /// step fails, syncing the folder, the new file is in place and the error says that it may not
 /// survive a loss of power.
-pub fn write(
-    path: &Path,
-    index: &IndexRecord,
-    coder: Option<&CoderBytes>,
-    segments: &[SegmentBytes],
-    tick: &dyn Fn() -> Result<()>,
-) -> Result<()> {
-    let coder = coder.map(coder_payload).transpose()?;
-    let coder: Option<&[u8]> = coder.as_deref();
+pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) -> Result<()> {
+    let Contents { index, segments, coder, ann } = contents;
+    let coder = coder.as_ref().map(coder_payload).transpose()?;
     let mut parts = parts(segments);
     let rows = segments.iter().fold(0u64, |rows, segment| rows.saturating_add(segment.rows));
-    parts.extend(coder.map(|payload| Part { kind: Kind::Coder, segment: layout::WHOLE_INDEX, rows, payload }));
+    let mut whole = |kind: Kind, payload| parts.push(Part { kind, segment: layout::WHOLE_INDEX, rows, payload });
+    coder.as_deref().into_iter().for_each(|payload| whole(Kind::Coder, payload));
+    ann.iter().for_each(|ann| {
+        whole(Kind::Cells, ann.cells);
+        whole(Kind::Tuning, ann.tuning);
+    });
     let head = head(index, segments, &parts, tick)?;
-    let file_bytes = head.len() as u64 + parts.iter().map(|part| extent_bytes(part.payload)).sum::<u64>();
-    Header::check(&head, file_bytes, |_| coder.unwrap_or_default()).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
+    let mut starts = Vec::with_capacity(parts.len());
+    let mut file_bytes = head.len() as u64;
+    for part in &parts {
+        starts.push(file_bytes);
+        file_bytes += extent_bytes(part.payload);
+    }
+    let payload =
+        |place: Range<usize>| starts.iter().position(|&start| start == place.start as u64).map_or(&[][..], |at| parts[at].payload);
+    Header::check(&head, file_bytes, payload).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
 
     let mut sibling = Sibling::create(path)?;
     sibling.write(&head)?;

@@ -4,13 +4,21 @@ use super::array::{Allowed, HitArrays, Matrix, hits, matrix};
 use super::error::{raise, released};
 use crate::build::{self, BuildParams};
 use crate::format::{Mode, Verify};
-use crate::index::{self, Method, SearchParams};
+use crate::index::{self, AnnParams, Method, SearchParams};
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::store::rows::DecodedRows;
 use pyo3::prelude::*;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+
+/// Whether exact search may be chosen, the recall wanted, cells, whether rows get a second cell.
+type AnnWords = (bool, f64, Option<i64>, bool);
+/// Whether rows stand in two cells, cells, recall, queries, whether they were given, and what was measured: k, cells
+/// visited, recall, its standard error, rows visited.
+type Tuning = (bool, usize, f64, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
+/// Cells to visit or the recall wanted, and the least part of the nearest cell's key.
+type Effort = (Option<f64>, Option<i64>, Option<f64>);
 
 /// Takes in rows block by block.
 #[pyclass(module = "nseekfs._core")]
@@ -28,11 +36,13 @@ impl Builder {
         normalized: Option<bool>,
         seed: u64,
         codes: bool,
+        ann: Option<AnnWords>,
         threads: Option<i64>,
     ) -> PyResult<Self> {
         let level = Level::parse(level).map_err(raise)?;
         let metric = Metric::parse("metric", metric).map_err(raise)?;
-        let params = BuildParams { level, metric, normalized, seed, codes, threads };
+        let ann = ann.map(|(choose, recall, cells, spill)| AnnParams { choose, recall, cells, spill });
+        let params = BuildParams { level, metric, normalized, seed, codes, ann, threads };
         build::Builder::new(rows, dims, params).map(|builder| Builder(Some(builder))).map_err(raise)
     }
 
@@ -81,9 +91,12 @@ impl Index {
         self.0.about().unit
     }
 
+    /// How few rows are visited; none where all are.
     #[getter]
-    fn ann(&self) -> &'static str {
-        "exact"
+    fn ann(&self) -> Option<Tuning> {
+        let (ivf, tuning) = self.0.cells()?;
+        let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
+        Some((ivf.spilled(), ivf.cells(), tuning.recall, tuning.queries, tuning.given, points))
     }
 
     #[getter]
@@ -117,15 +130,57 @@ impl Index {
         similarity: Option<&str>,
         filter: Option<Allowed<'py>>,
         bound: Option<f64>,
+        effort: Effort,
         threads: Option<i64>,
     ) -> PyResult<HitArrays<'py>> {
         let method = Method::parse(method).map_err(raise)?;
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let filter = filter.as_ref().map(Allowed::filter).transpose()?;
-        let params = SearchParams { k, method, metric, filter, bound, threads };
+        let (recall, nprobe, ratio_threshold) = effort;
+        let params = SearchParams { k, method, metric, filter, bound, threads, recall, nprobe, ratio_threshold };
         let (block, [count, dims]) = (queries.block()?, queries.shape());
         let found = released(py, |watch| self.0.search(block, dims, &params, watch))?;
         hits(py, found, count)
+    }
+
+    /// Measures again how many cells a recall takes.
+    fn tune(&self, py: Python<'_>, recall: Option<f64>, queries: Option<Matrix<'_>>, threads: Option<i64>) -> PyResult<()> {
+        let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
+        released(py, |watch| self.0.tune(recall, queries, threads, watch)).map(|_| ())
+    }
+
+    /// (recall, its standard error, queries, share of rows visited, share known to be exact).
+    fn recall(
+        &self,
+        py: Python<'_>,
+        queries: Option<Matrix<'_>>,
+        k: i64,
+        effort: Effort,
+        threads: Option<i64>,
+    ) -> PyResult<(f64, f64, usize, f64, f64)> {
+        let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
+        let (recall, nprobe, ratio_threshold) = effort;
+        let params = SearchParams { k, recall, nprobe, ratio_threshold, threads, ..SearchParams::default() };
+        let found = released(py, |watch| self.0.recall(queries, &params, watch))?;
+        Ok((found.recall, found.error, found.queries, found.visited, found.exact))
+    }
+
+    /// (key, key of the last row found, cells with their places, cells visited, whether it was found).
+    fn explain_miss(
+        &self,
+        py: Python<'_>,
+        query: Matrix<'_>,
+        row: usize,
+        k: i64,
+        similarity: Option<&str>,
+        effort: Effort,
+    ) -> PyResult<(f64, f64, Vec<(u32, usize)>, usize, bool)> {
+        let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
+        let (recall, nprobe, ratio_threshold) = effort;
+        let params = SearchParams { k, metric, recall, nprobe, ratio_threshold, ..SearchParams::default() };
+        let (block, [_, dims]) = (query.block()?, query.shape());
+        let missed = released(py, |watch| self.0.explain((block, dims), row, &params, watch))?;
+        Ok((missed.key, missed.kth, missed.cells, missed.probes, missed.found))
     }
 
     /// The decoded rows from `start` to `stop`.
@@ -150,8 +205,9 @@ impl Index {
 
 /// Opens a saved index.
 #[pyfunction]
-pub fn load(py: Python<'_>, path: PathBuf, mode: &str, verify: &str) -> PyResult<Index> {
+pub fn load(py: Python<'_>, path: PathBuf, mode: &str, verify: &str, ann: bool) -> PyResult<Index> {
     let mode = Mode::parse(mode).map_err(raise)?;
     let verify = Verify::parse(verify).map_err(raise)?;
-    released(py, |watch| index::Index::open(&path, mode, verify, watch)).map(Index)
+    let index = released(py, |watch| index::Index::open(&path, mode, verify, watch))?;
+    Ok(Index(if ann { index } else { index.without_ann() }))
 }

@@ -11,7 +11,7 @@ use super::panel::Panels;
 use super::tile;
 use super::{Plan, Queries, Run, refine};
 use crate::code::margin::{self, Look};
-use crate::code::{BLOCK, Coder, Codes, LEAST_NORM};
+use crate::code::{BLOCK, Coder, Codes};
 use crate::error::Result;
 use crate::kernel::{Lines, prefetch};
 use crate::metric::Metric;
@@ -32,7 +32,7 @@ pub const LOOK_COST: usize = 1000;
 const READ_COST: usize = 2000;
 /// Shortest and longest row where all are of unit length: within 2e-3 as they came, of which rounding them to
 /// float16 moves the length by a quarter at most.
-const UNIT_LENGTHS: (f64, f64) = (1.0 - 3e-3, 1.0 + 3e-3);
+pub(super) const UNIT_LENGTHS: (f64, f64) = (1.0 - 3e-3, 1.0 + 3e-3);
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
 /// so many.
 const PROMISING: usize = 3;
@@ -50,14 +50,16 @@ const DISK_AHEAD: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Certified<'a> {
     coder: &'a Coder,
-    looks: Vec<Option<Look>>,
+    looks: &'a [Option<Look>],
 }
 
 impl<'a> Certified<'a> {
     /// Prepares every query.
-    pub fn new(plan: &Plan, coder: &'a Coder, queries: &Queries) -> Self {
-        let look = |i: usize| (queries.norm(i) >= LEAST_NORM).then(|| Look::new(plan.kernel, coder, queries.wide(i), queries.norm(i)));
-        Certified { coder, looks: (0..queries.len()).map(look).collect() }
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
+    pub fn new(plan: &Plan, coder: &'a Coder, queries: &'a Queries, watch: &Watch) -> Result<Self> {
+        Ok(Certified { coder, looks: queries.looks(plan.kernel, coder, plan.threads, watch)? })
     }
 
     /// Rows of a job, so that each of `threads` workers gets some.
@@ -177,7 +179,7 @@ pub(super) fn visit(
 }
 
 /// Whether a bound of the cosine says too little without the row's length.
-fn by_key(plan: &Plan) -> bool {
+pub(super) fn by_key(plan: &Plan) -> bool {
     plan.metric != Metric::Cosine && !plan.unit
 }
 
@@ -298,10 +300,7 @@ impl Search<'_> {
 
     /// What a row must reach in the order of [`Search::own`].
     fn least(&self, top: &TopK) -> f32 {
-        if by_key(self.plan) {
-            return -up(-top.floor());
-        }
-        margin::least_cosine(self.plan.metric, top.floor(), self.queries.norm(self.query), UNIT_LENGTHS)
+        least(self.plan, top.floor(), self.queries.norm(self.query))
     }
 
     /// Calls `each` with allowed rows whose bound is not below what `each` last returned.
@@ -309,18 +308,7 @@ impl Search<'_> {
         for run in self.part.runs {
             let first = run.rows.start;
             let own = &bounds[self.part.place(first)..][..run.rows.len()];
-            for (block, bounds) in own.chunks(BLOCK).enumerate() {
-                // Counted without branches, so that sixteen are compared at a time; a bound that is
-                // no number is not below anything.
-                if bounds.iter().map(|&bound| u32::from(bound < least)).sum::<u32>() as usize == bounds.len() {
-                    continue;
-                }
-                for (lane, &bound) in bounds.iter().enumerate() {
-                    if !matches!(bound.partial_cmp(&least), Some(std::cmp::Ordering::Less)) {
-                        least = each(bound, first + block * BLOCK + lane);
-                    }
-                }
-            }
+            least = above(own, least, |bound, at| each(bound, first + at));
         }
     }
 
@@ -397,14 +385,37 @@ impl Search<'_> {
     }
 }
 
+/// What a bound must reach that is of the cosine, or, with [`by_key`], of the key.
+pub(super) fn least(plan: &Plan, floor: f64, query_norm: f64) -> f32 {
+    if by_key(plan) { -up(-floor) } else { margin::least_cosine(plan.metric, floor, query_norm, UNIT_LENGTHS) }
+}
+
+/// Calls `each` with bounds that are not below what `each` last returned, and their places; returns the last.
+#[inline(always)]
+pub(super) fn above(bounds: &[f32], mut least: f32, mut each: impl FnMut(f32, usize) -> f32) -> f32 {
+    for (block, bounds) in bounds.chunks(BLOCK).enumerate() {
+        // Counted without branches, so that sixteen are compared at a time; a bound that is no number is
+        // not below anything.
+        if bounds.iter().map(|&bound| u32::from(bound < least)).sum::<u32>() as usize == bounds.len() {
+            continue;
+        }
+        for (lane, &bound) in bounds.iter().enumerate() {
+            if !matches!(bound.partial_cmp(&least), Some(std::cmp::Ordering::Less)) {
+                least = each(bound, block * BLOCK + lane);
+            }
+        }
+    }
+    least
+}
+
 /// The least float32 that is not below `value`; what is no number stays none.
-fn up(value: f64) -> f32 {
+pub(super) fn up(value: f64) -> f32 {
     let near = value as f32;
     if f64::from(near) < value { near.next_up() } else { near }
 }
 
 /// The highest bound below `least`.
-fn highest_below(bounds: &[f32], least: f32) -> f64 {
+pub(super) fn highest_below(bounds: &[f32], least: f32) -> f64 {
     let mut lanes = [f32::NEG_INFINITY; BLOCK];
     for block in bounds.as_chunks::<BLOCK>().0 {
         for (lane, &bound) in lanes.iter_mut().zip(block) {

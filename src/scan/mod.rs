@@ -9,6 +9,7 @@
 mod band;
 mod bytes;
 mod certified;
+pub mod listed;
 mod panel;
 mod plain;
 mod query;
@@ -31,7 +32,7 @@ use std::ops::Range;
 
 /// Below this a second thread costs more than it brings: waking one takes as long as reading
 /// some hundreds of kilobytes.
-const BYTES_WORTH_A_THREAD: u64 = 1 << 20;
+pub const BYTES_WORTH_A_THREAD: u64 = 1 << 20;
 /// Bytes of stored rows in one job of the plain scan: long enough for the prefetcher, short
 /// enough to share out and to interrupt.
 const JOB_BYTES: usize = 2 << 20;
@@ -64,6 +65,24 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs of ascending row numbers; no run crosses a segment. `sizes` holds the rows of each.
+    pub fn of(sizes: &[usize], rows: impl Iterator<Item = usize>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let (mut segment, mut first) = (0, 0);
+        for row in rows {
+            while row - first >= sizes[segment] {
+                first += sizes[segment];
+                segment += 1;
+            }
+            let row = row - first;
+            match runs.last_mut() {
+                Some(run) if run.segment == segment && run.rows.end == row => run.rows.end += 1,
+                _ => runs.push(Run { segment, rows: row..row + 1 }),
+            }
+        }
+        runs
+    }
+
     /// What of runs of one segment lies in `span`.
     fn within<'a>(runs: &'a [Run], span: &'a Range<usize>) -> impl Iterator<Item = Run> + 'a {
         let clipped = runs.iter().map(|run| Run { segment: run.segment, rows: run.rows.start.max(span.start)..run.rows.end.min(span.end) });
@@ -163,7 +182,7 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     merge(workers.into_iter().map(|worker| worker.best))
 }
 
-fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, queries: &Queries, watch: &Watch) -> Result<Way<'a>> {
+fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, queries: &'a Queries, watch: &Watch) -> Result<Way<'a>> {
     let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
     let auto = plan.method == Method::Auto;
     let coded = auto && segments.iter().all(|segment| segment.codes.is_some());
@@ -179,7 +198,7 @@ fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, que
             Way::Sieved(sieve::Sieved::new(plan, coder, queries, watch)?)
         }
         Some(coder) if coded && selective && (wide || queries.len() < SIEVE_FROM) => {
-            Way::Certified(certified::Certified::new(plan, coder, queries))
+            Way::Certified(certified::Certified::new(plan, coder, queries, watch)?)
         }
         None if auto && queries.len() <= BYTES_UP_TO && segments.iter().all(|s| matches!(s.values, Values::F8 { .. })) => {
             Way::Bytes(bytes::Asked::new(queries))

@@ -1,9 +1,18 @@
-//! Queries made ready: rounded once to the type that the rows decode to, widened, measured.
+//! Queries made ready: rounded once to the type that the rows decode to, widened, measured, and seen along
+//! the axes of codes when first asked for.
 
+use crate::code::margin::Look;
+use crate::code::{Coder, LEAST_NORM};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, padded};
 use crate::level::Level;
 use crate::numbers::{Block, check_row};
+use crate::pool::{self, Watch};
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// Queries that meet the axes together.
+const TOGETHER: usize = 16;
 
 /// Some queries of equal length.
 #[derive(Debug)]
@@ -12,6 +21,7 @@ pub struct Queries {
     stride: usize,
     wide: Vec<f64>,
     norms: Vec<f64>,
+    looks: OnceLock<Vec<Option<Look>>>,
 }
 
 impl Queries {
@@ -40,7 +50,7 @@ impl Queries {
             check_row("query", if level == Level::F64 { level } else { Level::F32 }, given, norms[i], first + i as u64)?;
             norms[i] = norms[i].sqrt();
         }
-        Ok(Queries { dims, stride, wide, norms })
+        Ok(Queries { dims, stride, wide, norms, looks: OnceLock::new() })
     }
 
     /// How many there are.
@@ -66,5 +76,52 @@ impl Queries {
     /// The euclidean norm of query `i`.
     pub fn norm(&self, i: usize) -> f64 {
         self.norms[i]
+    }
+
+    /// The queries rounded to float32, as kernels want them for float32 rows; none if they are already.
+    pub fn narrow(&self, kernel: &Kernel) -> Option<Queries> {
+        if self.wide.iter().all(|&x| f64::from(x as f32) == x) {
+            return None;
+        }
+        let wide: Vec<f64> = self.wide.iter().map(|&x| f64::from(x as f32)).collect();
+        let mut norms = vec![0.0; self.len()];
+        for (norm, row) in norms.iter_mut().zip(wide.chunks_exact(self.stride)) {
+            (kernel.squared_norm_f64)(&row[..self.dims], self.dims, std::slice::from_mut(norm));
+            *norm = norm.sqrt();
+        }
+        Some(Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new() })
+    }
+
+    /// Query `i` alone.
+    pub fn only(&self, i: usize) -> Queries {
+        self.some(i..i + 1)
+    }
+
+    /// Some of the queries.
+    pub fn some(&self, range: Range<usize>) -> Queries {
+        let wide = self.wide[range.start * self.stride..range.end * self.stride].to_vec();
+        Queries { dims: self.dims, stride: self.stride, wide, norms: self.norms[range].to_vec(), looks: OnceLock::new() }
+    }
+
+    /// Every query as codes see it; none for one without a direction, such as zero. Made once, for the one
+    /// coder that the queries' index has.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn looks(&self, kernel: &Kernel, coder: &Coder, threads: usize, watch: &Watch) -> Result<&[Option<Look>]> {
+        if self.looks.get().is_none() {
+            let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
+            let chunks: Vec<&[usize]> = some.chunks(TOGETHER).collect();
+            let work = |made: &mut Vec<(usize, Look)>, job: usize| {
+                let asked: Vec<(&[f64], f64)> = chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect();
+                made.extend(chunks[job].iter().copied().zip(Look::several(kernel, coder, &asked)));
+                Ok(())
+            };
+            let made = pool::run(threads, chunks.len(), watch, || Ok(Vec::new()), work)?;
+            let mut looks: Vec<Option<Look>> = (0..self.len()).map(|_| None).collect();
+            made.into_iter().flatten().for_each(|(i, look)| looks[i] = Some(look));
+            return Ok(self.looks.get_or_init(|| looks));
+        }
+        Ok(self.looks.get().map_or(&[], Vec::as_slice))
     }
 }

@@ -12,7 +12,7 @@ use crate::code::{BLOCK, Coder, Codes, LEAST_NORM, from16};
 use crate::error::Result;
 use crate::kernel::{Line, SIEVE, Sieve, SieveFactors, Wide, wide_stride};
 use crate::metric::Metric;
-use crate::pool::{self, Watch};
+use crate::pool::Watch;
 use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
@@ -37,7 +37,7 @@ const LINE: usize = size_of::<Line>();
 #[derive(Debug)]
 pub(super) struct Sieved<'a> {
     coder: &'a Coder,
-    tiles: Vec<SievedTile>,
+    tiles: Vec<SievedTile<'a>>,
     /// Queries without a direction, such as zero.
     others: Vec<usize>,
     /// Bits of the highest floor that any worker has reached, a query each.
@@ -46,9 +46,9 @@ pub(super) struct Sieved<'a> {
 
 /// Some queries, side by side.
 #[derive(Debug)]
-struct SievedTile {
+struct SievedTile<'a> {
     queries: Vec<usize>,
-    looks: Vec<Look>,
+    looks: Vec<&'a Look>,
     /// Of int16, then of int8 twice, as [`Sieve`] wants them.
     words: Vec<Line>,
     high: Vec<Line>,
@@ -60,16 +60,12 @@ impl<'a> Sieved<'a> {
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn new(plan: &Plan, coder: &'a Coder, queries: &Queries, watch: &Watch) -> Result<Self> {
-        let (some, others): (Vec<usize>, Vec<usize>) = (0..queries.len()).partition(|&i| queries.norm(i) >= LEAST_NORM);
-        let chunks: Vec<&[usize]> = some.chunks(SIEVE).collect();
-        let work = |made: &mut Vec<SievedTile>, job: usize| {
-            made.push(SievedTile::new(plan, coder, queries, chunks[job]));
-            Ok(())
-        };
-        let tiles = pool::run(plan.threads, chunks.len(), watch, || Ok(Vec::new()), work)?;
+    pub fn new(plan: &Plan, coder: &'a Coder, queries: &'a Queries, watch: &Watch) -> Result<Self> {
+        let looks = queries.looks(plan.kernel, coder, plan.threads, watch)?;
+        let (some, others): (Vec<usize>, Vec<usize>) = (0..queries.len()).partition(|&i| looks[i].is_some());
+        let tiles = some.chunks(SIEVE).map(|some| SievedTile::new(coder, looks, some)).collect();
         let floors = (0..queries.len()).map(|_| AtomicU64::new(f64::NEG_INFINITY.to_bits())).collect();
-        Ok(Sieved { coder, tiles: tiles.into_iter().flatten().collect(), others, floors })
+        Ok(Sieved { coder, tiles, others, floors })
     }
 
     /// Rows of a panel, whole blocks.
@@ -84,13 +80,12 @@ impl<'a> Sieved<'a> {
     }
 }
 
-impl SievedTile {
-    fn new(plan: &Plan, coder: &Coder, queries: &Queries, some: &[usize]) -> Self {
+impl<'a> SievedTile<'a> {
+    fn new(coder: &Coder, looks: &'a [Option<Look>], some: &[usize]) -> Self {
         let stride = wide_stride(coder.dims);
         let lines = |bytes: usize| vec![Line::zeroed(); SIEVE * stride * bytes / LINE];
         let (mut words, mut high, mut low) = (lines(2), lines(1), lines(1));
-        let asked: Vec<(&[f64], f64)> = some.iter().map(|&i| (queries.wide(i), queries.norm(i))).collect();
-        let looks = Look::several(plan.kernel, coder, &asked);
+        let looks: Vec<&Look> = some.iter().filter_map(|&i| looks[i].as_ref()).collect();
         let parts = (cast_slice_mut::<Line, i16>(&mut words), cast_slice_mut::<Line, i8>(&mut high), cast_slice_mut::<Line, i8>(&mut low));
         for (i, look) in looks.iter().enumerate() {
             for (at, &word) in (i * stride..).zip(look.words()) {

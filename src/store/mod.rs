@@ -4,6 +4,7 @@
 mod ahead;
 mod bytes;
 pub mod codes;
+pub mod lists;
 pub mod rows;
 pub mod segment;
 

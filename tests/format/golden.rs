@@ -5,7 +5,7 @@
 use crate::sample::patient;
 use nseekfs::code::encode::{CodesMut, Encoder, Room};
 use nseekfs::code::{Coder, from16};
-use nseekfs::format::{self, CodeBytes, CoderBytes, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, IndexRecord, Mode, SegmentBytes, Verify};
 use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
@@ -56,7 +56,7 @@ fn write(path: &std::path::Path, level: Level, metric: Metric) {
     let scales: Vec<u8> = SCALES.iter().flat_map(|scale| scale.to_le_bytes()).collect();
     let scales = (level == Level::F8).then_some(&scales[..]);
     let segment = SegmentBytes { rows: 3, row_values: &row_values, norms: &norms, scales, codes: None };
-    format::write(path, &index(level, metric), None, &[segment], &patient).unwrap();
+    format::write(path, &Contents { index: &index(level, metric), segments: &[segment], coder: None, ann: None }, &patient).unwrap();
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn write_coded(path: &std::path::Path) {
     };
     let about = IndexRecord { dims: DIMS, ..index(Level::F32, Metric::Cosine) };
     let record = CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() };
-    format::write(path, &about, Some(&record), &[segment], &patient).unwrap();
+    format::write(path, &Contents { index: &about, segments: &[segment], coder: Some(record), ann: None }, &patient).unwrap();
 }
 
 #[test]

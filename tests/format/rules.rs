@@ -6,7 +6,7 @@ use crate::sample::{
     patient, put, refusal, rehash,
 };
 use nseekfs::error::Error;
-use nseekfs::format::{self, CoderBytes, Header, Kind, Mode, Verify};
+use nseekfs::format::{self, CoderBytes, Contents, Header, Kind, Mode, Verify};
 use nseekfs::level::Level;
 use std::path::Path;
 
@@ -196,7 +196,7 @@ fn f13_each_segment_has_its_parts_once() {
     });
     refused("F13: sections: expected 2, being rows, norms for each of 1 segments, got 3", |c| put(c, TABLE + 4, 1u32.to_le_bytes()));
     refused("F13: sections: expected 3, being rows, norms, scales for each of 1 segments, got 2", |content| {
-        put(content, entry(1), 0x8000_0009u32.to_le_bytes());
+        put(content, entry(1), 0x8000_0063u32.to_le_bytes());
     });
     refused("F13: norms section of segment 0: expected one, got two", |content| put(content, entry(2), 2u32.to_le_bytes()));
     let mut content = file(Level::F32, &[5]);
@@ -310,7 +310,7 @@ fn a_file_with_codes_holds_what_was_written() {
 
 #[test]
 fn f12_a_coder_belongs_to_the_whole_index_and_other_codes_to_segments() {
-    refused_codes("F12: segment of entry 5, a coder: expected 4294967295, got 0", |c| put(c, entry(5) + 4, 0u32.to_le_bytes()));
+    refused_codes("F12: segment of entry 5, of kind coder: expected 4294967295, got 0", |c| put(c, entry(5) + 4, 0u32.to_le_bytes()));
     refused_codes("F12: segment of entry 2: expected below 1, got 4294967295", |c| put(c, entry(2) + 4, u32::MAX.to_le_bytes()));
 }
 
@@ -341,7 +341,11 @@ fn f19_codes_are_whole_or_not_there() {
         let segment = Segment::coded(level, dims, 20, 8);
         let coder = CoderBytes { lead: 8, skew: 0.0, values: &vec![0; 4 * dims * (2 + dims)] };
         let folder = tempfile::tempdir().unwrap();
-        match format::write(&folder.path().join("refused.bin"), &index(level, dims), Some(&coder), &[segment.bytes()], &patient) {
+        match format::write(
+            &folder.path().join("refused.bin"),
+            &Contents { index: &index(level, dims), segments: &[segment.bytes()], coder: Some(coder), ann: None },
+            &patient,
+        ) {
             Err(Error::Format { reason, .. }) => reason,
             other => panic!("expected a format error, got {other:?}"),
         }

@@ -2,7 +2,7 @@
 //! out again here, so that a slip in the code's constants shows), and hashed again on request.
 
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, CodeBytes, CoderBytes, Header, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Mode, SegmentBytes, Verify};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::store::Bytes;
@@ -74,7 +74,7 @@ pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sample.bin");
-    format::write(&path, &index(level, 3), None, &parts, &patient).unwrap();
+    format::write(&path, &Contents { index: &index(level, 3), segments: &parts, coder: None, ann: None }, &patient).unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -97,7 +97,12 @@ pub fn coded_file(rows: &[usize]) -> Vec<u8> {
         let coder = CoderBytes { lead: LEAD, skew: 1e-6, values: &values };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("coded.bin");
-        format::write(&path, &index(Level::F16, CODED_DIMS), Some(&coder), &parts, &patient).unwrap();
+        format::write(
+            &path,
+            &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, coder: Some(coder), ann: None },
+            &patient,
+        )
+        .unwrap();
         std::fs::read(path).unwrap()
     };
     written.entry(rows.to_vec()).or_insert_with(write).clone()

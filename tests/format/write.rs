@@ -2,7 +2,7 @@
 
 use crate::sample::{CODED_DIMS, LEAD, Segment, coded_file, coder_values, file, index, open, patient, written_anew};
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, CodeBytes, CoderBytes, Mode, SegmentBytes, SegmentLayout, Verify};
+use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, Mode, SegmentBytes, SegmentLayout, Verify};
 use nseekfs::level::Level;
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -16,7 +16,11 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 fn write(path: &Path, rows: usize, tick: &dyn Fn() -> Result<()>) -> Result<()> {
-    format::write(path, &index(Level::F32, 3), None, &[Segment::sample(Level::F32, 3, rows).bytes()], tick)
+    format::write(
+        path,
+        &Contents { index: &index(Level::F32, 3), segments: &[Segment::sample(Level::F32, 3, rows).bytes()], coder: None, ann: None },
+        tick,
+    )
 }
 
 #[test]
@@ -78,7 +82,7 @@ fn an_index_can_be_saved_over_the_file_that_it_maps() {
         scales: None,
         codes: None,
     };
-    format::write(&path, &header.index, None, &[part], &patient).unwrap();
+    format::write(&path, &Contents { index: &header.index, segments: &[part], coder: None, ann: None }, &patient).unwrap();
     assert!(std::fs::read(&path).unwrap() == before);
     write(&path, 1, &patient).unwrap();
     bytes.check_len().unwrap();
@@ -110,7 +114,7 @@ fn what_a_file_with_codes_holds_can_be_written_again() {
     let coder = CoderBytes { lead: record.lead, skew: record.skew, values: &bytes[record.values] };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("again.bin");
-    format::write(&path, &header.index, Some(&coder), &parts, &patient).unwrap();
+    format::write(&path, &Contents { index: &header.index, segments: &parts, coder: Some(coder), ann: None }, &patient).unwrap();
     assert!(std::fs::read(path).unwrap() == content);
 }
 
@@ -120,7 +124,11 @@ fn what_the_reader_would_refuse_is_not_written() {
     let path = folder.path().join("index.bin");
     let whole = Segment::sample(Level::F32, 3, 5);
     let part = whole.bytes();
-    let try_write = |dims, parts: &[SegmentBytes]| match format::write(&path, &index(Level::F32, dims), None, parts, &patient) {
+    let try_write = |dims, parts: &[SegmentBytes]| match format::write(
+        &path,
+        &Contents { index: &index(Level::F32, dims), segments: parts, coder: None, ann: None },
+        &patient,
+    ) {
         Err(Error::Format { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
@@ -136,9 +144,7 @@ fn what_the_reader_would_refuse_is_not_written() {
     let part = coded.bytes();
     let try_coded = |coder: Option<&CoderBytes>, part: SegmentBytes| match format::write(
         &path,
-        &index(Level::F32, CODED_DIMS),
-        coder,
-        &[part],
+        &Contents { index: &index(Level::F32, CODED_DIMS), segments: &[part], coder: coder.copied(), ann: None },
         &patient,
     ) {
         Err(Error::Format { reason, .. }) => reason,

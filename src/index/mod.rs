@@ -1,9 +1,14 @@
 //! The index: rows in segments, and the ways to ask, save and open them.
 
+mod ann;
+
+pub use ann::{AnnParams, Missed, Recall};
+
+use crate::ann::ivf::Ivf;
 use crate::candidates::{Filter, candidates};
 use crate::code::Coder;
 use crate::error::{Error, Result};
-use crate::format::{self, CodeBytes, CoderBytes, IndexRecord, Mode, SegmentBytes, Verify};
+use crate::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, IndexRecord, Mode, SegmentBytes, Verify};
 use crate::hits::{Certificate, Hits};
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::Level;
@@ -11,7 +16,7 @@ use crate::metric::Metric;
 use crate::numbers::Block;
 use crate::pool::{self, Watch};
 pub use crate::scan::Method;
-use crate::scan::{self, Plan, Queries};
+use crate::scan::{Plan, Queries};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
 use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
@@ -40,11 +45,27 @@ pub struct SearchParams<'a> {
     pub bound: Option<f64>,
     /// Workers; `None`: as [`pool::thread_count`] says.
     pub threads: Option<i64>,
+    /// Of an index with cells: the recall wanted; `None`: what it was tuned for. 1 is an exact search.
+    pub recall: Option<f64>,
+    /// Of an index with cells: how many to visit, whatever the recall.
+    pub nprobe: Option<i64>,
+    /// Cells whose centroid's key is below this part of the nearest one's are not visited.
+    pub ratio_threshold: Option<f64>,
 }
 
 impl Default for SearchParams<'_> {
     fn default() -> Self {
-        SearchParams { k: 10, method: Method::Auto, metric: None, filter: None, bound: None, threads: None }
+        SearchParams {
+            k: 10,
+            method: Method::Auto,
+            metric: None,
+            filter: None,
+            bound: None,
+            threads: None,
+            recall: None,
+            nprobe: None,
+            ratio_threshold: None,
+        }
     }
 }
 
@@ -54,13 +75,14 @@ pub struct Index {
     about: IndexRecord,
     segments: Vec<Segment>,
     coder: Option<Coder>,
+    ann: Option<ann::Ann>,
     file: Option<(PathBuf, Bytes)>,
 }
 
 impl Index {
     /// An index of segments that lie in memory.
     pub fn in_memory(about: IndexRecord, segments: Vec<Segment>, coder: Option<Coder>) -> Self {
-        Index { about, segments, coder, file: None }
+        Index { about, segments, coder, ann: None, file: None }
     }
 
     /// Opens a saved index.
@@ -86,7 +108,8 @@ impl Index {
         let coder = header.coder.as_ref();
         let coder =
             coder.map(|record| Coder { dims: header.index.dims, lead: record.lead, skew: record.skew, values: section(&record.values) });
-        Ok(Index { about: header.index, segments, coder, file: Some((path.to_path_buf(), bytes)) })
+        let ann = header.ann.map(|(cells, tuning)| ann::Ann::new(Ivf::new(cells, &bytes), tuning));
+        Ok(Index { about: header.index, segments, coder, ann, file: Some((path.to_path_buf(), bytes)) })
     }
 
     /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.
@@ -107,7 +130,10 @@ impl Index {
             }),
         });
         let coder = self.coder.as_ref().map(|coder| CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() });
-        format::write(path, &self.about, coder.as_ref(), &parts.collect::<Vec<_>>(), &|| watch.check())
+        let tuning = self.ann.as_ref().map(|ann| ann.tuning().payload());
+        let ann = self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { cells: ann.ivf.payload(), tuning });
+        let segments: Vec<SegmentBytes> = parts.collect();
+        format::write(path, &Contents { index: &self.about, segments: &segments, coder, ann }, &|| watch.check())
     }
 
     /// Reads every byte of the file that the index was opened from and compares checksums.
@@ -136,13 +162,14 @@ impl Index {
         self.segments.iter().map(|segment| segment.rows).sum()
     }
 
-    /// Bytes of rows, norms, scales, codes and what made them.
+    /// Bytes of rows, norms, scales, codes and what made them, and of cells.
     pub fn bytes(&self) -> usize {
         let rows = self.segments.iter().flat_map(|segment| [&segment.values, &segment.norms, &segment.scales]);
         let codes = self.segments.iter().filter_map(|segment| segment.codes.as_ref());
         let codes = codes.flat_map(|codes| [&codes.lines, &codes.factors, &codes.rest]);
         let coder = self.coder.iter().map(|coder| &coder.values);
-        rows.chain(codes).chain(coder).map(|section| section.range.len()).sum()
+        let cells = self.ann.iter().map(|ann| ann.ivf.payload().len()).sum::<usize>();
+        rows.chain(codes).chain(coder).map(|section| section.range.len()).sum::<usize>() + cells
     }
 
     /// The file that the index was opened from.
@@ -163,8 +190,7 @@ impl Index {
             return Err(Error::input("query", format!("{dims} values each, like the rows"), query_dims));
         }
         let count = queries.len() / dims;
-        let k = usize::try_from(params.k).ok().filter(|&k| k > 0);
-        let k = k.ok_or_else(|| Error::input("k", "a whole number of at least 1", params.k))?;
+        let k = wanted(params.k)?;
         self.check_file()?;
         let metric = params.metric.unwrap_or(self.about.metric);
         if params.bound.is_some_and(f64::is_nan) {
@@ -177,17 +203,17 @@ impl Index {
         let plan = Plan { metric, k, kernel, method: params.method, threads, coder, unit, floor };
         let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
         let runs = candidates(params.filter, &sizes)?;
-        let segments = self.views();
+        let row_bytes = self.views().iter().map(Rows::row_bytes).max().unwrap_or(0) as u64;
         let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
         let kept = (k as u64).min(allowed).max(1) * 2 * size_of::<Entry>() as u64 * plan.threads as u64;
         let group = (GROUP_BYTES / kept).clamp(1, GROUP as u64) as usize;
-        let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(0) as u64;
+        let effort = self.effort(params, metric, allowed)?;
         let mut hits = Hits::with_capacity(count, (k as u64).min(allowed))?;
         for first in (0..count).step_by(group) {
             let block = queries.slice(first * dims..count.min(first + group) * dims);
             let ready = Queries::new(kernel, self.about.level, block, dims, first as u64)?;
-            for top in scan::search(&plan, &segments, &runs, &ready, watch)? {
-                let tally = top.tally;
+            for (top, exact) in self.find(&plan, &runs, params, Some(effort), &ready, watch)? {
+                let (tally, reached) = (top.tally, top.floor());
                 let mut best = top.into_sorted();
                 let all = best.len() as u64 == (k as u64).min(allowed);
                 if !all && params.bound.is_none() || best.iter().any(|entry| entry.key.is_nan()) {
@@ -199,7 +225,14 @@ impl Index {
                     looked: tally.looked.min(allowed),
                     bytes: tally.code_bytes + tally.read.min(allowed) * row_bytes,
                     kth: metric.public_key(best.last().filter(|_| all).map_or(floor, |entry| entry.key)),
-                    left: metric.public_key(tally.left),
+                    left: metric.public_key(if !exact {
+                        f64::INFINITY
+                    } else if effort.is_some() {
+                        tally.left.max(reached)
+                    } else {
+                        tally.left
+                    }),
+                    exact,
                 });
                 if let Some(bound) = params.bound {
                     best.retain(|entry| metric.reaches(entry.key, bound));
@@ -253,6 +286,12 @@ impl Index {
         };
         self.segments.iter().map(&mut view).collect()
     }
+}
+
+/// How many rows a caller wants.
+fn wanted(k: i64) -> Result<usize> {
+    let count = usize::try_from(k).ok().filter(|&k| k > 0);
+    count.ok_or_else(|| Error::input("k", "a whole number of at least 1", k))
 }
 
 /// The functions that a method computes with.

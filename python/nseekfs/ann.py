@@ -1,0 +1,95 @@
+"""What an index says of its approximate search: how it visits few rows, what that gives, and why a row was missed."""
+
+from typing import NamedTuple
+
+
+class Point(NamedTuple):
+    """What was measured at one setting."""
+
+    k: int
+    """Neighbours asked for."""
+    probes: int
+    """Cells visited."""
+    recall: float
+    """Share of the exact neighbours that was found."""
+    error: float
+    """Standard error of `recall`."""
+    visited: float
+    """Rows listed in the cells visited, on average; a row that stands in two of them counts twice."""
+
+
+class Ann(NamedTuple):
+    """How an index visits few rows, and what that was tuned on.
+
+    Compares with words: ``index.ann == "ivf"``.
+    """
+
+    kind: str
+    """``"ivf"``, or ``"exact"``: every row is a candidate."""
+    recall: float
+    """The recall that queries get unless they say otherwise; 1 for ``"exact"``."""
+    cells: int
+    """How many cells there are; 0 for ``"exact"``."""
+    spilled: bool
+    """Whether rows stand in two cells each."""
+    queries: int
+    """Queries that it was tuned on."""
+    tuned_on: str
+    """``"rows"`` held out of the training, ``"queries"`` that were given, or ``"nothing"`` for ``"exact"``."""
+    points: tuple[Point, ...]
+    """What was measured, by neighbours asked for, then by cells visited."""
+
+    def __eq__(self, other: object) -> bool:
+        return self.kind == other if isinstance(other, str) else tuple.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __str__(self) -> str:
+        if self.kind == "exact":
+            return "exact"
+        twice = ", rows in two each" if self.spilled else ""
+        return f"{self.kind} of {self.cells} cells{twice}, tuned to recall {self.recall:g} on {self.queries} {self.tuned_on}"
+
+
+class Recall(NamedTuple):
+    """A measured recall."""
+
+    recall: float
+    """Share of the exact neighbours that was found."""
+    low: float
+    """Lower end of the interval that holds the recall of all such queries 19 times in 20."""
+    high: float
+    """Its upper end."""
+    queries: int
+    """Queries asked."""
+    visited: float
+    """Codes or rows read by a query, on average, as a share of all rows; those of centroids are not counted."""
+    exact: float
+    """Share of the answers that were known to be exact, see `Certificate`."""
+
+
+class CellPlace(NamedTuple):
+    """A cell that holds a row, and where it comes in a query's order of cells."""
+
+    cell: int
+    place: int
+
+
+class Miss(NamedTuple):
+    """Why a search found a row, or did not."""
+
+    found: bool
+    """Whether it did."""
+    reason: str
+    """In words."""
+    key: float
+    """What the row is ranked by, as `Hits.keys`."""
+    kth: float
+    """That of the last row found."""
+    cells: tuple[CellPlace, ...]
+    """The row's cells, nearest first; none where search is exact."""
+    probes: int
+    """Cells that were visited; 0 where search is exact."""

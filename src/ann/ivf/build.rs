@@ -1,0 +1,283 @@
+//! Making cells: k-means on a sample, every row to its nearest cell and perhaps a second one, and the rows of
+//! each cell laid out side by side with their codes.
+
+use super::{Ivf, spill};
+use crate::ann::cells::Cells;
+use crate::ann::kmeans::{self, Init, Params};
+use crate::ann::points::{Points, room};
+use crate::code::encode::{CodesMut, Encoder, Room};
+use crate::code::{BLOCK, Coder, LINE_BYTES, LINE_DIMS};
+use crate::error::{Error, Result};
+use crate::format::{CellParts, CellRecord, CellShape};
+use crate::kernel::{self, FloatMode};
+use crate::metric::Metric;
+use crate::pool::{self, Watch};
+use crate::store::BytesMut;
+use crate::store::codes::Codes;
+use crate::store::lists::NO_ROW;
+use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
+use std::borrow::Cow;
+use std::sync::Mutex;
+
+/// Cells for each root of the number of rows: ranking cells then costs about what visiting them does.
+const CELLS_A_ROOT: f64 = 5.0;
+/// Rows a cell on average, at least.
+const ROWS_A_CELL: usize = 16;
+/// Rows that train a cell, at most, and updates of the centroids.
+const TRAINED: usize = 24;
+const ITERATIONS: usize = 5;
+/// An iteration that gains less than this part is the last.
+const TOLERANCE: f64 = 2e-3;
+/// Cells of a job.
+const JOB_CELLS: usize = 16;
+
+/// How to make cells.
+#[derive(Debug, Clone)]
+pub struct Cluster<'a> {
+    /// How many; `None`: as many as rows deserve.
+    pub cells: Option<usize>,
+    /// What rows are nearest to centroids by: cosine or euclidean.
+    pub metric: Metric,
+    /// Whether every row gets a second cell.
+    pub spill: bool,
+    /// Rows that train no centroid, in order.
+    pub held: &'a [usize],
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Workers.
+    pub threads: usize,
+}
+
+/// Makes the cells of `rows`.
+///
+/// # Errors
+/// More cells than rows, named `nlist`; no memory; [`Error::Interrupted`].
+pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -> Result<Ivf> {
+    let _mode = FloatMode::standard();
+    let (kernel, dims, count) = (kernel::selected()?, rows.dims, rows.len());
+    let cells = how.cells.unwrap_or_else(|| default_cells(count));
+    if cells == 0 || cells > count {
+        return Err(Error::input("nlist", format!("a whole number from 1 to {count}, the number of rows"), cells));
+    }
+    let values = narrow(rows)?;
+    let points = Points::new("embeddings", &values, dims, kernel, how.threads, watch)?;
+    let trained = train(&points, cells, how, watch)?;
+    let cells = Cells::new("embeddings", trained, dims, how.metric, how.threads, watch)?;
+    let among = if how.spill { spill::AMONG.min(cells.len()) } else { 1 };
+    let nearest = cells.nearest(&points, among, how.threads, watch)?;
+    let second = if among > 1 { Some(spill::second(&points, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
+
+    let mut reaches = room(cells.len(), f64::INFINITY, "the reaches of cells")?;
+    for (&cell, &key) in nearest.cells.iter().zip(&nearest.keys).step_by(among) {
+        reaches[cell as usize] = reaches[cell as usize].min(key);
+    }
+    let first = nearest.cells.iter().copied().step_by(among);
+    let lists = Listed::new(cells.len(), count, first, second.as_deref())?;
+    let codes = rows.codes.zip(coder);
+    let shape = CellShape { dims, cells: cells.len(), blocks: lists.blocks(), lead: codes.map_or(0, |(_, coder)| coder.lead) };
+    let parts = shape.parts(0);
+    let mut payload = BytesMut::zeroed(parts.end, "the cells")?;
+    let record = CellRecord::record(&shape, how.metric, second.is_some());
+    payload.view_mut::<u8>(0..size_of_val(&record)).copy_from_slice(bytemuck::bytes_of(&record));
+    payload.view_mut::<u32>(parts.starts.clone()).copy_from_slice(&lists.starts);
+    payload.view_mut::<f64>(parts.reaches.clone()).copy_from_slice(&reaches);
+    let norms: Vec<f64> = measure(kernel, cells.values(), dims);
+    payload.view_mut::<f64>(parts.norms.clone()).copy_from_slice(&norms);
+    payload.view_mut::<f32>(parts.centroids.clone()).copy_from_slice(cells.values());
+    payload.view_mut::<u32>(parts.rows.clone()).copy_from_slice(&lists.rows);
+    if let Some((codes, coder)) = codes {
+        encode_centroids(coder, cells.values(), &norms, &parts, &mut payload)?;
+        copy_codes(&lists, &codes, coder, &parts, &mut payload, (how.threads, watch))?;
+    }
+
+    let payload = payload.freeze()?;
+    let record = CellRecord { metric: how.metric, spilled: second.is_some(), shape, payload: 0..parts.end, parts };
+    Ok(Ivf::new(record, &payload))
+}
+
+fn default_cells(rows: usize) -> usize {
+    let wanted = (CELLS_A_ROOT * (rows as f64).sqrt()) as usize;
+    wanted.min(rows / ROWS_A_CELL).next_multiple_of(BLOCK).clamp(1, rows)
+}
+
+/// The rows in float32, where they lie if they are.
+fn narrow<'a>(rows: &Rows<'a>) -> Result<Cow<'a, [f32]>> {
+    if let Values::F32(values) = rows.values {
+        return Ok(Cow::Borrowed(values));
+    }
+    let kernel = kernel::selected()?;
+    let mut values = room(rows.len() * rows.dims, 0.0f32, "the rows in float32")?;
+    let mut buffer = PanelBuffer::default();
+    for (row, out) in values.chunks_exact_mut(rows.dims).enumerate() {
+        buffer.clear();
+        rows.decode(kernel, row..row + 1, &mut buffer);
+        match buffer.values() {
+            PanelValues::F32(values) => out.copy_from_slice(values),
+            PanelValues::F64(values) => out.iter_mut().zip(values).for_each(|(out, &x)| *out = x as f32),
+        }
+    }
+    Ok(Cow::Owned(values))
+}
+
+fn measure(kernel: &kernel::Kernel, values: &[f32], dims: usize) -> Vec<f64> {
+    let mut norms = vec![0.0; values.len() / dims];
+    (kernel.squared_norm)(values, dims, &mut norms);
+    norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
+    norms
+}
+
+/// Centroids from a sample of the rows that are not held out.
+fn train(points: &Points, cells: usize, how: &Cluster, watch: &Watch) -> Result<Vec<f32>> {
+    let params = Params {
+        cells,
+        metric: how.metric,
+        iterations: ITERATIONS,
+        tolerance: TOLERANCE,
+        init: Init::Random,
+        sample: None,
+        seed: how.seed,
+        threads: Some(how.threads as i64),
+    };
+    let left: Vec<usize> = (0..points.len()).filter(|row| how.held.binary_search(row).is_err()).collect();
+    let enough = left.len() >= cells;
+    let wanted = (TRAINED * cells).min(if enough { left.len() } else { points.len() });
+    let mut buffer = Vec::new();
+    // Spread evenly: neighbours in a table are often alike, and the sample should not be.
+    let chosen: Vec<usize> =
+        (0..wanted).map(|i| if enough { left[(i as u64 * left.len() as u64 / wanted as u64) as usize] } else { i }).collect();
+    let sample = points.copy(&chosen, &mut buffer)?;
+    Ok(kmeans::train(&sample, &params, &mut |_, _, _| true, watch)?.centroids)
+}
+
+/// Rows by cell, in blocks.
+struct Listed {
+    starts: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl Listed {
+    /// Every row in its first cell, and in its second if that is another; each list in the order of rows.
+    fn new(cells: usize, rows: usize, first: impl Iterator<Item = u32> + Clone, second: Option<&[u32]>) -> Result<Self> {
+        let pairs = || {
+            let second = second.map(|cells| cells.iter().copied());
+            let other = second.into_iter().flatten().chain(std::iter::repeat(u32::MAX));
+            first.clone().zip(other)
+        };
+        let mut sizes = room(cells, 0u32, "the sizes of cells")?;
+        pairs().for_each(|(one, other)| {
+            sizes[one as usize] += 1;
+            if other != u32::MAX && other != one {
+                sizes[other as usize] += 1;
+            }
+        });
+        let mut starts = room(cells + 1, 0u32, "the starts of cells")?;
+        for (cell, &size) in sizes.iter().enumerate() {
+            starts[cell + 1] = starts[cell] + size.div_ceil(BLOCK as u32);
+        }
+        let mut listed = room(starts[cells] as usize * BLOCK, NO_ROW, "the rows of cells")?;
+        let mut next: Vec<usize> = starts.iter().map(|&start| start as usize * BLOCK).collect();
+        for (row, (one, other)) in (0..rows as u32).zip(pairs()) {
+            let mut put = |cell: u32| {
+                listed[next[cell as usize]] = row;
+                next[cell as usize] += 1;
+            };
+            put(one);
+            if other != u32::MAX && other != one {
+                put(other);
+            }
+        }
+        Ok(Listed { starts, rows: listed })
+    }
+
+    fn blocks(&self) -> usize {
+        self.rows.len() / BLOCK
+    }
+}
+
+/// Writes the codes of the centroids.
+fn encode_centroids(coder: &Coder, values: &[f32], norms: &[f64], parts: &CellParts, payload: &mut BytesMut) -> Result<()> {
+    let Some(places) = &parts.codes else { return Ok(()) };
+    let padded = norms.len().next_multiple_of(BLOCK);
+    let (mut lines, mut rest) = (room(places.lines.len(), 0u8, "codes")?, room(places.rest.len(), 0u8, "codes")?);
+    let mut offsets = room(padded, 0.0f32, "codes")?;
+    let [mut lead, mut tail, mut fine] = [0; 3].map(|_| vec![0u16; padded]);
+    let mut out = CodesMut {
+        lines: &mut lines,
+        offsets: &mut offsets,
+        lead_residuals: &mut lead,
+        tail_residuals: &mut tail,
+        rest_residuals: &mut fine,
+        rest: &mut rest,
+    };
+    Encoder::new(kernel::selected()?, coder).encode(PanelValues::F32(values), norms, &mut Room::default(), &mut out, 0);
+    payload.view_mut::<u8>(places.lines.clone()).copy_from_slice(&lines);
+    payload.view_mut::<u8>(places.rest.clone()).copy_from_slice(&rest);
+    let (first, halves) = payload.view_mut::<u8>(places.factors.clone()).split_at_mut(4 * padded);
+    first.copy_from_slice(bytemuck::cast_slice(&offsets));
+    halves.chunks_exact_mut(2 * padded).zip([&lead, &tail, &fine]).for_each(|(out, half)| out.copy_from_slice(bytemuck::cast_slice(half)));
+    Ok(())
+}
+
+/// Where the codes of some cells go.
+struct ListedMut<'a> {
+    rows: &'a [u32],
+    lines: &'a mut [u8],
+    offsets: &'a mut [f32],
+    lead: &'a mut [u16],
+    tail: &'a mut [u16],
+}
+
+/// Copies the codes of listed rows to where the lists are.
+fn copy_codes(
+    lists: &Listed,
+    codes: &Codes,
+    coder: &Coder,
+    parts: &CellParts,
+    payload: &mut BytesMut,
+    (threads, watch): (usize, &Watch),
+) -> Result<()> {
+    let Some([lines, factors]) = &parts.listed else { return Ok(()) };
+    let count = lists.rows.len();
+    // Both lie after each other, with zeros between.
+    let both = payload.view_mut::<u8>(lines.start..factors.end);
+    let (all_lines, all_factors) = both.split_at_mut(factors.start - lines.start);
+    let (offsets, halves) = all_factors.split_at_mut(4 * count);
+    let (lead, tail) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(count);
+    let per_job = JOB_CELLS * BLOCK;
+    let mut lead = lead.chunks_mut(per_job);
+    let mut tail = tail.chunks_mut(per_job);
+    let mut offsets = bytemuck::cast_slice_mut::<u8, f32>(offsets).chunks_mut(per_job);
+    let line_parts = all_lines[..lines.len()].chunks_mut(JOB_CELLS * coder.block_bytes());
+    let jobs: Vec<_> = line_parts
+        .zip(lists.rows.chunks(per_job))
+        .map(|(lines, rows)| {
+            Mutex::new(ListedMut {
+                rows,
+                lines,
+                offsets: offsets.next().unwrap_or_default(),
+                lead: lead.next().unwrap_or_default(),
+                tail: tail.next().unwrap_or_default(),
+            })
+        })
+        .collect();
+    let block_bytes = coder.block_bytes();
+    let work = |(): &mut (), job: usize| {
+        let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (at, &row) in out.rows.iter().enumerate() {
+            if row == NO_ROW {
+                out.offsets[at] = f32::NEG_INFINITY;
+                continue;
+            }
+            let row = row as usize;
+            (out.offsets[at], out.lead[at], out.tail[at]) = (codes.offsets[row], codes.lead_residuals[row], codes.tail_residuals[row]);
+            let from = row / BLOCK * block_bytes + row % BLOCK * 4;
+            let to = at / BLOCK * block_bytes + at % BLOCK * 4;
+            for line in (0..coder.lead / LINE_DIMS).map(|line| line * LINE_BYTES) {
+                out.lines[to + line..to + line + 4].copy_from_slice(&codes.lines[from + line..from + line + 4]);
+            }
+        }
+        Ok(())
+    };
+    pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
+    Ok(())
+}

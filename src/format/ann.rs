@@ -1,0 +1,220 @@
+//! The cells of a file and what was measured of them: F22 to F24.
+//!
+//! Of cells, only what is read in no time is checked: their record and where each starts. Row numbers are checked
+//! when they are used; other values do no more harm than those of rows.
+
+use super::header::{Checked, IndexRecord, ensure, same};
+use super::layout::{self, RECORD_BYTES, padding};
+use super::section::{self, CodeLayout, Kind, Section};
+use crate::code;
+use crate::metric::Metric;
+use crate::store::codes::FACTOR_BYTES;
+use std::ops::Range;
+
+/// Bytes of a listed row's offset and residuals.
+const LISTED_FACTOR_BYTES: usize = 8;
+
+/// How many cells there are, and how much they hold: where everything lies follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellShape {
+    /// Values a centroid.
+    pub dims: usize,
+    /// Cells.
+    pub cells: usize,
+    /// Blocks of 16 rows in all lists.
+    pub blocks: usize,
+    /// Coordinates that lines hold; 0 where nothing has codes.
+    pub lead: usize,
+}
+
+/// Where the parts of cells lie, each at a multiple of 64 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellParts {
+    /// First blocks, and the end of the last.
+    pub starts: Range<usize>,
+    /// The least key of a row of each cell.
+    pub reaches: Range<usize>,
+    /// Norms of centroids.
+    pub norms: Range<usize>,
+    /// Centroids.
+    pub centroids: Range<usize>,
+    /// Their codes, if anything has codes.
+    pub codes: Option<CodeLayout>,
+    /// Row numbers.
+    pub rows: Range<usize>,
+    /// Lines and factors of listed rows, if anything has codes.
+    pub listed: Option<[Range<usize>; 2]>,
+    /// Where the last part ends.
+    pub end: usize,
+}
+
+impl CellShape {
+    /// Where the parts lie of cells whose record stands at `start`, a multiple of 64.
+    pub fn parts(&self, start: usize) -> CellParts {
+        // At most 2^32 cells of 2^16 values and 2^32 blocks of 2^17 bytes: far from 2^63.
+        let mut end = start + RECORD_BYTES;
+        let mut part = |bytes: usize| {
+            let from = end + padding(end);
+            end = from + bytes;
+            from..end
+        };
+        let (cells, blocks) = (self.cells, self.blocks);
+        let padded = cells.next_multiple_of(code::BLOCK);
+        let coded = self.lead > 0;
+        let (starts, reaches, norms) = (part(4 * (cells + 1)), part(8 * cells), part(8 * cells));
+        let centroids = part(4 * cells * self.dims);
+        let codes = coded.then(|| CodeLayout {
+            lines: part(padded / code::BLOCK * code::block_bytes(self.lead)),
+            factors: part(padded * FACTOR_BYTES),
+            rest: part(cells * code::rest_bytes(self.dims, self.lead)),
+        });
+        let rows = part(4 * code::BLOCK * blocks);
+        let listed = coded.then(|| [part(blocks * code::block_bytes(self.lead)), part(blocks * code::BLOCK * LISTED_FACTOR_BYTES)]);
+        CellParts { starts, reaches, norms, centroids, codes, rows, listed, end }
+    }
+}
+
+/// The cells of an index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellRecord {
+    /// What a row's nearest centroid is nearest by.
+    pub metric: Metric,
+    /// Whether rows stand in two cells each.
+    pub spilled: bool,
+    /// Sizes.
+    pub shape: CellShape,
+    /// Where everything lies in the file.
+    pub parts: CellParts,
+    /// The whole payload.
+    pub payload: Range<usize>,
+}
+
+impl CellRecord {
+    /// The record of these cells, as it stands before their parts.
+    pub fn record(shape: &CellShape, metric: Metric, spilled: bool) -> layout::Cells {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        layout::Cells {
+            cells: small(shape.cells),
+            metric: metric as u32,
+            lead: small(shape.lead),
+            spilled: u32::from(spilled),
+            blocks: shape.blocks as u64,
+            reserved: [0; 5],
+        }
+    }
+
+    /// F23 and F10 of a payload that stands at `place`.
+    fn check(payload: &[u8], section: &Section, index: &IndexRecord, lead: usize) -> Checked<Self> {
+        let stored: layout::Cells = layout::record(payload, 0).ok_or("F23: cells: expected a whole record, got less")?;
+        same("F10", "reserved bytes of the cells", [0; 5], stored.reserved)?;
+        let metric = Metric::from_code(stored.metric).ok_or_else(|| format!("F23: metric: expected 0 to 2, got {}", stored.metric))?;
+        ensure(stored.spilled <= 1, || format!("F23: spilled: expected 0 or 1, got {}", stored.spilled))?;
+        ensure((1..=section.rows).contains(&u64::from(stored.cells)), || {
+            format!("F23: cells: expected 1 to {}, got {}", section.rows, stored.cells)
+        })?;
+        let most = layout::MAX_SEGMENT_ROWS;
+        ensure(stored.blocks <= most, || format!("F23: blocks: expected {most} at most, got {}", stored.blocks))?;
+        let found = stored.lead as usize;
+        ensure(found == 0 || found == lead, || format!("F23: lead: expected 0 or that of the coder, {lead}, got {found}"))?;
+        let shape = CellShape { dims: index.dims, cells: stored.cells as usize, blocks: stored.blocks as usize, lead: found };
+        let parts = shape.parts(section.payload.start);
+        same("F23", &format!("length of the {}", section.name()), parts.end - section.payload.start, section.payload.len())?;
+        let starts = &payload[parts.starts.start - section.payload.start..parts.starts.end - section.payload.start];
+        let mut last = 0;
+        for (at, bytes) in starts.as_chunks::<4>().0.iter().enumerate() {
+            let next = u32::from_le_bytes(*bytes);
+            ensure(if at == 0 { next == 0 } else { next >= last }, || {
+                format!(
+                    "F23: start of cell {at}: expected {}, got {next}",
+                    if at == 0 { "0".to_owned() } else { format!("{last} or more") }
+                )
+            })?;
+            last = next;
+        }
+        same("F23", "end of the last cell", stored.blocks, u64::from(last))?;
+        Ok(CellRecord { metric, spilled: stored.spilled == 1, shape, parts, payload: section.payload.clone() })
+    }
+}
+
+/// What was measured of an index that visits few rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TuningRecord {
+    /// The recall that queries get unless they say otherwise.
+    pub recall: f64,
+    /// Queries asked.
+    pub queries: usize,
+    /// Whether they were given; if not, they were rows.
+    pub given: bool,
+    /// What was measured, by k, then by probes.
+    pub points: Vec<layout::TuningPoint>,
+}
+
+impl TuningRecord {
+    /// The payload of a file.
+    pub fn payload(&self) -> Vec<u8> {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let record = layout::Tuning {
+            recall: self.recall,
+            queries: small(self.queries),
+            given: u32::from(self.given),
+            points: small(self.points.len()),
+            reserved: [0; 11],
+        };
+        let mut payload = bytemuck::bytes_of(&record).to_vec();
+        payload.extend_from_slice(bytemuck::cast_slice(&self.points));
+        payload
+    }
+
+    /// F24 and F10.
+    fn check(payload: &[u8], name: &str) -> Checked<Self> {
+        let stored: layout::Tuning = layout::record(payload, 0).ok_or("F24: tuning: expected a whole record, got less")?;
+        same("F10", "reserved bytes of the tuning", [0; 11], stored.reserved)?;
+        same("F24", &format!("length of the {name}"), (1 + u64::from(stored.points)) * RECORD_BYTES as u64, payload.len() as u64)?;
+        ensure(stored.points > 0, || "F24: points: expected 1 or more, got 0".to_owned())?;
+        let share = |name: &str, value: f64| ensure((0.0..=1.0).contains(&value), || format!("F24: {name}: expected 0 to 1, got {value}"));
+        share("recall", stored.recall)?;
+        ensure(stored.given <= 1, || format!("F24: given: expected 0 or 1, got {}", stored.given))?;
+        let mut points: Vec<layout::TuningPoint> = Vec::with_capacity(payload.len() / RECORD_BYTES);
+        for bytes in payload[RECORD_BYTES..].chunks_exact(RECORD_BYTES) {
+            let point: layout::TuningPoint = bytemuck::pod_read_unaligned(bytes);
+            same("F10", "reserved bytes of a tuning point", [0; 4], point.reserved)?;
+            share("recall of a point", point.recall)?;
+            share("error of a point", point.error)?;
+            ensure(point.visited.is_finite() && point.visited >= 0.0, || {
+                format!("F24: visited: expected a finite number from 0, got {}", point.visited)
+            })?;
+            let last = points.last().map_or((0, 0), |last| (last.k, last.probes));
+            ensure(point.k > 0 && point.probes > 0 && (point.k, point.probes) > last, || {
+                format!("F24: k and probes: expected more than {last:?}, got {:?}", (point.k, point.probes))
+            })?;
+            points.push(point);
+        }
+        Ok(TuningRecord { recall: stored.recall, queries: stored.queries as usize, given: stored.given == 1, points })
+    }
+}
+
+/// F22 to F24: cells and what was measured of them; none if the file has neither.
+///
+/// `payload` gives the bytes of a section that lies in the file, its start at least.
+pub(super) fn read<'a>(
+    sections: &[Section],
+    index: &IndexRecord,
+    rows: u64,
+    lead: usize,
+    payload: impl Fn(Range<usize>) -> &'a [u8],
+) -> Checked<Option<(CellRecord, TuningRecord)>> {
+    let parts = section::parts(sections, Kind::is_ann);
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let find = |wanted: Kind| {
+        let mut found = parts.iter().filter(|&&(_, kind)| kind == wanted).map(|&(section, _)| section);
+        let one = found.next().filter(|_| found.next().is_none());
+        let one = one.ok_or_else(|| format!("F22: sections of kind {}: expected one, got none or two", wanted.name()))?;
+        same("F22", &format!("rows of the {}", one.name()), rows, one.rows)?;
+        Ok::<_, String>(one)
+    };
+    let (cells, tuning) = (find(Kind::Cells)?, find(Kind::Tuning)?);
+    let record = CellRecord::check(payload(cells.payload.clone()), cells, index, lead)?;
+    Ok(Some((record, TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())?)))
+}

@@ -1,0 +1,236 @@
+//! The scan of lists: as [`certified`](super::certified), but of the rows that some cells hold, whose lines lie
+//! cell by cell. What is left of a list's codes stands with the rows.
+//!
+//! Its answer is that of reading every listed row. A row may stand in several lists and counts once.
+
+use super::certified::{UNIT_LENGTHS, above, by_key, highest_below, least, up};
+use super::{Plan, Queries, refine};
+use crate::code::margin::{self, Look};
+use crate::code::{BLOCK, Coder};
+use crate::kernel::{Lines, prefetch};
+use crate::metric::Metric;
+use crate::store::lists::{ListCodes, Lists, NO_ROW};
+use crate::store::rows::{PanelBuffer, Rows};
+use crate::topk::TopK;
+
+/// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least so many.
+const PROMISING: usize = 2;
+const LEAST_PROMISING: usize = 32;
+/// How many rows ahead of a second look its codes are asked for.
+const AHEAD: usize = 8;
+
+/// Which rows may be found, one bit each.
+#[derive(Debug, Default)]
+pub struct Mask(Vec<u64>);
+
+impl Mask {
+    /// No row of `rows`.
+    pub fn none(rows: usize) -> Self {
+        Mask(vec![0; rows.div_ceil(64)])
+    }
+
+    /// Lets a row be found.
+    pub fn allow(&mut self, row: usize) {
+        self.0[row / 64] |= 1 << (row % 64);
+    }
+
+    /// Whether a row may be found.
+    #[inline(always)]
+    pub fn allows(&self, row: usize) -> bool {
+        self.0[row / 64] >> (row % 64) & 1 == 1
+    }
+}
+
+/// What a worker needs besides rows.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    bounds: Vec<f32>,
+    keys: Vec<f32>,
+    buffer: PanelBuffer,
+    /// (bound, row, the first look's bound).
+    found: Vec<(f64, usize, f32)>,
+    rows: Vec<(f64, usize)>,
+    refined: Vec<usize>,
+}
+
+/// One query, and the cells that it visits.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit<'a> {
+    /// What every query shares.
+    pub plan: &'a Plan<'a>,
+    /// All queries.
+    pub queries: &'a Queries,
+    /// The one that asks.
+    pub query: usize,
+    /// As codes see it.
+    pub look: &'a Look,
+    /// What made the codes.
+    pub coder: &'a Coder,
+    /// All rows.
+    pub segments: &'a [Rows<'a>],
+    /// Rows by cell.
+    pub lists: &'a Lists<'a>,
+    /// Their codes.
+    pub codes: ListCodes<'a>,
+    /// The cells to visit, each once.
+    pub cells: &'a [u32],
+    /// Which rows may be found; `None`: all.
+    pub mask: Option<&'a Mask>,
+}
+
+impl Visit<'_> {
+    /// Offers every row of the cells that may be among the query's best.
+    pub fn run(&self, top: &mut TopK, scratch: &mut Scratch) {
+        self.bound(scratch);
+        top.tally.code_bytes += (scratch.bounds.len() * self.coder.line_bytes()) as u64;
+        for segment in self.segments {
+            self.settle(&segment.scattered(), top, scratch);
+        }
+    }
+
+    /// Bounds of all rows of the cells, one cell after the other.
+    fn bound(&self, scratch: &mut Scratch) {
+        let block_bytes = self.coder.block_bytes();
+        let probe = self.look.probe();
+        scratch.bounds.clear();
+        scratch.keys.clear();
+        scratch.bounds.resize(self.cells.iter().map(|&cell| self.lists.places(cell as usize).len()).sum(), 0.0);
+        let mut at = 0;
+        for (i, &cell) in self.cells.iter().enumerate() {
+            if let Some(&next) = self.cells.get(i + 1) {
+                let places = self.lists.places(next as usize);
+                let first = places.start / BLOCK * block_bytes;
+                prefetch(&self.codes.lines[first..places.end.min(places.start + 2 * BLOCK) / BLOCK * block_bytes]);
+            }
+            let places = self.lists.places(cell as usize);
+            let lines = Lines {
+                codes: &self.codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes],
+                offsets: &self.codes.offsets[places.clone()],
+                lead: &self.codes.lead_residuals[places.clone()],
+                tail: &self.codes.tail_residuals[places.clone()],
+            };
+            let own = &mut scratch.bounds[at..at + places.len()];
+            (self.plan.kernel.bounds)(&probe, &lines, own);
+            if by_key(self.plan) {
+                scratch.keys.extend(own.iter().zip(&self.lists.rows[places.clone()]).map(|(&cosine, &row)| self.rank(cosine, row)));
+            }
+            at += places.len();
+        }
+    }
+
+    /// A bound of the key from one of the cosine.
+    fn rank(&self, cosine: f32, row: u32) -> f32 {
+        let segment = self.segments.iter().find(|segment| (u64::from(row).wrapping_sub(segment.first) as usize) < segment.len());
+        let norm = segment.map(|segment| segment.norms[(u64::from(row) - segment.first) as usize]);
+        norm.map_or(f32::NEG_INFINITY, |norm| {
+            up(margin::key_bound(self.plan.metric, f64::from(cosine), self.queries.norm(self.query), norm))
+        })
+    }
+
+    /// Reads the rows of one segment that may be among the best.
+    fn settle(&self, segment: &Rows, top: &mut TopK, scratch: &mut Scratch) {
+        let Scratch { bounds, keys, buffer, found, rows, refined } = scratch;
+        let (plan, norm) = (self.plan, self.queries.norm(self.query));
+        let ranks: &[f32] = if by_key(plan) { keys } else { bounds };
+        self.promising(segment, (bounds, ranks), top, found);
+        self.look_again(segment, found, top, rows);
+        let read = refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
+        refined.clear();
+        refined.extend(rows[..read].iter().map(|row| row.1));
+        refined.sort_unstable();
+        let reached = least(plan, top.floor(), norm);
+        // Zero rows have no bound of their own, but one for all.
+        let zero = margin::vanishing_bound(plan.metric, norm);
+        let zeros_out = zero < top.floor();
+        found.clear();
+        self.each(segment, (bounds, ranks), reached, |_, row| {
+            if zeros_out && segment.norms[row.1] == 0.0 {
+                top.tally.left = top.tally.left.max(zero);
+            } else if refined.binary_search(&row.1).is_err() {
+                found.push(row);
+            }
+            reached
+        });
+        once(found);
+        self.look_again(segment, found, top, rows);
+        refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
+        let below = highest_below(ranks, reached);
+        let below = if by_key(plan) { below } else { margin::highest_key(plan.metric, below, norm, UNIT_LENGTHS) };
+        top.tally.left = top.tally.left.max(below);
+    }
+
+    /// Calls `each` with the listed rows of a segment that may be found and whose rank is not below what `each`
+    /// last returned: the rank, and (the same, the row, the bound of its cosine).
+    fn each(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), mut least: f32, mut each: impl FnMut(f32, (f64, usize, f32)) -> f32) {
+        let (first, end) = (segment.first, segment.first + segment.len() as u64);
+        let mut at = 0;
+        for &cell in self.cells {
+            let listed = &self.lists.rows[self.lists.places(cell as usize)];
+            let mut last = least;
+            least = above(&ranks[at..at + listed.len()], least, |rank, place| {
+                let row = u64::from(listed[place]);
+                let own = listed[place] != NO_ROW && (first..end).contains(&row);
+                if own && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
+                    last = each(rank, (f64::from(rank), (row - first) as usize, bounds[at + place]));
+                }
+                last
+            });
+            at += listed.len();
+        }
+    }
+
+    /// The rows of the highest ranks, each once, those that have none aside.
+    fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, found: &mut Vec<(f64, usize, f32)>) {
+        let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
+        found.clear();
+        let cut = |found: &mut Vec<(f64, usize, f32)>| {
+            once(found);
+            if found.len() > few {
+                found.select_nth_unstable_by(few - 1, |a, b| b.0.total_cmp(&a.0));
+                found.truncate(few);
+            }
+        };
+        let mut reached = least(self.plan, top.floor(), self.queries.norm(self.query));
+        self.each(segment, (bounds, ranks), reached, |rank, row| {
+            if rank.is_finite() {
+                found.push(row);
+            }
+            if found.len() == 4 * few {
+                cut(found);
+                reached = found.iter().fold(f32::INFINITY, |low, row| low.min(row.0 as f32)).max(reached);
+            }
+            reached
+        });
+        cut(found);
+    }
+
+    /// The found rows with bounds of their keys from all of their codes, without those below the floor.
+    fn look_again(&self, segment: &Rows, found: &[(f64, usize, f32)], top: &mut TopK, rows: &mut Vec<(f64, usize)>) {
+        rows.clear();
+        let Some(codes) = &segment.codes else { return };
+        let (metric, norm) = (self.plan.metric, self.queries.norm(self.query));
+        let bytes = self.coder.rest_bytes();
+        for (i, &(_, row, first)) in found.iter().enumerate() {
+            if let Some(&(_, next, _)) = found.get(i + AHEAD) {
+                prefetch(&codes.rest[next * bytes..(next + 1) * bytes]);
+                prefetch(&codes.rest_residuals[next..=next]);
+                prefetch(&codes.lead_residuals[next..=next]);
+                prefetch(&codes.tail_residuals[next..=next]);
+            }
+            let cosine = self.look.second(self.plan.kernel, self.coder, codes, row, first);
+            let row_norm = if metric == Metric::Cosine { 1.0 } else { segment.norms[row] };
+            let key = margin::key_bound(metric, cosine, norm, row_norm);
+            // What is no number bounds nothing: such a row is the first to be read.
+            rows.push((if key.is_nan() { f64::INFINITY } else { key }, row));
+        }
+        top.tally.looked += rows.len() as u64;
+        top.tally.code_bytes += (rows.len() * bytes) as u64;
+        refine::keep(rows, top);
+    }
+}
+
+/// Drops repeated rows, each of which has one bound.
+fn once(found: &mut Vec<(f64, usize, f32)>) {
+    found.sort_unstable_by_key(|row| row.1);
+    found.dedup_by_key(|row| row.1);
+}
