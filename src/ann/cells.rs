@@ -22,6 +22,8 @@ const JOB_ROWS: usize = 512;
 const PANEL_BYTES: usize = 768 << 10;
 /// Rows that share the way through a table of codes larger than that.
 const GROUP_ROWS: usize = 128;
+/// Sixteens of highest bounds that are kept to tell which cells are near.
+const MOST_LANES: usize = 32;
 /// Cells of a block of codes.
 const BLOCK: usize = 16;
 
@@ -351,18 +353,21 @@ impl<'a> Search<'a> {
     /// A bound that every cell worth comparing reaches, of those that the sieve kept for row `i` of the tile:
     /// where nothing was known of the row, those of the highest bounds have ranks that tell.
     fn threshold(&self, i: usize, state: &State, count: usize, cells: usize) -> f32 {
-        if count > BLOCK || !state.best.is_empty() || state.even {
+        // Lanes enough that the highest of them are mostly those of the nearest cells.
+        let lanes = if count == 1 { 1 } else { (4 * count).div_ceil(BLOCK) };
+        if lanes > MOST_LANES || !state.best.is_empty() || state.even {
             return f32::NEG_INFINITY;
         }
-        let mut most = [f32::NEG_INFINITY; BLOCK];
-        for bounds in self.bounds.as_chunks::<BLOCK>().0[..cells].iter().skip(i).step_by(SIEVE) {
-            for (most, &bound) in most.iter_mut().zip(bounds) {
+        let mut most = [[f32::NEG_INFINITY; BLOCK]; MOST_LANES];
+        for (block, bounds) in self.bounds.as_chunks::<BLOCK>().0[..cells].iter().skip(i).step_by(SIEVE).enumerate() {
+            for (most, &bound) in most[block % lanes].iter_mut().zip(bounds) {
                 *most = if bound > *most { bound } else { *most };
             }
         }
+        let most = &mut most.as_flattened_mut()[..lanes * BLOCK];
         // The highest bounds of the lanes are those of different cells: so many of them are as high as this.
-        most.sort_unstable_by(|a, b| b.total_cmp(a));
-        state.seen.beside(most[count - 1])
+        let (_, least, _) = most.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+        state.seen.beside(*least)
     }
 
     /// Compares the cells found in float64, those of the highest bounds first, as long as bounds reach.

@@ -11,6 +11,8 @@ const LOST: f64 = 1e-9;
 /// Rows that meet the axes together, and values of them that do: 32 KB, beside 16 KB of axes.
 const TOGETHER: usize = 64;
 const CHUNK: usize = 128;
+/// The same of few directions, which wait for less and should be less off.
+const FEW: usize = 32;
 
 /// Bytes of axes that several directions meet in a cache.
 const AXES_BYTES: usize = 256 << 10;
@@ -79,6 +81,79 @@ pub fn see_all(kernel: &Kernel, coder: &Coder, directions: impl Iterator<Item = 
     seen.into_iter().map(|scratch| scratch.coordinates).collect()
 }
 
+/// The axes of a coder laid out for float32 products, which see a direction some times faster than float64 does
+/// and err by what [`Columns::error`] says.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    /// Of each [`COLUMNS`] axes, all first values, then all second ones; zeros fill up the last.
+    values: Vec<f32>,
+    error: f64,
+}
+
+impl Columns {
+    /// Lays the axes out.
+    pub fn new(coder: &Coder) -> Self {
+        Columns { values: lay_out(coder), error: product_error(coder, FEW) }
+    }
+
+    /// How far all coordinates of a direction together may be off, as a share of its length without the centre.
+    pub fn error(&self) -> f64 {
+        self.error
+    }
+
+    /// What [`see_all`] says, nearly, and the length of each direction without the centre.
+    pub fn see(&self, kernel: &Kernel, coder: &Coder, directions: impl Iterator<Item = Vec<f64>>) -> Vec<(Vec<f64>, f64)> {
+        let dims = coder.dims;
+        let mut scratch = Scratch::default();
+        let (mut centred, mut lengths) = (Vec::new(), Vec::new());
+        for direction in directions {
+            scratch.centre(coder, direction.into_iter());
+            lengths.push(scratch.centred.iter().map(|x| x * x).sum::<f64>().sqrt());
+            centred.extend(scratch.centred[..dims].iter().map(|&x| x as f32));
+        }
+        let count = lengths.len();
+        // Some values of every direction, then the next.
+        let mut parts = Vec::with_capacity(centred.len());
+        for start in (0..dims).step_by(FEW) {
+            for row in centred.chunks_exact(dims) {
+                parts.extend_from_slice(&row[start..dims.min(start + FEW)]);
+            }
+        }
+        let mut products = vec![0.0f32; dims.next_multiple_of(COLUMNS) * count];
+        for (columns, out) in self.values.chunks_exact(dims * COLUMNS).zip(products.chunks_exact_mut(count * COLUMNS)) {
+            for (columns, rows) in columns.chunks(FEW * COLUMNS).zip(parts.chunks(FEW * count)) {
+                (kernel.products)(columns, rows, columns.len() / COLUMNS, out);
+            }
+        }
+        let seen = |(i, length): (usize, f64)| {
+            let own = products.chunks_exact(count * COLUMNS).flat_map(|group| &group[i * COLUMNS..(i + 1) * COLUMNS]);
+            (own.take(dims).map(|&z| f64::from(z)).collect(), length)
+        };
+        lengths.into_iter().enumerate().map(seen).collect()
+    }
+}
+
+/// Axes in groups of [`COLUMNS`], value by value.
+fn lay_out(coder: &Coder) -> Vec<f32> {
+    let dims = coder.dims;
+    let mut columns = vec![0.0; dims.next_multiple_of(COLUMNS) * dims];
+    for (i, axis) in coder.axes().chunks_exact(dims).enumerate() {
+        let group = &mut columns[i / COLUMNS * COLUMNS * dims..];
+        axis.iter().enumerate().for_each(|(j, &value)| group[j * COLUMNS + i % COLUMNS] = value);
+    }
+    columns
+}
+
+/// What float32 products of a direction with all axes may be off by, as a share of its length v'.
+///
+/// A sum of `chunk` products errs by `chunk` u of |v'| and the length of its axis, adding up the chunks by u for
+/// each, rounding v' to float32 by u (Higham, Accuracy and Stability, 3.1); over all axes by as much of the root
+/// of the sum of their squares. The rest is for some u more, see `length_left`.
+fn product_error(coder: &Coder, chunk: usize) -> f64 {
+    let roundings = (chunk + coder.dims.div_ceil(chunk) + 12) as f64;
+    1.001 * roundings * UNIT * (coder.dims as f64 * (1.0 + coder.skew)).sqrt()
+}
+
 /// Rows into codes, many at a time.
 ///
 /// Their coordinates come from float32 products; how far those may be off goes into the residuals.
@@ -112,20 +187,9 @@ pub struct Room {
 impl<'a> Encoder<'a> {
     /// Lays the axes out for products.
     pub fn new(kernel: &'a Kernel, coder: &'a Coder) -> Self {
-        let dims = coder.dims;
-        let mut columns = vec![0.0; dims.next_multiple_of(COLUMNS) * dims];
-        for (i, axis) in coder.axes().chunks_exact(dims).enumerate() {
-            let group = &mut columns[i / COLUMNS * COLUMNS * dims..];
-            axis.iter().enumerate().for_each(|(j, &value)| group[j * COLUMNS + i % COLUMNS] = value);
-        }
-        // A sum of CHUNK products errs by CHUNK u of |v'| and the length of its axis, adding up the chunks by
-        // u for each, rounding v' to float32 by u (Higham, Accuracy and Stability, 3.1); over all axes by
-        // as much of the root of the sum of their squares. What is left of them errs by some u more, see
-        // `length_left`.
-        let roundings = (CHUNK + dims.div_ceil(CHUNK) + 12) as f64;
-        let error = 1.001 * roundings * UNIT * (dims as f64 * (1.0 + coder.skew)).sqrt();
         let inverse = coder.steps().iter().map(|step| (1.0 / step).min(f32::MAX)).collect();
-        Encoder { kernel, coder, columns, inverse, zeros: vec![0.0; dims], error }
+        let zeros = vec![0.0; coder.dims];
+        Encoder { kernel, coder, columns: lay_out(coder), inverse, zeros, error: product_error(coder, CHUNK) }
     }
 
     /// Writes the codes of some rows, the first of them as row `at` of `out`.

@@ -52,6 +52,9 @@
 //! summed exactly; what e does to those, beside codes of -128 to 127 in the tail, is at most 8 sum |e| and
 //! 128 sum |e|.
 //!
+//! Coordinates of the query by float32 products are off by some d, |d| <= `error`, see [`Columns`]: <z,y> is at most
+//! 2.01 |d| above what the computed ones say, as |y| <= 2 (1 + skew). That is added to the slack.
+//!
 //! Batches join all codes and bound with y = s c + r over all j,
 //!
 //! ```text
@@ -62,7 +65,8 @@
 //! codes of magnitude 128 at most in place of cells, slack' = 2e-6 + 4 skew + 16 u (B' + 2048 dims step +
 //! |base| + 2).
 
-use super::{Coder, Codes, LEAST_NORM, UNIT, encode, from16};
+use super::encode::{self, Columns};
+use super::{Coder, LEAST_NORM, UNIT, from16};
 use crate::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS, Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
 use std::ops::Range;
@@ -86,7 +90,9 @@ pub fn bytes(word: i16) -> (i8, i8) {
 pub fn whole_words(exact: &[f64]) -> (Vec<i16>, f32) {
     let largest = exact.iter().fold(0.0f64, |most, t| most.max(t.abs()));
     let step = ((largest / LARGEST) as f32).next_up();
-    let word = |t: &f64| (t / f64::from(step)).round_ties_even().clamp(-LARGEST, LARGEST) as i16;
+    // The sum keeps no bits for a fraction, and rounds ties to even; `round_ties_even` would be a call on old CPUs.
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    let word = |t: &f64| (t / f64::from(step) + SHIFT - SHIFT).clamp(-LARGEST, LARGEST) as i16;
     (exact.iter().map(word).collect(), step)
 }
 
@@ -125,11 +131,20 @@ impl Look {
     pub fn several<'a>(kernel: &Kernel, coder: &Coder, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
         let direction = |&(wide, norm): &(&'a [f64], f64)| -> Vec<f64> { wide[..coder.dims].iter().map(|q| q / norm).collect() };
         let seen = encode::see_all(kernel, coder, queries.iter().map(direction));
-        queries.iter().zip(seen).map(|(query, z)| Self::of(coder, &direction(query), &z)).collect()
+        queries.iter().zip(seen).map(|(query, z)| Self::of(coder, &direction(query), &z, 0.0)).collect()
     }
 
-    /// Of a direction and its coordinates.
-    fn of(coder: &Coder, direction: &[f64], z: &[f64]) -> Self {
+    /// The same by float32 products with the axes: sooner, and with wider bounds.
+    pub fn roughly<'a>(kernel: &Kernel, coder: &Coder, columns: &Columns, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
+        let direction = |&(wide, norm): &(&'a [f64], f64)| -> Vec<f64> { wide[..coder.dims].iter().map(|q| q / norm).collect() };
+        let seen = columns.see(kernel, coder, queries.iter().map(direction));
+        let look =
+            |(query, (z, length)): (&(&'a [f64], f64), (Vec<f64>, f64))| Self::of(coder, &direction(query), &z, columns.error() * length);
+        queries.iter().zip(seen).map(look).collect()
+    }
+
+    /// Of a direction and its coordinates, all of which together are off by `error` at most.
+    fn of(coder: &Coder, direction: &[f64], z: &[f64], error: f64) -> Self {
         let centre_part: f64 = direction.iter().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
         let exact: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
         let (words, word_step) = whole_words(&exact);
@@ -139,7 +154,7 @@ impl Look {
         let known = centre_part + FARTHEST * lost(lead.clone());
         let slack = |reach: f64, converted: f64, known: f64| {
             let reach = reach * exact.iter().map(|t| t.abs()).sum::<f64>();
-            2e-6 + 4.0 * coder.skew + 16.0 * UNIT * (reach + converted * step + known.abs() + 2.0)
+            2e-6 + 4.0 * coder.skew + 2.01 * error + 16.0 * UNIT * (reach + converted * step + known.abs() + 2.0)
         };
         let base = known + slack(FARTHEST, 1024.0 * coder.lead as f64, known);
         let all_known = centre_part + 128.0 * lost(0..coder.dims);
@@ -195,15 +210,14 @@ impl Look {
     }
 
     /// A second look at one row: an upper bound of its cosine from all of its codes, `first` being
-    /// the bound that its line gave.
-    pub fn second(&self, kernel: &Kernel, coder: &Coder, codes: &Codes, row: usize, first: f32) -> f64 {
-        let bytes = coder.rest_bytes();
-        let sum = (kernel.rest)(&self.words, coder.lead / 2, &codes.rest[row * bytes..(row + 1) * bytes]);
-        let lead = f64::from(self.lead) * f64::from(from16(codes.lead_residuals[row]));
-        let tail = f64::from(self.tail) * f64::from(from16(codes.tail_residuals[row]));
+    /// the bound that its line gave, and `residuals` those of its lead, its tail and all of it.
+    pub fn second(&self, kernel: &Kernel, coder: &Coder, rest: &[u8], residuals: [u16; 3], first: f32) -> f64 {
+        let sum = (kernel.rest)(&self.words, coder.lead / 2, rest);
+        let [lead, tail, left] = residuals.map(|residual| f64::from(from16(residual)));
+        let (lead, tail) = (f64::from(self.lead) * lead, f64::from(self.tail) * tail);
         let more = self.fine_lost + f64::from(self.word_step) * (sum - self.fine_sum) as f64;
         let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + more;
-        known + self.whole * f64::from(from16(codes.rest_residuals[row]))
+        known + self.whole * left
     }
 }
 

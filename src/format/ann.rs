@@ -11,9 +11,6 @@ use crate::metric::Metric;
 use crate::store::codes::FACTOR_BYTES;
 use std::ops::Range;
 
-/// Bytes of a listed row's offset and residuals.
-const LISTED_FACTOR_BYTES: usize = 8;
-
 /// How many cells there are, and how much they hold: where everything lies follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellShape {
@@ -69,7 +66,7 @@ impl CellShape {
             rest: part(cells * code::rest_bytes(self.dims, self.lead)),
         });
         let rows = part(4 * code::BLOCK * blocks);
-        let listed = coded.then(|| [part(blocks * code::block_bytes(self.lead)), part(blocks * code::BLOCK * LISTED_FACTOR_BYTES)]);
+        let listed = coded.then(|| [part(blocks * code::block_bytes(self.lead)), part(blocks * code::BLOCK * FACTOR_BYTES)]);
         CellParts { starts, reaches, norms, centroids, codes, rows, listed, end }
     }
 }

@@ -59,7 +59,7 @@ impl<'a> Certified<'a> {
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn new(plan: &Plan, coder: &'a Coder, queries: &'a Queries, watch: &Watch) -> Result<Self> {
-        Ok(Certified { coder, looks: queries.looks(plan.kernel, coder, plan.threads, watch)? })
+        Ok(Certified { coder, looks: queries.looks(plan.kernel, coder, None, plan.threads, watch)? })
     }
 
     /// Rows of a job, so that each of `threads` workers gets some.
@@ -373,7 +373,8 @@ impl Search<'_> {
             }
             let (bound, row) = &mut rows[i];
             let first = bounds[self.part.place(*row)];
-            let cosine = look.second(self.plan.kernel, self.part.coder, codes, *row, first);
+            let residuals = [codes.lead_residuals[*row], codes.tail_residuals[*row], codes.rest_residuals[*row]];
+            let cosine = look.second(self.plan.kernel, self.part.coder, rest(*row), residuals, first);
             let row_norm = if self.plan.metric == Metric::Cosine { 1.0 } else { norms[*row] };
             let key = margin::key_bound(self.plan.metric, cosine, norm, row_norm);
             // What is no number bounds nothing: such a row is the first to be read.
@@ -393,16 +394,21 @@ pub(super) fn least(plan: &Plan, floor: f64, query_norm: f64) -> f32 {
 /// Calls `each` with bounds that are not below what `each` last returned, and their places; returns the last.
 #[inline(always)]
 pub(super) fn above(bounds: &[f32], mut least: f32, mut each: impl FnMut(f32, usize) -> f32) -> f32 {
-    for (block, bounds) in bounds.chunks(BLOCK).enumerate() {
+    let (blocks, rest) = bounds.as_chunks::<BLOCK>();
+    for (block, bounds) in blocks.iter().enumerate() {
         // Counted without branches, so that sixteen are compared at a time; a bound that is no number is
         // not below anything.
-        if bounds.iter().map(|&bound| u32::from(bound < least)).sum::<u32>() as usize == bounds.len() {
-            continue;
+        if bounds.iter().map(|&bound| u32::from(bound < least)).sum::<u32>() as usize != BLOCK {
+            least = some_above(bounds, block * BLOCK, least, &mut each);
         }
-        for (lane, &bound) in bounds.iter().enumerate() {
-            if !matches!(bound.partial_cmp(&least), Some(std::cmp::Ordering::Less)) {
-                least = each(bound, block * BLOCK + lane);
-            }
+    }
+    some_above(rest, blocks.len() * BLOCK, least, &mut each)
+}
+
+fn some_above(bounds: &[f32], first: usize, mut least: f32, each: &mut impl FnMut(f32, usize) -> f32) -> f32 {
+    for (place, &bound) in bounds.iter().enumerate() {
+        if !matches!(bound.partial_cmp(&least), Some(std::cmp::Ordering::Less)) {
+            least = each(bound, first + place);
         }
     }
     least

@@ -47,10 +47,22 @@ pub struct Scratch {
     bounds: Vec<f32>,
     keys: Vec<f32>,
     buffer: PanelBuffer,
-    /// (bound, row, the first look's bound).
-    found: Vec<(f64, usize, f32)>,
+    found: Vec<Listed>,
     rows: Vec<(f64, usize)>,
     refined: Vec<usize>,
+}
+
+/// A listed row that may be among the best.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    /// What orders rows before they are looked at again.
+    rank: f32,
+    /// The first look's bound of the cosine.
+    first: f32,
+    /// Its place in the lists.
+    place: usize,
+    /// Its number in its segment.
+    row: usize,
 }
 
 /// One query, and the cells that it visits.
@@ -143,11 +155,12 @@ impl Visit<'_> {
         let zero = margin::vanishing_bound(plan.metric, norm);
         let zeros_out = zero < top.floor();
         found.clear();
-        self.each(segment, (bounds, ranks), reached, |_, row| {
-            if zeros_out && segment.norms[row.1] == 0.0 {
+        self.each(segment, (bounds, ranks), reached, |listed| {
+            // Zero rows have infinite bounds, and no others of the norm need be looked up.
+            if zeros_out && !listed.rank.is_finite() && segment.norms[listed.row] == 0.0 {
                 top.tally.left = top.tally.left.max(zero);
-            } else if refined.binary_search(&row.1).is_err() {
-                found.push(row);
+            } else if refined.binary_search(&listed.row).is_err() {
+                found.push(listed);
             }
             reached
         });
@@ -160,18 +173,19 @@ impl Visit<'_> {
     }
 
     /// Calls `each` with the listed rows of a segment that may be found and whose rank is not below what `each`
-    /// last returned: the rank, and (the same, the row, the bound of its cosine).
-    fn each(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), mut least: f32, mut each: impl FnMut(f32, (f64, usize, f32)) -> f32) {
+    /// last returned.
+    fn each(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), mut least: f32, mut each: impl FnMut(Listed) -> f32) {
         let (first, end) = (segment.first, segment.first + segment.len() as u64);
         let mut at = 0;
         for &cell in self.cells {
-            let listed = &self.lists.rows[self.lists.places(cell as usize)];
+            let places = self.lists.places(cell as usize);
+            let listed = &self.lists.rows[places.clone()];
             let mut last = least;
-            least = above(&ranks[at..at + listed.len()], least, |rank, place| {
-                let row = u64::from(listed[place]);
-                let own = listed[place] != NO_ROW && (first..end).contains(&row);
+            least = above(&ranks[at..at + listed.len()], least, |rank, i| {
+                let row = u64::from(listed[i]);
+                let own = listed[i] != NO_ROW && (first..end).contains(&row);
                 if own && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
-                    last = each(rank, (f64::from(rank), (row - first) as usize, bounds[at + place]));
+                    last = each(Listed { rank, first: bounds[at + i], place: places.start + i, row: (row - first) as usize });
                 }
                 last
             });
@@ -180,44 +194,43 @@ impl Visit<'_> {
     }
 
     /// The rows of the highest ranks, each once, those that have none aside.
-    fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, found: &mut Vec<(f64, usize, f32)>) {
+    fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, found: &mut Vec<Listed>) {
         let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
         found.clear();
-        let cut = |found: &mut Vec<(f64, usize, f32)>| {
-            once(found);
+        let cut = |found: &mut Vec<Listed>| {
             if found.len() > few {
-                found.select_nth_unstable_by(few - 1, |a, b| b.0.total_cmp(&a.0));
+                found.select_nth_unstable_by(few - 1, |a, b| b.rank.total_cmp(&a.rank));
                 found.truncate(few);
             }
         };
         let mut reached = least(self.plan, top.floor(), self.queries.norm(self.query));
-        self.each(segment, (bounds, ranks), reached, |rank, row| {
-            if rank.is_finite() {
-                found.push(row);
+        self.each(segment, (bounds, ranks), reached, |listed| {
+            if listed.rank.is_finite() {
+                found.push(listed);
             }
             if found.len() == 4 * few {
                 cut(found);
-                reached = found.iter().fold(f32::INFINITY, |low, row| low.min(row.0 as f32)).max(reached);
+                reached = found.iter().fold(f32::INFINITY, |low, row| low.min(row.rank)).max(reached);
             }
             reached
         });
         cut(found);
+        once(found);
     }
 
     /// The found rows with bounds of their keys from all of their codes, without those below the floor.
-    fn look_again(&self, segment: &Rows, found: &[(f64, usize, f32)], top: &mut TopK, rows: &mut Vec<(f64, usize)>) {
+    fn look_again(&self, segment: &Rows, found: &[Listed], top: &mut TopK, rows: &mut Vec<(f64, usize)>) {
         rows.clear();
         let Some(codes) = &segment.codes else { return };
         let (metric, norm) = (self.plan.metric, self.queries.norm(self.query));
         let bytes = self.coder.rest_bytes();
-        for (i, &(_, row, first)) in found.iter().enumerate() {
-            if let Some(&(_, next, _)) = found.get(i + AHEAD) {
-                prefetch(&codes.rest[next * bytes..(next + 1) * bytes]);
-                prefetch(&codes.rest_residuals[next..=next]);
-                prefetch(&codes.lead_residuals[next..=next]);
-                prefetch(&codes.tail_residuals[next..=next]);
+        let rest = |row: usize| &codes.rest[row * bytes..(row + 1) * bytes];
+        for (i, &Listed { first, place, row, .. }) in found.iter().enumerate() {
+            if let Some(next) = found.get(i + AHEAD) {
+                prefetch(rest(next.row));
             }
-            let cosine = self.look.second(self.plan.kernel, self.coder, codes, row, first);
+            let left = [self.codes.lead_residuals[place], self.codes.tail_residuals[place], self.codes.rest_residuals[place]];
+            let cosine = self.look.second(self.plan.kernel, self.coder, rest(row), left, first);
             let row_norm = if metric == Metric::Cosine { 1.0 } else { segment.norms[row] };
             let key = margin::key_bound(metric, cosine, norm, row_norm);
             // What is no number bounds nothing: such a row is the first to be read.
@@ -230,7 +243,7 @@ impl Visit<'_> {
 }
 
 /// Drops repeated rows, each of which has one bound.
-fn once(found: &mut Vec<(f64, usize, f32)>) {
-    found.sort_unstable_by_key(|row| row.1);
-    found.dedup_by_key(|row| row.1);
+fn once(found: &mut Vec<Listed>) {
+    found.sort_unstable_by_key(|listed| listed.row);
+    found.dedup_by_key(|listed| listed.row);
 }

@@ -1,6 +1,7 @@
 //! Queries made ready: rounded once to the type that the rows decode to, widened, measured, and seen along
 //! the axes of codes when first asked for.
 
+use crate::code::encode::Columns;
 use crate::code::margin::Look;
 use crate::code::{Coder, LEAST_NORM};
 use crate::error::{Error, Result};
@@ -51,6 +52,11 @@ impl Queries {
             norms[i] = norms[i].sqrt();
         }
         Ok(Queries { dims, stride, wide, norms, looks: OnceLock::new() })
+    }
+
+    /// Whether they are seen along the axes of codes already.
+    pub fn turned(&self) -> bool {
+        self.looks.get().is_some()
     }
 
     /// How many there are.
@@ -104,17 +110,28 @@ impl Queries {
     }
 
     /// Every query as codes see it; none for one without a direction, such as zero. Made once, for the one
-    /// coder that the queries' index has.
+    /// coder that the queries' index has; by `columns`, sooner and less sharply, if these are given then.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn looks(&self, kernel: &Kernel, coder: &Coder, threads: usize, watch: &Watch) -> Result<&[Option<Look>]> {
+    pub fn looks(
+        &self,
+        kernel: &Kernel,
+        coder: &Coder,
+        columns: Option<&Columns>,
+        threads: usize,
+        watch: &Watch,
+    ) -> Result<&[Option<Look>]> {
         if self.looks.get().is_none() {
             let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
             let chunks: Vec<&[usize]> = some.chunks(TOGETHER).collect();
             let work = |made: &mut Vec<(usize, Look)>, job: usize| {
                 let asked: Vec<(&[f64], f64)> = chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect();
-                made.extend(chunks[job].iter().copied().zip(Look::several(kernel, coder, &asked)));
+                let looks = match columns {
+                    Some(columns) => Look::roughly(kernel, coder, columns, &asked),
+                    None => Look::several(kernel, coder, &asked),
+                };
+                made.extend(chunks[job].iter().copied().zip(looks));
                 Ok(())
             };
             let made = pool::run(threads, chunks.len(), watch, || Ok(Vec::new()), work)?;

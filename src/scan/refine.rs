@@ -6,6 +6,7 @@ use super::panel::{Panel, Panels};
 use super::tile::{self, Tiles};
 use super::{Plan, Queries, Run, TILE_FROM, plain};
 use crate::error::Result;
+use crate::kernel::prefetch;
 use crate::pool::Watch;
 use crate::store::ReadAhead;
 use crate::store::rows::{PanelBuffer, Rows, Values};
@@ -37,6 +38,9 @@ pub(super) fn in_order(
         }
         let next = rows[read..].iter().take_while(|next| next.0 >= top.floor());
         disk.before(read, next.map(|&(_, row)| segment.stored(row)));
+        if let Some(&(_, next)) = rows.get(read + 1) {
+            prefetch(segment.stored(next));
+        }
         buffer.clear();
         let in_place = segment.in_place(row..row + 1);
         if in_place.is_none() {

@@ -21,7 +21,7 @@ pub struct ListSections {
 pub struct ListedCodes {
     /// The lines of every block.
     pub lines: Section,
-    /// Of every row of every block: all float32 offsets, then all lead residuals, then all tail residuals.
+    /// Of every row of every block, as [`CodeSections::factors`](super::codes::CodeSections).
     pub factors: Section,
 }
 
@@ -37,6 +37,7 @@ impl ListSections {
                 offsets: codes.factors.bytes.view(start..start + 4 * count),
                 lead_residuals: halves(0),
                 tail_residuals: halves(1),
+                rest_residuals: halves(2),
             }
         });
         Lists { starts: self.starts.view(), rows, codes }
@@ -65,6 +66,8 @@ pub struct ListCodes<'a> {
     pub lead_residuals: &'a [u16],
     /// As [`Codes::tail_residuals`](super::codes::Codes).
     pub tail_residuals: &'a [u16],
+    /// As [`Codes::rest_residuals`](super::codes::Codes).
+    pub rest_residuals: &'a [u16],
 }
 
 impl Lists<'_> {

@@ -65,8 +65,7 @@ fn bounds(coder: &Coder, row: &[f64], along: &[f64]) -> (Bounds, f64) {
     let (coded, look) = (Coded::new(kernel, coder, row), Look::new(kernel, coder, &wide, length));
     let first = coded.bounds(kernel, &look)[0];
     let wide = coded.wide_bounds(kernel, coder, &look)[0];
-    let codes = coded.codes();
-    let bounds = Bounds { first: f64::from(first), second: look.second(kernel, coder, &codes, 0, first), wide: f64::from(wide) };
+    let bounds = Bounds { first: f64::from(first), second: coded.second(&look, kernel, coder, 0, first), wide: f64::from(wide) };
     (bounds, exact_cosine(&query, row))
 }
 

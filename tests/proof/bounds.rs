@@ -2,6 +2,7 @@
 
 use crate::coders::{self, Coded, asked, coder, identity, moved, rotated, skew};
 use crate::tables::{Random, extremes, narrow, table};
+use nseekfs::code::encode::Columns;
 use nseekfs::code::margin::{Look, key_bound, least_cosine};
 use nseekfs::code::{Coder, LEAST_NORM};
 use nseekfs::kernel::{self, scalar};
@@ -49,36 +50,39 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
     let dims = coder.dims;
     for kernel in kernel::runnable() {
         let coded = Coded::new(kernel, coder, rows);
+        let columns = Columns::new(coder);
         for (i, query) in queries.chunks_exact(dims).enumerate() {
             let (wide, norm) = asked(query);
             if norm < LEAST_NORM {
                 continue;
             }
-            let look = Look::new(kernel, coder, &wide, norm);
-            let first = coded.bounds(kernel, &look);
-            let wide_first = coded.wide_bounds(kernel, coder, &look);
-            for (r, row) in rows.chunks_exact(dims).enumerate() {
-                let n = coded.norms[r];
-                let second = look.second(kernel, coder, &coded.codes(), r, first[r]);
-                let exact = exact_cosine(query, row);
-                let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
-                if n >= LEAST_NORM {
-                    bounds.push((f64::from(wide_first[r]), "wide"));
-                }
-                for (bound, which) in bounds {
-                    let told = || format!("{} {which} bound of row {r}, query {i}: {bound:e}", kernel.name);
-                    assert!(!matches!(bound.partial_cmp(&exact), Some(std::cmp::Ordering::Less)), "{}, cosine {exact:e}", told());
+            let rough = Look::roughly(kernel, coder, &columns, &[(&wide, norm)]).swap_remove(0);
+            for (how, look) in [("sharp", &Look::new(kernel, coder, &wide, norm)), ("rough", &rough)] {
+                let first = coded.bounds(kernel, look);
+                let wide_first = coded.wide_bounds(kernel, coder, look);
+                for (r, row) in rows.chunks_exact(dims).enumerate() {
+                    let n = coded.norms[r];
+                    let second = coded.second(&look, kernel, coder, r, first[r]);
+                    let exact = exact_cosine(query, row);
+                    let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
+                    if n >= LEAST_NORM {
+                        bounds.push((f64::from(wide_first[r]), "wide"));
+                    }
+                    for (bound, which) in bounds {
+                        let told = || format!("{} {how} {which} bound of row {r}, query {i}: {bound:e}", kernel.name);
+                        assert!(!matches!(bound.partial_cmp(&exact), Some(std::cmp::Ordering::Less)), "{}, cosine {exact:e}", told());
+                        for metric in METRICS {
+                            let key = key(metric, &wide, row, (norm, n));
+                            let above = key_bound(metric, bound, norm, n);
+                            assert!(above >= key || above.is_nan(), "{}, {metric:?} key {key:e} above {above:e}", told());
+                        }
+                    }
                     for metric in METRICS {
                         let key = key(metric, &wide, row, (norm, n));
-                        let above = key_bound(metric, bound, norm, n);
-                        assert!(above >= key || above.is_nan(), "{}, {metric:?} key {key:e} above {above:e}", told());
-                    }
-                }
-                for metric in METRICS {
-                    let key = key(metric, &wide, row, (norm, n));
-                    for lengths in [(n, n), (0.0, n), (n / 2.0, 3.0 * n), (n, n.max(1e18))] {
-                        let least = least_cosine(metric, key, norm, lengths);
-                        assert!(first[r] >= least || first[r].is_nan() || least.is_nan(), "{metric:?} row {r} query {i} {lengths:?}");
+                        for lengths in [(n, n), (0.0, n), (n / 2.0, 3.0 * n), (n, n.max(1e18))] {
+                            let least = least_cosine(metric, key, norm, lengths);
+                            assert!(first[r] >= least || first[r].is_nan() || least.is_nan(), "{metric:?} row {r} query {i} {lengths:?}");
+                        }
                     }
                 }
             }

@@ -129,6 +129,13 @@ impl Coded {
         coded
     }
 
+    /// The bound of a second look at row `row`.
+    pub fn second(&self, look: &Look, kernel: &Kernel, coder: &Coder, row: usize, first: f32) -> f64 {
+        let bytes = coder.rest_bytes();
+        let residuals = [self.lead[row], self.tail[row], self.fine[row]];
+        look.second(kernel, coder, &self.rest[row * bytes..(row + 1) * bytes], residuals, first)
+    }
+
     pub fn codes(&self) -> Codes<'_> {
         Codes {
             lines: &self.lines,

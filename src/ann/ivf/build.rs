@@ -225,6 +225,7 @@ struct ListedMut<'a> {
     offsets: &'a mut [f32],
     lead: &'a mut [u16],
     tail: &'a mut [u16],
+    rest: &'a mut [u16],
 }
 
 /// Copies the codes of listed rows to where the lists are.
@@ -242,10 +243,12 @@ fn copy_codes(
     let both = payload.view_mut::<u8>(lines.start..factors.end);
     let (all_lines, all_factors) = both.split_at_mut(factors.start - lines.start);
     let (offsets, halves) = all_factors.split_at_mut(4 * count);
-    let (lead, tail) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(count);
+    let (lead, others) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(count);
+    let (tail, rest) = others.split_at_mut(count);
     let per_job = JOB_CELLS * BLOCK;
     let mut lead = lead.chunks_mut(per_job);
     let mut tail = tail.chunks_mut(per_job);
+    let mut rest = rest.chunks_mut(per_job);
     let mut offsets = bytemuck::cast_slice_mut::<u8, f32>(offsets).chunks_mut(per_job);
     let line_parts = all_lines[..lines.len()].chunks_mut(JOB_CELLS * coder.block_bytes());
     let jobs: Vec<_> = line_parts
@@ -257,6 +260,7 @@ fn copy_codes(
                 offsets: offsets.next().unwrap_or_default(),
                 lead: lead.next().unwrap_or_default(),
                 tail: tail.next().unwrap_or_default(),
+                rest: rest.next().unwrap_or_default(),
             })
         })
         .collect();
@@ -269,7 +273,8 @@ fn copy_codes(
                 continue;
             }
             let row = row as usize;
-            (out.offsets[at], out.lead[at], out.tail[at]) = (codes.offsets[row], codes.lead_residuals[row], codes.tail_residuals[row]);
+            (out.offsets[at], out.rest[at]) = (codes.offsets[row], codes.rest_residuals[row]);
+            (out.lead[at], out.tail[at]) = (codes.lead_residuals[row], codes.tail_residuals[row]);
             let from = row / BLOCK * block_bytes + row % BLOCK * 4;
             let to = at / BLOCK * block_bytes + at % BLOCK * 4;
             for line in (0..coder.lead / LINE_DIMS).map(|line| line * LINE_BYTES) {

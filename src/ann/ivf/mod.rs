@@ -11,6 +11,9 @@ mod spill;
 
 pub use build::{Cluster, build};
 
+use crate::ann::cells::Cells;
+use crate::ann::points::Points;
+use crate::code::encode::Columns;
 use crate::code::margin::Look;
 use crate::error::Result;
 use crate::format::CellRecord;
@@ -26,7 +29,11 @@ use crate::store::rows::{PanelValues, Rows};
 use crate::store::segment::{self, Section, Segment};
 use crate::topk::TopK;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
+/// Queries that are worth making centroids ready for many at a time, and the part of all cells that is small enough.
+const TOGETHER: usize = 8;
+const SMALL_PART: usize = 8;
 /// What cosines of centroids and rows may be off by in float64, with room to spare.
 const HAIR: f64 = 1e-9;
 /// Cells whose keys are computed at a time to prove an answer.
@@ -40,6 +47,10 @@ pub struct Ivf {
     centroids: Segment,
     reaches: Section,
     lists: ListSections,
+    /// The axes of codes for queries that ask for few rows, made when first needed.
+    columns: OnceLock<Columns>,
+    /// The centroids for many queries at a time, made when first needed.
+    ready: OnceLock<Arc<Cells>>,
 }
 
 /// What a search over cells is told.
@@ -87,7 +98,15 @@ impl Ivf {
         };
         let codes = parts.listed.as_ref().map(|[lines, factors]| ListedCodes { lines: section(lines), factors: section(factors) });
         let lists = ListSections { starts: section(&parts.starts), rows: section(&parts.rows), codes };
-        Ivf { payload: section(&record.payload), reaches: section(&parts.reaches), centroids, lists, record }
+        Ivf {
+            payload: section(&record.payload),
+            reaches: section(&parts.reaches),
+            centroids,
+            lists,
+            columns: OnceLock::new(),
+            ready: OnceLock::new(),
+            record,
+        }
     }
 
     /// How many cells there are.
@@ -130,10 +149,33 @@ impl Ivf {
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn ranks(&self, plan: &Plan, queries: &Queries, count: usize, watch: &Watch) -> Result<Vec<Vec<(f64, u32)>>> {
-        let plan = Plan { metric: self.rank_metric(plan.metric), k: count, floor: f64::NEG_INFINITY, ..*plan };
+        let metric = self.rank_metric(plan.metric);
+        if queries.len() >= TOGETHER && metric == self.record.metric && count <= self.cells() / SMALL_PART {
+            return self.ranks_together(plan, queries, count, watch);
+        }
+        let plan = Plan { metric, k: count, floor: f64::NEG_INFINITY, ..*plan };
         let best = scan::search(&plan, &[self.centroids()], &[Run { segment: 0, rows: 0..self.cells() }], queries, watch)?;
         let sorted = best.into_iter().map(|top| top.into_sorted().iter().map(|cell| (cell.key, cell.row as u32)).collect());
         Ok(sorted.collect())
+    }
+
+    /// The same, sixteen queries at a time.
+    fn ranks_together(&self, plan: &Plan, queries: &Queries, count: usize, watch: &Watch) -> Result<Vec<Vec<(f64, u32)>>> {
+        let (dims, kernel) = (queries.dims(), plan.kernel);
+        let cells = match self.ready.get() {
+            Some(cells) => cells,
+            None => {
+                let values: Vec<f32> = self.centroids.values.view().to_vec();
+                let made = Cells::with_kernel(kernel, "cells", values, dims, self.record.metric, plan.threads, watch)?;
+                self.ready.get_or_init(|| Arc::new(made))
+            }
+        };
+        let mut values: Vec<f32> = Vec::with_capacity(queries.len() * dims);
+        (0..queries.len()).for_each(|i| values.extend(queries.wide(i)[..dims].iter().map(|&x| x as f32)));
+        let points = Points::new("query", &values, dims, kernel, plan.threads, watch)?;
+        let nearest = cells.nearest(&points, count, plan.threads, watch)?;
+        let ranks = nearest.cells.chunks(count).zip(nearest.keys.chunks(count));
+        Ok(ranks.map(|(cells, keys)| keys.iter().copied().zip(cells.iter().copied()).collect()).collect())
     }
 
     /// The best rows of the cells nearest to every query. Where these hold fewer rows than are asked for, more
@@ -144,12 +186,18 @@ impl Ivf {
     pub fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
         let narrow = asked.queries.narrow(asked.plan.kernel);
         let ranking = narrow.as_ref().unwrap_or(asked.queries);
-        // One more than are visited: the first to look at for who wants to know whether it might matter.
-        let ranks = self.ranks(asked.plan, ranking, asked.probes.saturating_add(1), watch)?;
-        let looks = match asked.plan.coder {
-            Some(coder) if self.record.shape.lead > 0 => asked.queries.looks(asked.plan.kernel, coder, asked.plan.threads, watch)?,
-            _ => &[],
+        let (plan, lead) = (asked.plan, self.record.shape.lead);
+        let looks = match plan.coder.filter(|_| lead > 0) {
+            Some(coder) => {
+                let columns = self.columns.get_or_init(|| Columns::new(coder));
+                // Rows and centroids are coded alike.
+                narrow.iter().try_for_each(|queries| queries.looks(plan.kernel, coder, Some(columns), plan.threads, watch).map(|_| ()))?;
+                asked.queries.looks(plan.kernel, coder, Some(columns), plan.threads, watch)?
+            }
+            None => &[],
         };
+        // One more than are visited: the first to look at for who wants to know whether it might matter.
+        let ranks = self.ranks(plan, ranking, asked.probes.saturating_add(1), watch)?;
         let search = Search { ivf: self, asked, ranking, looks, lists: self.lists() };
         let bytes: u64 = asked.segments.iter().map(|rows| (rows.len() * rows.row_bytes()) as u64).sum();
         let share = (asked.probes as f64 / self.cells() as f64).min(1.0);
