@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import workload
-from compare import quartiles
+from rounds import quartiles
 
 BLOCK = 8192  # rows whose distances to all centroids are in memory at once
 

@@ -7,6 +7,9 @@ are approximate, and their recall stands beside their time. Engines run in proce
 why); `--peer-python` names an interpreter that has the peers installed. A peer that cannot be imported is
 reported as absent. All engines hold their rows at once; where memory is short, `--engines` names fewer.
 
+With --recall the comparison is one of approximate search: every engine is tuned to its fastest setting that
+reaches each recall, on queries of their own; targets.py says how.
+
 The machine should be idle: matrix products that wait for each other's threads suffer most from company. The
 load that the header prints is that of the minute before.
 """
@@ -14,19 +17,17 @@ load that the header prints is that of the minute before.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import approximate
 import numpy as np
 import peers
+import targets
 import workload
-
-OURS = "nseekfs"
-SETTLE = 0.02  # seconds between two engines, so that the threads of the one stop spinning
+from rounds import OURS, Process, in_words, measure, print_header, print_table, quartiles, ratios, start
 
 
 class Files(NamedTuple):
@@ -36,48 +37,6 @@ class Files(NamedTuple):
     queries: Path
     found: Path
     reference: tuple[workload.Array, workload.Array]
-
-
-class Process:
-    """An engine in its process."""
-
-    def __init__(self, python: str, name: str, table: Path, metric: str, k: int, threads: int) -> None:
-        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
-        command = [
-            python,
-            str(Path(peers.__file__).resolve()),
-            name,
-            str(table),
-            metric,
-            str(k),
-            str(threads),
-        ]
-        self.child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=table.parent,
-            env={**os.environ, **{variable: str(threads) for variable in names}},
-        )
-        self.hello = self.read()
-
-    def read(self) -> dict[str, Any]:
-        assert self.child.stdout is not None
-        line = self.child.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": f"exit status {self.child.wait()}"}
-        return answer
-
-    def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        assert self.child.stdin is not None
-        self.child.stdin.write(json.dumps({"do": do, **request}) + "\n")
-        self.child.stdin.flush()
-        return self.read()
-
-    def close(self) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.close()
-        self.child.wait()
 
 
 def parse() -> argparse.Namespace:
@@ -109,53 +68,38 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--work",
         nargs="+",
-        default=["1:1", "16:2", "128:2", "1000:2"],
         metavar="BATCH:THREADS",
-        help="what to measure",
+        help="what to measure: 1:1 16:2 128:2 1000:2, or with --recall 1:1 1000:1 1000:2",
     )
     parser.add_argument("--rounds", type=int, default=11, help="9 or more, for quartiles that mean something")
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one measurement, in whole calls")
     parser.add_argument("--patience", type=float, default=30, help="a peer with slower calls is measured once")
     parser.add_argument("--check", type=int, default=100, help="queries checked against float64")
-    parser.add_argument("--engines", nargs="+", choices=list(peers.ENGINES), default=list(peers.ENGINES))
+    known = dict.fromkeys([*peers.ENGINES, *approximate.ENGINES])
+    parser.add_argument("--engines", nargs="+", choices=list(known), help="without it, all")
+    parser.add_argument("--base", choices=list(known), default=OURS, help="the engine whose time divides")
     parser.add_argument("--peer-python", default=os.environ.get("PEER_PYTHON", sys.executable))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write every measurement here")
-    args = parser.parse_args()
+    targets.add_options(parser)
+    return complete(parser, parser.parse_args())
+
+
+def complete(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
+    """Refuse what does not go together, and put in what depends on the kind of comparison."""
+    offered = list(peers.ENGINES if args.recall is None else approximate.ENGINES)
+    usual = ["1:1", "16:2", "128:2", "1000:2"] if args.recall is None else ["1:1", "1000:1", "1000:2"]
     if args.rows == 0 and args.data == [workload.GAUSSIAN]:
         parser.error("--rows 0 needs files: --data FILE.npy")
-    args.engines = [OURS, *(name for name in args.engines if name != OURS)]
-    args.work = [tuple(map(int, work.split(":"))) for work in args.work]
+    if not all(0 < target <= 1 for target in args.recall or []):
+        parser.error("--recall takes numbers above 0, up to 1")
+    if args.recall is not None and args.held < 2:
+        parser.error("--held takes 2 rows or more: some to tune, some to test")
+    args.engines = [args.base, *(name for name in args.engines or offered if name != args.base)]
+    if strange := [name for name in args.engines if name not in offered]:
+        parser.error(f"{', '.join(strange)}: not among {', '.join(offered)}")
+    args.work = [tuple(map(int, work.split(":"))) for work in args.work or usual]
     return args
-
-
-def start(args: argparse.Namespace, table: Path, threads: int) -> dict[str, Process]:
-    """The engines that answer; the others are named and left out."""
-    running = {}
-    for name in args.engines:
-        python = sys.executable if name == OURS else args.peer_python
-        process = Process(python, name, table, args.metric, args.k, threads)
-        if "error" in process.hello:
-            print(f"ABSENT  {name}: {process.hello['error']}", flush=True)
-            process.close()
-            continue
-        print(f"{name}: {process.hello['version']}; built in {process.hello['build_seconds']:.2f} s", flush=True)
-        running[name] = process
-    if OURS not in running:
-        sys.exit("nseekfs itself cannot be imported: make build")
-    return running
-
-
-def measure(running: dict[str, Process], plans: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a call, one value a round; engines beyond patience keep the one value of their warm-up."""
-    names = [name for name in running if name == OURS or plans[name]["seconds"] <= args.patience]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(args.rounds):
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            time.sleep(SETTLE)
-            seconds[name].append(running[name].ask("measure")["seconds"])
-    return {name: seconds.get(name, [plans[name]["seconds"]]) for name in running}
 
 
 def compare(running: dict[str, Process], batch: int, files: Files, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -166,7 +110,6 @@ def compare(running: dict[str, Process], batch: int, files: Files, args: argpars
         process.ask("answers", path=str(files.found), count=args.check)
         checks[name] = workload.check(np.load(files.found), *files.reference, args.k)
     seconds = measure(running, plans, args)
-    ours = np.array(seconds[OURS])
     return [
         {
             "engine": name,
@@ -174,55 +117,31 @@ def compare(running: dict[str, Process], batch: int, files: Files, args: argpars
             "batch": batch,
             "setting": plans[name]["setting"],
             "seconds": seconds[name],
-            # A peer that was measured once has no rounds to pair.
-            "ratios": (seconds[name] / (ours if len(seconds[name]) == len(ours) else np.median(ours))).tolist(),
+            "ratios": ratios(seconds[name], seconds[args.base]),
             **checks[name],
         }
         for name, process in running.items()
     ]
 
 
-def quartiles(values: Any, digits: int) -> str:
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return f"{middle:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
-
-
-def print_table(records: list[dict[str, Any]]) -> None:
-    rows = [["engine", "ms a call", "time / nseekfs", "recall", "other order", "setting"]]
+def table_of(records: list[dict[str, Any]], base: str) -> list[list[str]]:
+    rows = [["engine", "ms a call", f"time / {base}", "recall", "other order", "setting"]]
     for record in records:
         milliseconds = np.array(record["seconds"]) * 1e3
-        setting = " ".join(f"{key}={value}" for key, value in record["setting"].items())
         once = " (one call)" if len(milliseconds) == 1 else ""
         order = f"{record['other_order']} of {record['checked']}"
         times = [quartiles(milliseconds, 2), quartiles(record["ratios"], 2)]
-        rows.append([record["engine"], *times, f"{record['recall']:.4f}", order, setting + once])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    for row in rows:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
-    print(flush=True)
+        setting = in_words(record["setting"]) + once
+        rows.append([record["engine"], *times, f"{record['recall']:.4f}", order, setting])
+    return rows
 
 
-def describe(source: workload.Source) -> str:
-    """The data in a few words, files by their names."""
-    words = [" + ".join(Path(path).name for path in source.data)]
-    if source.data != [workload.GAUSSIAN] and (source.rows or source.queries is None):
-        words.append(f"jitter {source.jitter:g}")
-    if source.queries is not None:
-        words.append(f"queries {Path(source.queries).name}")
-    return ", ".join(words)
-
-
-def main() -> None:
-    args = parse()
+def exact(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Exact search: one table for each kind of work."""
     most = max(batch for batch, _ in args.work)
     source = workload.Source(args.data, args.queries, args.rows, args.dims, args.jitter, args.seed)
     table, queries = workload.make(source, max(most, args.check))
-    print(workload.machine())
-    print(
-        f"{table.shape[0]} x {table.shape[1]} float32 ({table.nbytes / 1e6:.0f} MB), {describe(source)}, "
-        f"seed {args.seed}, k={args.k}, {args.metric}, {args.rounds} rounds\n"
-    )
+    print_header(args, table, workload.describe(source))
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         best = workload.reference(table, queries[: args.check], args.k, args.metric)
@@ -231,18 +150,25 @@ def main() -> None:
         np.save(files.queries, queries)
         del table
         for threads in dict.fromkeys(threads for _, threads in args.work):
-            running = start(args, files.table, threads)
+            running = start(args, peers.__file__, files.table, threads, {})
             for batch in (batch for batch, wanted in args.work if wanted == threads):
                 part = compare(running, batch, files, args)
                 print(f"\n{batch} {'query' if batch == 1 else 'queries'} a call, threads: {threads}\n")
-                print_table(part)
+                print_table(table_of(part, args.base))
                 records += [{"threads": threads, **record} for record in part]
             for process in running.values():
                 process.close()
+    return records
+
+
+def main() -> None:
+    args = parse()
+    print(workload.machine())
+    records = exact(args) if args.recall is None else targets.run(args)
     if args.json:
         run = {"machine": workload.machine(), **{key: str(value) for key, value in vars(args).items()}}
         args.json.write_text(json.dumps({"run": run, "measurements": records}, indent=1) + "\n")
-    if any(record["other_order"] for record in records if record["engine"] == OURS):
+    if args.recall is None and any(record["other_order"] for record in records if record["engine"] == OURS):
         sys.exit("nseekfs differs from the float64 reference")
 
 

@@ -9,7 +9,7 @@ The table is a mapped file, which all processes share. Engines that search the a
 first, as the others do when they build, so that all read memory of their own.
 
 An engine may offer several settings for a batch; the fastest is found once, before the rounds, and kept, so
-that no engine is measured at its worst.
+that no engine is measured at its worst. approximate.py has the engines that are asked for a recall.
 """
 
 import argparse
@@ -17,13 +17,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-Setting = dict[str, int | str]
+Setting = dict[str, Any]
 Metric = Literal["dot", "cosine"]
 TRIAL = 0.3  # seconds given to one setting
 
@@ -33,8 +32,8 @@ class Engine:
 
     package = ""
 
-    def __init__(self, table: Array, metric: Metric, k: int, threads: int) -> None:
-        self.table, self.metric, self.k, self.threads = table, metric, k, threads
+    def __init__(self, table: Array, metric: Metric, k: int, threads: int, **options: Any) -> None:
+        self.table, self.metric, self.k, self.threads, self.options = table, metric, k, threads, options
         self.build()
 
     def build(self) -> None:
@@ -50,6 +49,10 @@ class Engine:
         """What may be tuned for this batch size."""
         return [{}]
 
+    def ladders(self, batch: int, target: float) -> list[list[Setting]]:  # noqa: ARG002
+        """What may be tuned for a recall: lists of settings that find more and take longer from one to the next."""
+        return [[setting] for setting in self.settings(batch)]
+
     def use(self, setting: Setting) -> None:
         """Take one of `settings`."""
 
@@ -63,12 +66,13 @@ class Nseekfs(Engine):
 
     package = "nseekfs"
 
-    def build(self) -> None:
+    def build(self, **how: Any) -> None:
         import nseekfs
 
         if super().version() < "2":
             raise RuntimeError(f"nseekfs {super().version()} is installed, not this project")
-        self.index = nseekfs.from_embeddings(self.table, metric=self.metric, threads=self.threads)
+        self.asked: dict[str, Any] = {"threads": self.threads}
+        self.index = nseekfs.from_embeddings(self.table, metric=self.metric, threads=self.threads, **how)
         self.simd_info = nseekfs.simd_info()
 
     def version(self) -> str:
@@ -76,8 +80,8 @@ class Nseekfs(Engine):
 
     def ask(self, queries: Array) -> Array:
         if len(queries) == 1:
-            return np.asarray(self.index.query(queries[0], top_k=self.k, threads=self.threads).indices)[None]
-        return np.asarray(self.index.search(queries, k=self.k, threads=self.threads).indices)
+            return np.asarray(self.index.query(queries[0], top_k=self.k, **self.asked).indices)[None]
+        return np.asarray(self.index.search(queries, k=self.k, **self.asked).indices)
 
 
 class Seed(Engine):
@@ -250,16 +254,18 @@ class Scann(Engine):
         return [{"call": "batched"}, *parallel]
 
     def use(self, setting: Setting) -> None:
-        self.setting = setting
+        told = {"leaves_to_search": setting.get("leaves", -1), "pre_reorder_num_neighbors": setting.get("reorder", -1)}
+        self.call = setting["call"]
+        self.told = told | ({"batch_size": setting["share"]} if self.call == "parallel" else {})
 
     def ask(self, queries: Array) -> Array:
-        match self.setting["call"]:
+        match self.call:
             case "single":
-                return np.asarray(self.index.search(queries[0])[0])[None]
+                return np.asarray(self.index.search(queries[0], **self.told)[0])[None]
             case "batched":
-                return np.asarray(self.index.search_batched(queries)[0])
+                return np.asarray(self.index.search_batched(queries, **self.told)[0])
             case _:
-                return np.asarray(self.index.search_batched_parallel(queries, batch_size=self.setting["share"])[0])
+                return np.asarray(self.index.search_batched_parallel(queries, **self.told)[0])
 
 
 class ScannInt8(Scann):
@@ -295,7 +301,7 @@ class Usearch(Engine):
         return np.asarray(found.keys).reshape(len(queries), -1)
 
 
-ENGINES: dict[str, Callable[[Array, Metric, int, int], Engine]] = {
+ENGINES: dict[str, type[Engine]] = {
     "nseekfs": Nseekfs,
     "faiss": Faiss,
     "faiss-tuned": FaissTuned,
@@ -313,10 +319,12 @@ ENGINES: dict[str, Callable[[Array, Metric, int, int], Engine]] = {
 class Worker:
     """What a request can ask of the engine in this process."""
 
-    def __init__(self, name: str, table: str, metric: Metric, k: int, threads: int) -> None:
-        rows = np.asarray(np.load(table, mmap_mode="r"))
+    engines = ENGINES
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        rows = np.asarray(np.load(args.table, mmap_mode="r"))
         start = time.perf_counter()
-        self.engine = ENGINES[name](rows, metric, k, threads)
+        self.engine = self.engines[args.engine](rows, args.metric, args.k, args.threads, **args.options)
         self.built = time.perf_counter() - start
 
     def hello(self) -> dict[str, Any]:
@@ -363,11 +371,12 @@ class Worker:
         return {}
 
 
-def serve() -> None:
+def serve(kind: type[Worker]) -> None:
     """Answer requests until the input ends. Whatever a library prints goes to standard error."""
     parser = argparse.ArgumentParser()
-    for name, kind in (("engine", str), ("table", str), ("metric", str), ("k", int), ("threads", int)):
-        parser.add_argument(name, type=kind)
+    arguments = ("engine", str), ("table", str), ("metric", str), ("k", int), ("threads", int), ("options", json.loads)
+    for name, read in arguments:
+        parser.add_argument(name, type=read)
     args = parser.parse_args()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -377,7 +386,7 @@ def serve() -> None:
         replies.flush()
 
     try:
-        worker = Worker(args.engine, args.table, args.metric, args.k, args.threads)
+        worker = kind(args)
         reply(worker.hello())
     except Exception as error:  # an absent or broken peer is a line of the report, whatever it raises
         reply({"error": f"{type(error).__name__}: {error}"})
@@ -388,4 +397,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Worker)

@@ -52,6 +52,24 @@ def make(source: Source, count: int) -> tuple[Array, Array]:
     return table, queries
 
 
+def describe(source: Source, held: int = 0) -> str:
+    """The data in a few words, files by their names; `held` rows are taken out as queries."""
+    words = [" + ".join(Path(path).name for path in source.data)]
+    if source.data != [GAUSSIAN] and (source.rows or (source.queries is None and not held)):
+        words.append(f"jitter {source.jitter:g}")
+    if source.queries is not None:
+        words.append(f"queries {Path(source.queries).name}")
+    if held:
+        words.append(f"{held} of its rows held out as queries")
+    return ", ".join(words)
+
+
+def hold_out(table: Array, count: int, seed: int) -> tuple[Array, Array]:
+    """The table without `count` of its rows, drawn at random, and these rows."""
+    drawn = np.random.default_rng(seed).permutation(len(table))[:count]
+    return np.delete(table, drawn, axis=0), table[drawn]
+
+
 def read(path: str) -> Array:
     """The rows of a .npy file, of length 1, in float32."""
     return unit(np.load(path).astype(np.float32))
@@ -98,9 +116,19 @@ def reference(table: Array, queries: Array, k: int, metric: str) -> tuple[Array,
         found = asked @ part.T
         scores = np.concatenate([scores, found], axis=1)
         ids = np.concatenate([ids, np.broadcast_to(np.arange(start, start + len(part)), found.shape)], axis=1)
-        order = np.lexsort((ids, -scores), axis=1)[:, :keep]
-        scores, ids = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        ids, scores = best(ids, scores, keep)
     return ids, scores
+
+
+def best(ids: Array, scores: Array, keep: int) -> tuple[Array, Array]:
+    """The best of each line in order; only what reaches the last place of some line's best is sorted."""
+    keep = min(keep, scores.shape[1])
+    floor = np.partition(scores, -keep, axis=1)[:, -keep, None]
+    most = int((scores >= floor).sum(axis=1).max())
+    reach = np.argpartition(scores, -most, axis=1)[:, -most:]
+    ids, scores = np.take_along_axis(ids, reach, axis=1), np.take_along_axis(scores, reach, axis=1)
+    order = np.lexsort((ids, -scores), axis=1)[:, :keep]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def check(found: Array, ids: Array, scores: Array, k: int) -> dict[str, float]:
