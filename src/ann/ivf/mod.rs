@@ -11,6 +11,7 @@ mod spill;
 
 pub use build::{Cluster, build};
 
+use super::{Asked, Found};
 use crate::ann::cells::Cells;
 use crate::ann::points::Points;
 use crate::code::encode::Columns;
@@ -20,7 +21,7 @@ use crate::format::CellRecord;
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use crate::scan::listed::{self, Mask};
+use crate::scan::listed;
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
@@ -51,32 +52,6 @@ pub struct Ivf {
     columns: OnceLock<Columns>,
     /// The centroids for many queries at a time, made when first needed.
     ready: OnceLock<Arc<Cells>>,
-}
-
-/// What a search over cells is told.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// What is wanted; the coder, if rows have codes.
-    pub plan: &'a Plan<'a>,
-    /// All rows.
-    pub segments: &'a [Rows<'a>],
-    /// Who asks.
-    pub queries: &'a Queries,
-    /// Cells to visit, 1 or more.
-    pub probes: usize,
-    /// Cells whose centroid's key is below this part of the best one's are left out.
-    pub ratio: Option<f64>,
-    /// Which rows may be found, and how many; `None`: all.
-    pub mask: Option<(&'a Mask, u64)>,
-}
-
-/// The best rows found for a query.
-#[derive(Debug)]
-pub struct Found {
-    /// The rows.
-    pub top: TopK,
-    /// Whether no other row can be among the best.
-    pub exact: bool,
 }
 
 impl Ivf {
@@ -178,12 +153,8 @@ impl Ivf {
         Ok(ranks.map(|(cells, keys)| keys.iter().copied().zip(cells.iter().copied()).collect()).collect())
     }
 
-    /// The best rows of the cells nearest to every query. Where these hold fewer rows than are asked for, more
-    /// cells are visited.
-    ///
-    /// # Errors
-    /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
+    /// See [`Few::search`](super::Few::search).
+    pub(super) fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
         let narrow = asked.queries.narrow(asked.plan.kernel);
         let ranking = narrow.as_ref().unwrap_or(asked.queries);
         let (plan, lead) = (asked.plan, self.record.shape.lead);
@@ -227,7 +198,7 @@ impl Search<'_> {
     /// The best rows for one query, whose nearest cells are `ranks`.
     fn one(&self, query: usize, ranks: &[(f64, u32)], scratch: &mut listed::Scratch, watch: &Watch) -> Result<Found> {
         let asked = self.asked;
-        let wanted = self.allowed().min(asked.plan.k as u64);
+        let wanted = self.asked.allowed().min(asked.plan.k as u64);
         let cells: Vec<u32> = self.chosen(ranks).iter().map(|rank| rank.1).collect();
         let top = self.visit(query, &cells, scratch, watch)?;
         if top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY || cells.len() == self.ivf.cells() {
@@ -249,11 +220,6 @@ impl Search<'_> {
         }
     }
 
-    /// Rows that may be found.
-    fn allowed(&self) -> u64 {
-        self.asked.mask.map_or_else(|| self.asked.segments.iter().map(|rows| rows.len() as u64).sum(), |mask| mask.1)
-    }
-
     /// The cells to visit, nearest first.
     fn chosen<'b>(&self, ranks: &'b [(f64, u32)]) -> &'b [(f64, u32)] {
         let count = self.asked.probes.min(ranks.len());
@@ -271,7 +237,7 @@ impl Search<'_> {
         let (Some(coder), Some(look), Some(codes)) = (asked.plan.coder, look, self.lists.codes) else {
             return self.plainly(query, cells, watch);
         };
-        let mut top = TopK::new(asked.plan.k, self.allowed())?;
+        let mut top = TopK::new(asked.plan.k, self.asked.allowed())?;
         top.raise(asked.plan.floor);
         let visit = listed::Visit {
             plan: asked.plan,
