@@ -138,9 +138,8 @@ impl Look {
     pub fn roughly<'a>(kernel: &Kernel, coder: &Coder, columns: &Columns, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
         let direction = |&(wide, norm): &(&'a [f64], f64)| -> Vec<f64> { wide[..coder.dims].iter().map(|q| q / norm).collect() };
         let seen = columns.see(kernel, coder, queries.iter().map(direction));
-        let look =
-            |(query, (z, length)): (&(&'a [f64], f64), (Vec<f64>, f64))| Self::of(coder, &direction(query), &z, columns.error() * length);
-        queries.iter().zip(seen).map(look).collect()
+        let seen = queries.iter().zip(seen);
+        seen.map(|(query, (z, length))| Self::of(coder, &direction(query), &z, columns.error() * length)).collect()
     }
 
     /// Of a direction and its coordinates, all of which together are off by `error` at most.

@@ -26,9 +26,11 @@ const USUAL_K: f64 = 10.0;
 /// What visiting a listed row costs beside streaming one: cells begin anew, and rows stand in two of them.
 const LISTED_COST: f64 = 1.5;
 /// What reading a row here and there costs beyond its bytes.
-const READ_COST: f64 = 500.0;
+const READ_COST: f64 = 3000.0;
 /// What a probe of a bucket costs, in bytes streamed in the same time.
 const PROBE_COST: f64 = 1000.0;
+/// Times as many rows as a filter's share says hold the best that it leaves: the last of few come late.
+const SPREAD: f64 = 2.0;
 /// Rows are streamed by codes when a filter allows at least one in this many.
 const SPARSE: f64 = 20.0;
 
@@ -399,9 +401,10 @@ impl Index {
         }
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);
-        // A filter that knows nothing of the query leaves k rows of the best k / share.
+        // A filter that knows nothing of the query leaves k rows of about the best k / share, now of more, now of fewer.
         let (rows, k) = (self.rows() as f64, super::wanted(params.k)? as f64);
-        let effort = tune::effort(&tuning, recall, (k * rows / allowed as f64).min(rows));
+        let among = if (allowed as f64) < rows { SPREAD * k * rows / allowed as f64 } else { k };
+        let effort = tune::effort(&tuning, recall, among.min(rows));
         Ok((recall < 1.0 && self.pays(&ann.few, effort, Some(allowed))).then_some(effort))
     }
 
