@@ -23,6 +23,7 @@
 //! minus infinity and so is compared with every cell in float64.
 
 use super::points::{Points, room};
+use super::tile::BLOCK;
 use crate::error::Result;
 use crate::kernel::{Frame, Kernel, Line, Planes, SieveFactors, Wide, wide_stride};
 use crate::metric::Metric;
@@ -31,8 +32,6 @@ use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Cells of a block of codes.
-const BLOCK: usize = 16;
 /// Half of a unit in the last place of float32, relative.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// Added and taken off, it rounds a float64 below 2^51 to a whole number.

@@ -8,6 +8,7 @@ use super::cells::{Assignment, Cells};
 use super::gather::{self, Groups, objective};
 use super::points::{Points, room};
 use super::seeding;
+use super::spread::spread;
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
 use crate::metric::Metric;
@@ -164,7 +165,7 @@ pub(super) fn begin(points: &Points, params: &Params, random: &mut Random, threa
         Init::Spread => {
             let mut buffer = Vec::new();
             let sample = points.copy(&seeding::draw(random, points.len(), SPREAD_ROWS.saturating_mul(count)), &mut buffer)?;
-            put(&sample, &seeding::spread(&sample, count, metric, random, threads, watch)?);
+            put(&sample, &spread(&sample, count, metric, random, threads, watch)?);
         }
     }
     Ok(values)

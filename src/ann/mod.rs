@@ -11,3 +11,5 @@ pub mod kmeans;
 pub mod minibatch;
 pub mod points;
 mod seeding;
+mod spread;
+mod tile;
