@@ -10,7 +10,7 @@ use super::frame::{Codes, Seen};
 use super::points::{Points, room};
 use super::tile::{BLOCK, Tile, below};
 use crate::error::{Error, Result};
-use crate::kernel::{self, Kernel, SIEVE, Wide, padded};
+use crate::kernel::{self, Kernel, SIEVE, Wide, padded, prefetch};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use std::ops::Range;
@@ -18,6 +18,8 @@ use std::sync::Mutex;
 
 /// Rows of a job: some tiles.
 const JOB_ROWS: usize = 512;
+/// Rows ahead of the one that is made ready, for which memory is asked.
+const AHEAD: usize = 2;
 /// Bytes of codes that tiles pass over in turn: a part of L2.
 const PANEL_BYTES: usize = 768 << 10;
 /// Rows that share the way through a table of codes larger than that.
@@ -265,6 +267,9 @@ impl<'a> Search<'a> {
     fn fill(&mut self, points: &Points, tile: usize, states: &mut [State], guess: Option<&[u32]>) {
         self.tile.factors.clear();
         for (row, state) in (tile..).zip(states) {
+            if row + AHEAD < points.len() {
+                prefetch(points.row(row + AHEAD));
+            }
             state.seen = self.tile.push(&self.cells.codes, self.cells.kernel, points.row(row), points.norm(row));
             if let Some(guess) = guess.filter(|_| !state.even) {
                 let cell = guess[row];

@@ -150,17 +150,16 @@ pub fn train(
     }
     let mut random = Random::new(!params.seed);
     let rows = batches.rows.min(points.len());
-    let mut buffer = Vec::new();
     let first = FIRST_BATCHES.saturating_mul(rows.max(params.cells)).min(points.len());
     let drawn = seeding::draw(&mut random, points.len(), if matches!(params.init, Init::Given(_)) { params.cells } else { first });
-    let mut state = MiniBatch::new(&points.copy(&drawn, &mut buffer)?, params.clone(), least_share, watch)?;
+    let mut state = MiniBatch::new(&points.pick(&drawn)?, params.clone(), least_share, watch)?;
     let steps = params.iterations.saturating_mul(points.len().div_ceil(rows));
     let mut history = Vec::new();
     let mut stop = Stop::new(rows, points.len(), params.tolerance, batches.patience);
     while history.len() < steps {
         // One row after the other, as likely each: a row may come twice.
         let drawn: Vec<usize> = (0..rows).map(|_| random.below(points.len())).collect();
-        let batch = points.copy(&drawn, &mut buffer)?;
+        let batch = points.pick(&drawn)?;
         let mean = state.step(&batch, watch)? / rows as f64;
         history.push(mean);
         if !progress(history.len(), steps, mean) {
