@@ -148,3 +148,64 @@ impl<'a> Nearest<'a> {
         gain(self.points, row, key, self.metric)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(values: &[f32], dims: usize) -> Points<'_> {
+        Points::new("vectors", values, dims, kernel::selected().unwrap(), 1, &Watch::new(&|| true)).unwrap()
+    }
+
+    #[test]
+    fn every_key_is_that_of_the_nearest_row_chosen() {
+        let (mut random, dims) = (Random::new(1), 33);
+        let mut values: Vec<f32> = (0..1100 * dims).map(|_| random.signed() as f32).collect();
+        values[5 * dims..7 * dims].fill(0.0);
+        for far in [1.0, 1e17] {
+            values[7 * dims..8 * dims].fill(far);
+            let (points, watch) = (points(&values, dims), Watch::new(&|| true));
+            for (metric, threads) in [(Metric::Euclidean, 1), (Metric::Cosine, 1), (Metric::Euclidean, 3)] {
+                let mut nearest = Nearest::new(&points, metric, threads, &watch).unwrap();
+                let chosen = [3, 9, 5, 1000, 7, 64];
+                nearest.meet(&chosen[..1], threads, &watch).unwrap();
+                nearest.meet(&chosen[1..], threads, &watch).unwrap();
+                let mut wide = Vec::new();
+                for row in 0..points.len() {
+                    let keys = chosen.map(|other| {
+                        widen(points.row(other), &mut wide);
+                        nearest.key(&wide, points.norm(other), row)
+                    });
+                    assert_eq!(nearest.keys[row], keys.into_iter().fold(f64::NEG_INFINITY, f64::max), "{metric:?}, row {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_drawn_as_often_as_they_are_costly() {
+        let values = [0.0, 1.0, 2.0, 4.0];
+        let (points, watch) = (points(&values, 1), Watch::new(&|| true));
+        let mut counts = std::collections::HashMap::new();
+        for seed in 0..20_000 {
+            let chosen = spread(&points, 3, Metric::Euclidean, &mut Random::new(seed), 1, &watch).unwrap();
+            *counts.entry(chosen).or_insert(0.0) += 1.0;
+        }
+        // From 0 the others cost 1, 4 and 16; beside 4 the two left cost 1 and 4, and so they do beside 2.
+        for (chosen, share) in [([0, 3, 2], 16.0 / 21.0 * 0.8), ([0, 3, 1], 16.0 / 21.0 * 0.2), ([0, 2, 3], 4.0 / 21.0 * 0.8)] {
+            let expected: f64 = 20_000.0 / 4.0 * share;
+            assert!((counts[&chosen[..]] - expected).abs() < 4.0 * expected.sqrt(), "{chosen:?}: {counts:?}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn copies_are_drawn_only_where_nothing_else_is_left() {
+        let values: Vec<f32> = (0..60).map(|i| (i % 5) as f32).collect();
+        let mut chosen = spread(&points(&values, 1), 8, Metric::Euclidean, &mut Random::new(2), 1, &Watch::new(&|| true)).unwrap();
+        assert_eq!(chosen.len(), 8);
+        chosen.truncate(5);
+        chosen.iter_mut().for_each(|row| *row %= 5);
+        chosen.sort_unstable();
+        assert_eq!(chosen, [0, 1, 2, 3, 4]);
+    }
+}
