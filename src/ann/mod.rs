@@ -23,7 +23,9 @@ pub mod points;
 mod principal;
 pub mod probing;
 mod seeding;
+mod spread;
 pub mod tables;
+mod tile;
 pub mod tune;
 
 use crate::error::Result;

@@ -141,11 +141,10 @@ fn train(points: &Points, cells: usize, how: &Cluster, watch: &Watch) -> Result<
     let left: Vec<usize> = (0..points.len()).filter(|row| how.held.binary_search(row).is_err()).collect();
     let enough = left.len() >= cells;
     let wanted = (TRAINED * cells).min(if enough { left.len() } else { points.len() });
-    let mut buffer = Vec::new();
     // Spread evenly: neighbours in a table are often alike, and the sample should not be.
     let chosen: Vec<usize> =
         (0..wanted).map(|i| if enough { left[(i as u64 * left.len() as u64 / wanted as u64) as usize] } else { i }).collect();
-    let sample = points.copy(&chosen, &mut buffer)?;
+    let sample = points.pick(&chosen)?;
     Ok(kmeans::train(&sample, &params, &mut |_, _, _| true, watch)?.centroids)
 }
 
