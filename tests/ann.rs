@@ -21,6 +21,7 @@ use nseekfs::scan::listed::Mask;
 use nseekfs::scan::{Plan, Queries};
 use nseekfs::store::rows::{PanelBuffer, PanelValues, Rows};
 use nseekfs::topk::{Entry, best_first};
+use proptest::prelude::*;
 use random::Random;
 use std::path::Path;
 
@@ -625,5 +626,82 @@ fn cells_serve_rows_of_several_segments() {
     for (nprobe, k) in [(1, 1), (1, 20), (2, 50), (1, 90)] {
         let params = SearchParams { k, nprobe: Some(nprobe), ..SearchParams::default() };
         assert_eq!(bits(&ask(&split, &asked, &params)), bits(&ask(&whole, &asked, &params)));
+    }
+}
+
+#[test]
+fn centroids_without_a_key_end_no_search() {
+    let rows = [1.0, 0.0, 0.0, 1.0, -1.0, 0.1];
+    for metric in METRICS {
+        for odd in [f32::NAN, f32::INFINITY, f32::MAX, 1e-45] {
+            for centroids in [[[odd, 0.0], [0.0, 1.0]], [[odd, odd], [-odd, odd]]] {
+                let made = Made { metric, cells: &[(centroids[0], &[0]), (centroids[1], &[1, 2])], reaches: &[f64::NAN, 1.0] };
+                let index = made.index(metric, &[&rows]);
+                for (k, ratio_threshold) in [(1, None), (3, None), (1, Some(1.0)), (3, Some(1.0)), (3, Some(0.5))] {
+                    let params = SearchParams { k, nprobe: Some(1), ratio_threshold, ..SearchParams::default() };
+                    let _ = index.search(Block::F64(&[1e9, 0.25]), 2, &params, &Watch::new(&|| true));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+    #[test]
+    fn cells_that_say_anything_end_no_search(
+        codes in prop::bool::weighted(0.2),
+        fills in prop::collection::vec((0usize..10, any::<prop::sample::Index>(), 1usize..3000, any::<[u8; 4]>()), 1..8),
+        ratio in prop::option::of(0.0..=1.0f64),
+        mask in any::<bool>(),
+    ) {
+        static FILES: std::sync::OnceLock<[Vec<u8>; 2]> = std::sync::OnceLock::new();
+        let files = FILES.get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("whole.bin");
+            let values = uneven(400, 8, 20);
+            let content = |index: Index| {
+                index.save(&path, &Watch::new(&|| true)).unwrap();
+                std::fs::read(&path).unwrap()
+            };
+            [content(build(Level::F32, Metric::Dot, &values, 8, cells(20, true))), content(coded(Level::F32, Metric::Cosine, true, true).0)]
+        });
+        let mut content = files[usize::from(codes)].clone();
+        let header = Header::parse(&content, Path::new("whole.bin")).unwrap();
+        let parts = header.ann.unwrap().0.parts;
+        let mut ranges = vec![parts.reaches, parts.norms, parts.centroids, parts.rows.clone(), parts.rows];
+        ranges.extend(parts.codes.into_iter().flat_map(|codes| [codes.lines, codes.factors, codes.rest]));
+        ranges.extend(parts.listed.into_iter().flatten());
+        for (part, at, length, bytes) in fills {
+            let range = ranges[part % ranges.len()].clone();
+            let start = range.start + at.index(range.len()) / 4 * 4;
+            for word in content[start..range.end.min(start + length)].chunks_exact_mut(4) {
+                word.copy_from_slice(&bytes);
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged.bin");
+        std::fs::write(&path, &content).unwrap();
+        let index = open(&path, Mode::Mmap, Verify::Header).unwrap();
+        let dims = header.index.dims;
+        let few: Vec<i64> = (0..300).collect();
+        for metric in METRICS {
+            for (k, nprobe) in [(1, 1), (10, 2), (350, 3)] {
+                let params = SearchParams {
+                    k,
+                    metric: Some(metric),
+                    nprobe: Some(nprobe),
+                    ratio_threshold: ratio,
+                    filter: mask.then_some(Filter::Rows(&few)),
+                    ..SearchParams::default()
+                };
+                let asked = clustered(3, dims, 3, 0.5, 21);
+                let _ = index.search(Block::F64(&asked), dims, &params, &Watch::new(&|| true));
+            }
+        }
+        let params = SearchParams { nprobe: Some(2), ..SearchParams::default() };
+        let asked = clustered(1, dims, 3, 0.5, 21);
+        let _ = index.explain((Block::F64(&asked), dims), 7, &params, &Watch::new(&|| true));
     }
 }

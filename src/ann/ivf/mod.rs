@@ -191,7 +191,7 @@ impl Search<'_> {
         let all = self.ivf.ranks(asked.plan, &only, self.ivf.cells(), watch)?.swap_remove(0);
         let mut count = cells.len();
         loop {
-            count = (2 * count).min(all.len());
+            count = (2 * count).max(1).min(all.len());
             let cells: Vec<u32> = all[..count].iter().map(|rank| rank.1).collect();
             let top = self.visit(query, &cells, scratch, watch)?;
             if top.held() as u64 >= wanted || count == all.len() {
@@ -213,7 +213,9 @@ impl Search<'_> {
         let best = ranks.first().map_or(0.0, |rank| rank.0);
         // A share of a negative key lies beyond it: the same distance from the best either way.
         let least = best - (1.0 - ratio) * best.abs();
-        &ranks[..ranks[..count].iter().take_while(|rank| rank.0 >= least).count()]
+        let near = ranks[..count].iter().take_while(|rank| rank.0 >= least).count();
+        // The nearest is visited even if its key is infinite, as a false norm makes it, and no share of it a number.
+        &ranks[..near.max(1).min(count)]
     }
 
     /// The best rows of some cells.
