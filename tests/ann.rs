@@ -8,7 +8,8 @@ use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
 use nseekfs::error::Error;
 use nseekfs::format::{
-    AnnBytes, CellRecord, CellShape, Contents, Header, IndexRecord, Mode, SegmentBytes, TuningPoint, TuningRecord, Verify,
+    AnnBytes, CellRecord, CellShape, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Mode, SegmentBytes, TuningPoint, TuningRecord,
+    Verify,
 };
 use nseekfs::hits::Hits;
 use nseekfs::index::{AnnParams, Index, Method, SearchParams};
@@ -576,6 +577,12 @@ impl Made<'_> {
 
     /// An index of segments of such rows with these cells.
     fn index(&self, about: Metric, segments: &[&[f32]]) -> Index {
+        let point = TuningPoint { k: 1, probes: 1, recall: 1.0, error: 0.0, visited: 1.0, reserved: [0; 4] };
+        self.tuned(about, segments, vec![point])
+    }
+
+    /// The same with these points.
+    fn tuned(&self, about: Metric, segments: &[&[f32]], points: Vec<TuningPoint>) -> Index {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made.bin");
         let norms: Vec<Vec<f64>> =
@@ -591,8 +598,7 @@ impl Made<'_> {
                 codes: None,
             })
             .collect();
-        let point = TuningPoint { k: 1, probes: 1, recall: 1.0, error: 0.0, visited: 1.0, reserved: [0; 4] };
-        let tuning = TuningRecord { recall: 0.9, queries: 1, given: false, points: vec![point] }.payload();
+        let tuning = TuningRecord { recall: 0.9, queries: 1, given: false, points }.payload();
         let cells = self.payload();
         let about = IndexRecord { dims: 2, level: Level::F32, metric: about, unit: false, seed: 0 };
         let ann = Some(AnnBytes { cells: &cells, tuning: &tuning });
@@ -626,6 +632,84 @@ fn cells_serve_rows_of_several_segments() {
     for (nprobe, k) in [(1, 1), (1, 20), (2, 50), (1, 90)] {
         let params = SearchParams { k, nprobe: Some(nprobe), ..SearchParams::default() };
         assert_eq!(bits(&ask(&split, &asked, &params)), bits(&ask(&whole, &asked, &params)));
+    }
+}
+
+#[test]
+fn cells_serve_rows_with_codes_of_several_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index.bin");
+    let (whole, values, dims) = coded(Level::F32, Metric::Euclidean, false, true);
+    whole.save(&path, &Watch::new(&|| true)).unwrap();
+    let content = std::fs::read(&path).unwrap();
+    let header = Header::parse(&content, &path).unwrap();
+    let (segment, coder) = (&header.segments[0], header.coder.as_ref().unwrap());
+    let (codes, lead, rows) = (segment.codes.as_ref().unwrap(), coder.lead, segment.rows as usize);
+    let padded = rows.next_multiple_of(16);
+    let cuts = [0..4096, 4096..4112, 4112..rows];
+    let factors = cuts.clone().map(|cut| {
+        let end = cut.end.next_multiple_of(16);
+        // Products of four bytes, then three residuals of two.
+        let arrays = [(0, 4), (4, 2), (6, 2), (8, 2)].map(|(before, bytes)| {
+            let start = codes.factors.start + before * padded;
+            &content[start + bytes * cut.start..start + bytes * end]
+        });
+        arrays.concat()
+    });
+    let part = |place: &std::ops::Range<usize>, from: usize, to: usize| place.start + from..place.start + to;
+    let parts: Vec<SegmentBytes> = cuts
+        .iter()
+        .zip(&factors)
+        .map(|(cut, factors)| {
+            let (from, to, rest) = (cut.start, cut.end, lead / 2 + dims - lead);
+            SegmentBytes {
+                rows: cut.len() as u64,
+                row_values: &content[part(&segment.row_values, from * dims * 4, to * dims * 4)],
+                norms: &content[part(&segment.norms, from * 8, to * 8)],
+                scales: None,
+                codes: Some(CodeBytes {
+                    lines: &content[part(&codes.lines, from / 16 * lead * 8, to.div_ceil(16) * lead * 8)],
+                    factors,
+                    rest: &content[part(&codes.rest, from * rest, to * rest)],
+                }),
+            }
+        })
+        .collect();
+    let (cells, tuning) = header.ann.as_ref().unwrap();
+    let (coder, tuning) = (CoderBytes { lead, skew: coder.skew, values: &content[coder.values.clone()] }, tuning.payload());
+    let ann = Some(AnnBytes { cells: &content[cells.payload.clone()], tuning: &tuning });
+    let again = folder.path().join("segments.bin");
+    nseekfs::format::write(&again, &Contents { index: &header.index, segments: &parts, coder: Some(coder), ann }, &|| Ok(())).unwrap();
+    let split = open(&again, Mode::Mmap, Verify::Full).unwrap();
+    let asked = queries(&values, dims);
+    let third: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
+    for (nprobe, k, filter) in [(1, 1, None), (3, 20, None), (4, 30, Some(Filter::Mask(&third))), (64, 10, None), (1, 3000, None)] {
+        let params = SearchParams { k, nprobe: Some(nprobe), filter, ..SearchParams::default() };
+        assert!(bits(&ask(&split, &asked, &params)) == bits(&ask(&whole, &asked, &params)), "{nprobe} cells, k {k}");
+    }
+}
+
+#[test]
+fn a_tuning_that_says_anything_ends_no_search() {
+    let values: Vec<f32> = clustered(40, 2, 6, 0.2, 22).iter().map(|&x| x as f32).collect();
+    let (first, second): (Vec<u32>, Vec<u32>) = (0..40).partition(|row| row % 3 == 0);
+    let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
+    let point = |(k, probes, recall, error, visited)| TuningPoint { k, probes, recall, error, visited, reserved: [0; 4] };
+    let tunings = [
+        vec![(1, u32::MAX, 1.0, 0.0, 0.0)],
+        vec![(u32::MAX, 1, 0.0, 1.0, f64::MAX)],
+        vec![(1, 1, 1.0, 0.0, f64::MAX), (u32::MAX, u32::MAX, 1.0, 0.0, 0.0)],
+        vec![(7, 2, 0.3, 0.0, 0.0), (7, 900, 0.2, 1.0, 5e-324), (8, 1, 1.0, 1.0, 0.0), (9, 1, 1.0, 0.0, 1e-300)],
+    ];
+    for points in tunings {
+        let index = made.tuned(Metric::Euclidean, &[&values], points.into_iter().map(point).collect());
+        let asked: Vec<f64> = values[..20].iter().map(|&x| f64::from(x)).collect();
+        for (k, recall) in [(1, None), (10, Some(1e-300)), (40, Some(0.999)), (i64::MAX, Some(0.25)), (10, Some(1.0))] {
+            for filter in [None, Some(Filter::Rows(&[3, 9, 27]))] {
+                let hits = ask(&index, &asked, &SearchParams { k, recall, filter, ..SearchParams::default() });
+                assert_eq!(hits.per_query as i64, k.min(if filter.is_some() { 3 } else { 40 }));
+            }
+        }
     }
 }
 
