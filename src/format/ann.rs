@@ -289,7 +289,8 @@ impl TuningRecord {
         let share = |name: &str, value: f64| ensure((0.0..=1.0).contains(&value), || format!("F24: {name}: expected 0 to 1, got {value}"));
         share("recall", stored.recall)?;
         ensure(stored.given <= 1, || format!("F24: given: expected 0 or 1, got {}", stored.given))?;
-        let mut points: Vec<layout::TuningPoint> = Vec::with_capacity(payload.len() / RECORD_BYTES);
+        // Grown as points are found to be good: a file may claim, and a sparse one have, any length of zeros.
+        let mut points: Vec<layout::TuningPoint> = Vec::new();
         for bytes in payload[RECORD_BYTES..].chunks_exact(RECORD_BYTES) {
             let point: layout::TuningPoint = bytemuck::pod_read_unaligned(bytes);
             same("F10", "reserved bytes of a tuning point", [0; 4], point.reserved)?;
