@@ -3,16 +3,17 @@
 
 mod random;
 
-use nseekfs::ann::ivf::{Asked, Ivf};
+use nseekfs::ann::Asked;
+use nseekfs::ann::ivf::Ivf;
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
 use nseekfs::error::Error;
 use nseekfs::format::{
-    AnnBytes, CellRecord, CellShape, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Mode, SegmentBytes, TuningPoint, TuningRecord,
-    Verify,
+    AnnBytes, CellRecord, CellShape, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, TuningPoint,
+    TuningRecord, Verify,
 };
 use nseekfs::hits::Hits;
-use nseekfs::index::{AnnParams, Index, Method, SearchParams};
+use nseekfs::index::{AnnKind, AnnParams, Index, Method, SearchParams};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
@@ -68,7 +69,12 @@ fn uneven(rows: usize, dims: usize, seed: u64) -> Vec<f64> {
 }
 
 fn cells(count: usize, spill: bool) -> AnnParams {
-    AnnParams { choose: false, cells: Some(count as i64), spill, ..AnnParams::default() }
+    AnnParams { kind: Some(AnnKind::Ivf), cells: Some(count as i64), spill, ..AnnParams::default() }
+}
+
+/// The cells of an index, and what was measured of them.
+fn celled(index: &Index) -> Option<(&Ivf, std::sync::Arc<TuningRecord>)> {
+    index.few().map(|(few, tuning)| (few.cells().unwrap(), tuning))
 }
 
 fn build(level: Level, metric: Metric, values: &[f64], dims: usize, ann: AnnParams) -> Index {
@@ -104,7 +110,7 @@ fn queries(values: &[f64], dims: usize) -> Vec<f64> {
 /// Visiting all cells answers as the plain scan of all rows by the scalar kernel, and says so.
 fn same_as_exact(index: &Index, asked: &[f64], ks: &[i64]) {
     let (dims, rows) = (index.about().dims, index.rows());
-    let count = index.cells().unwrap().0.cells() as i64;
+    let count = celled(&index).unwrap().0.cells() as i64;
     let mask: Vec<bool> = (0..rows).map(|row| row % 3 != 1).collect();
     let few: Vec<i64> = (0..rows as i64).step_by(7).chain([0, rows as i64 - 1]).collect();
     for metric in METRICS {
@@ -139,7 +145,7 @@ fn visiting_all_cells_is_an_exact_search() {
         for metric in METRICS {
             for (values, spill) in [(rows.clone(), true), (rows.clone(), false), (unit(&clustered(400, dims, 8, 0.4, 2), dims), true)] {
                 let index = build(level, metric, &values, dims, cells(21, spill));
-                let (ivf, _) = index.cells().unwrap();
+                let (ivf, _) = celled(&index).unwrap();
                 assert_eq!((ivf.cells(), ivf.spilled()), (21, spill));
                 same_as_exact(&index, &queries(&values, dims), &[1, 10, 500]);
             }
@@ -158,7 +164,7 @@ fn coded(level: Level, metric: Metric, unit_rows: bool, spill: bool) -> (Index, 
     // Of falling width, as codes like them.
     values.iter_mut().enumerate().for_each(|(i, x)| *x /= if unit_rows { 1.0 } else { 1.0 + (i % dims) as f64 / 8.0 });
     let index = build(level, metric, &values, dims, cells(64, spill));
-    assert!(index.coder().is_some() && index.cells().unwrap().0.lists().codes.is_some());
+    assert!(index.coder().is_some() && celled(&index).unwrap().0.lists().codes.is_some());
     (index, values, dims)
 }
 
@@ -197,7 +203,7 @@ fn oracle(
     queries: &Queries,
     query: usize,
 ) -> Vec<Entry> {
-    let (ivf, views) = (index.cells().unwrap().0, index.views());
+    let (ivf, views) = (celled(&index).unwrap().0, index.views());
     let (rows, lists) = (&views[0], ivf.lists());
     let narrow = queries.narrow(&scalar::KERNEL);
     let ranking = narrow.as_ref().unwrap_or(queries);
@@ -227,7 +233,7 @@ fn oracle(
 /// On every kernel and for any number of threads, alone and together, the answer is the oracle's.
 fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
     let (dims, level, rows) = (index.about().dims, index.about().level, index.rows());
-    let ivf: &Ivf = index.cells().unwrap().0;
+    let ivf: &Ivf = celled(&index).unwrap().0;
     let views = index.views();
     let mut third = Mask::none(rows);
     (0..rows).step_by(3).for_each(|row| third.allow(row));
@@ -300,7 +306,7 @@ fn the_same_cells_are_made_by_any_number_of_threads() {
         builder.finish(&watch).unwrap()
     };
     let (one, three) = (build(1), build(3));
-    let ((a, tuned_a), (b, tuned_b)) = (one.cells().unwrap(), three.cells().unwrap());
+    let ((a, tuned_a), (b, tuned_b)) = (celled(&one).unwrap(), celled(&three).unwrap());
     assert!(a.payload() == b.payload() && tuned_a == tuned_b);
 }
 
@@ -436,7 +442,7 @@ fn as_many_rows_are_found_as_are_asked_for() {
         for metric in METRICS {
             for spill in [false, true] {
                 let index = build(Level::F32, metric, &values, dims, cells(count, spill));
-                assert_eq!(index.cells().unwrap().0.cells(), count);
+                assert_eq!(celled(&index).unwrap().0.cells(), count);
                 for k in [1, 2, rows as i64 - 1, rows as i64, rows as i64 + 1, 1 << 40].into_iter().filter(|&k| k > 0) {
                     for nprobe in [1, 2, i64::MAX] {
                         let asked = queries(&values, dims);
@@ -513,7 +519,7 @@ fn a_saved_index_answers_as_the_built_one_and_without_cells_exactly() {
         let exact = bits(&ask(&built, &asked, &SearchParams { method: Method::Scalar, ..SearchParams::default() }));
         for mode in [Mode::Mmap, Mode::Ram] {
             let opened = open(&path, mode, Verify::Full).unwrap();
-            let ((a, tuned), (b, tuned_again)) = (built.cells().unwrap(), opened.cells().unwrap());
+            let ((a, tuned), (b, tuned_again)) = (celled(&built).unwrap(), celled(&opened).unwrap());
             assert!(a.payload() == b.payload() && tuned == tuned_again);
             assert_eq!((built.bytes(), built.about()), (opened.bytes(), opened.about()));
             for params in [visited(1), visited(4), visited(20), SearchParams::default(), SearchParams { recall: Some(0.5), ..visited(2) }] {
@@ -525,7 +531,7 @@ fn a_saved_index_answers_as_the_built_one_and_without_cells_exactly() {
             opened.save(&again, &Watch::new(&|| true)).unwrap();
             assert!(std::fs::read(&again).unwrap() == content);
             let without = opened.without_ann();
-            assert!(without.cells().is_none());
+            assert!(celled(&without).is_none());
             let got = ask(&without, &asked, &SearchParams::default());
             assert!(bits(&got) == exact && got.certificates.iter().all(|certificate| certificate.exact));
             without.save(&again, &Watch::new(&|| true)).unwrap();
@@ -539,7 +545,10 @@ fn an_index_without_cells_says_so_where_cells_are_asked_for() {
     let values = clustered(50, 4, 5, 0.2, 18);
     let index = build(Level::F32, Metric::Cosine, &values, 4, cells(5, true)).without_ann();
     let refused = |params: SearchParams| index.search(Block::F64(&values[..4]), 4, &params, &Watch::new(&|| true)).unwrap_err().to_string();
-    assert!(refused(SearchParams { nprobe: Some(1), ..SearchParams::default() }).starts_with("nprobe: expected an index with cells"));
+    assert!(
+        refused(SearchParams { nprobe: Some(1), ..SearchParams::default() })
+            .starts_with("nprobe: expected it only for an index built with ann='ivf'")
+    );
     assert!(refused(SearchParams { ratio_threshold: Some(0.5), ..SearchParams::default() }).starts_with("ratio_threshold: expected"));
     ask(&index, &values[..4], &SearchParams { recall: Some(0.9), ..SearchParams::default() });
 }
@@ -601,7 +610,7 @@ impl Made<'_> {
         let tuning = TuningRecord { recall: 0.9, queries: 1, given: false, points }.payload();
         let cells = self.payload();
         let about = IndexRecord { dims: 2, level: Level::F32, metric: about, unit: false, seed: 0 };
-        let ann = Some(AnnBytes { cells: &cells, tuning: &tuning });
+        let ann = Some(AnnBytes { kind: Kind::Cells, few: &cells, tuning: &tuning });
         nseekfs::format::write(&path, &Contents { index: &about, segments: &parts, coder: None, ann }, &|| Ok(())).unwrap();
         open(&path, Mode::Ram, Verify::Full).unwrap()
     }
@@ -675,9 +684,10 @@ fn cells_serve_rows_with_codes_of_several_segments() {
             }
         })
         .collect();
-    let (cells, tuning) = header.ann.as_ref().unwrap();
+    let (few, tuning) = header.ann.clone().unwrap();
+    let cells = few.cells().unwrap();
     let (coder, tuning) = (CoderBytes { lead, skew: coder.skew, values: &content[coder.values.clone()] }, tuning.payload());
-    let ann = Some(AnnBytes { cells: &content[cells.payload.clone()], tuning: &tuning });
+    let ann = Some(AnnBytes { kind: Kind::Cells, few: &content[cells.payload.clone()], tuning: &tuning });
     let again = folder.path().join("segments.bin");
     nseekfs::format::write(&again, &Contents { index: &header.index, segments: &parts, coder: Some(coder), ann }, &|| Ok(())).unwrap();
     let split = open(&again, Mode::Mmap, Verify::Full).unwrap();
@@ -753,7 +763,7 @@ proptest! {
         });
         let mut content = files[usize::from(codes)].clone();
         let header = Header::parse(&content, Path::new("whole.bin")).unwrap();
-        let parts = header.ann.unwrap().0.parts;
+        let parts = header.ann.unwrap().0.cells().unwrap().parts;
         let mut ranges = vec![parts.reaches, parts.norms, parts.centroids, parts.rows.clone(), parts.rows];
         ranges.extend(parts.codes.into_iter().flat_map(|codes| [codes.lines, codes.factors, codes.rest]));
         ranges.extend(parts.listed.into_iter().flatten());

@@ -85,6 +85,14 @@ impl Few {
         }
     }
 
+    /// The cells, if it is cells.
+    pub fn cells(&self) -> Option<&Ivf> {
+        match self {
+            Few::Cells(ivf) => Some(ivf),
+            Few::Buckets(_) => None,
+        }
+    }
+
     /// Cells or buckets that there are to visit.
     pub fn most(&self) -> usize {
         match self {

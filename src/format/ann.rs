@@ -251,6 +251,16 @@ pub enum AnnRecord {
     Buckets(BucketRecord),
 }
 
+impl AnnRecord {
+    /// The cells, if it is cells.
+    pub fn cells(self) -> Option<CellRecord> {
+        match self {
+            AnnRecord::Cells(cells) => Some(cells),
+            AnnRecord::Buckets(_) => None,
+        }
+    }
+}
+
 /// What was measured of an index that visits few rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TuningRecord {
@@ -330,14 +340,15 @@ pub(super) fn read<'a>(
         same("F22", &format!("rows of the {}", one.name()), rows, one.rows)?;
         Ok::<_, String>(one)
     };
+    let hashed = parts.iter().any(|&(_, kind)| kind == Kind::Buckets);
+    let few = find(if hashed { Kind::Buckets } else { Kind::Cells })?;
     let tuning = find(Kind::Tuning)?;
     same("F22", "sections of cells, buckets and their tuning", 2, parts.len())?;
-    let few = if parts.iter().any(|&(_, kind)| kind == Kind::Buckets) {
-        let buckets = find(Kind::Buckets)?;
-        AnnRecord::Buckets(BucketRecord::check(payload(buckets.payload.clone()), buckets)?)
+    let start = payload(few.payload.clone());
+    let few = if hashed {
+        AnnRecord::Buckets(BucketRecord::check(start, few)?)
     } else {
-        let cells = find(Kind::Cells)?;
-        AnnRecord::Cells(CellRecord::check(payload(cells.payload.clone()), cells, index, lead)?)
+        AnnRecord::Cells(CellRecord::check(start, few, index, lead)?)
     };
     Ok(Some((few, TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())?)))
 }

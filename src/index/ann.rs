@@ -287,6 +287,9 @@ impl Index {
             return Err(Error::input("row", format!("a row from 0 to {}", self.rows() - 1), row));
         }
         let queries = self.asked(query.0, query.1)?;
+        if queries.len() != 1 {
+            return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
+        }
         let metric = params.metric.unwrap_or(self.about.metric);
         let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?, 1)? };
         let found = self.find(&plan, &self.all_runs(), params, None, &queries, watch)?.swap_remove(0).0.into_sorted();

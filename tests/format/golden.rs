@@ -5,7 +5,7 @@
 use crate::sample::patient;
 use nseekfs::code::encode::{CodesMut, Encoder, Room};
 use nseekfs::code::{Coder, from16};
-use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, IndexRecord, Kind, Mode, SegmentBytes, Verify};
 use nseekfs::index::{Index, Method, SearchParams};
 use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
@@ -213,9 +213,9 @@ fn write_celled(path: &std::path::Path) {
     let centroids = padded(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
     let [lines, factors, _] = encoded(&rows, &CELLED_NORMS);
     let [centroid_lines, centroid_factors, centroid_rest] = encoded(&centroids, &[1.0; 3]);
-    // A block for each cell: its rows, and of each the dword of every line, the product and two residuals.
+    // A block for each cell: its rows, and of each the dword of every line, the product and three residuals.
     let (mut numbers, mut listed_lines) = (vec![u32::MAX; 3 * 16], vec![0u8; 3 * lines.len()]);
-    let (mut products, mut residuals) = (vec![f32::NEG_INFINITY; 3 * 16], [[0u16; 3 * 16]; 2]);
+    let (mut products, mut residuals) = (vec![f32::NEG_INFINITY; 3 * 16], [[0u16; 3 * 16]; 3]);
     let (own_products, own_residuals) = factors.split_at(64);
     for (cell, list) in LISTS.iter().enumerate() {
         for (at, &row) in (16 * cell..).zip(*list) {
@@ -256,7 +256,7 @@ fn write_celled(path: &std::path::Path) {
         tuning.extend([recall, error, visited].map(f64::to_le_bytes).as_flattened());
         tuning.resize(tuning.len().next_multiple_of(64), 0);
     }
-    write_encoded(path, &rows, &CELLED_NORMS, Some(AnnBytes { cells: &cells, tuning: &tuning }));
+    write_encoded(path, &rows, &CELLED_NORMS, Some(AnnBytes { kind: Kind::Cells, few: &cells, tuning: &tuning }));
 }
 
 #[test]
@@ -264,7 +264,8 @@ fn the_golden_file_with_cells_holds_them_and_answers_from_few() {
     let watch = Watch::new(&|| true);
     for mode in [Mode::Mmap, Mode::Ram] {
         let index = Index::open(&path(CELLED), mode, Verify::Full, &watch).unwrap();
-        let (cells, tuning) = index.cells().unwrap();
+        let (few, tuning) = index.few().unwrap();
+        let cells = few.cells().unwrap();
         assert_eq!((cells.cells(), cells.spilled(), cells.metric()), (3, true, Metric::Cosine));
         assert!(index.coder().is_some() && cells.lists().codes.is_some() && cells.centroids().codes.is_some());
         assert_eq!((tuning.recall, tuning.queries, tuning.given), (0.95, 3, false));

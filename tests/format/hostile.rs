@@ -3,7 +3,7 @@
 
 use crate::sample::{LEVELS, SLOT_A, SLOT_B, TABLE, celled_file, coded_file, entry, file, header_refusal, open, patient, put, rehash};
 use nseekfs::ann::ivf::Ivf;
-use nseekfs::format::{self, Header, Kind, Mode, Verify};
+use nseekfs::format::{self, AnnRecord, Header, Kind, Mode, Verify};
 use nseekfs::level::Level;
 use nseekfs::store::Bytes;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn assert_in_bounds(content: &[u8], header: &Header) {
 
 /// The same for cells: their parts lie in the section, apart from one another, and fit.
 fn assert_cells_in_bounds(content: &[u8], header: &Header) {
-    let Some((cells, tuning)) = &header.ann else { return };
+    let Some((AnnRecord::Cells(cells), tuning)) = &header.ann else { return };
     let (shape, parts) = (cells.shape, &cells.parts);
     assert!((1..=header.rows()).contains(&(shape.cells as u64)) && shape.dims == header.index.dims);
     assert!(shape.lead == 0 || header.coder.as_ref().is_some_and(|coder| coder.lead == shape.lead));
@@ -81,7 +81,7 @@ fn survive(content: &[u8]) -> bool {
         }
         segment.scales.clone().inspect(|scales| assert!(bytes.view::<f32>(scales.clone()).len() as u64 == segment.rows));
     }
-    if let Some((record, _)) = header.ann {
+    if let Some((AnnRecord::Cells(record), _)) = header.ann {
         let ivf = Ivf::new(record, &bytes);
         let (lists, centroids) = (ivf.lists(), ivf.centroids());
         assert!(lists.cells() == ivf.cells() && centroids.len() == ivf.cells());
@@ -232,11 +232,11 @@ fn a_huge_tuning_of_nothing_takes_no_memory() {
 
 #[test]
 fn huge_cells_of_nothing_take_no_memory() {
-    // Every row number of 2^32 - 17 blocks, none of them in the file's few kilobytes.
-    let (mut content, blocks) = (celled_file(&[20]), (1u64 << 32) - 17);
+    // Every row number of 2^32 - 18 blocks, none of them in the file's few kilobytes.
+    let (mut content, blocks) = (celled_file(&[20]), (1u64 << 32) - 18);
     let [cells, tuning] = ann_starts(&content);
     let payload = content[tuning..].to_vec();
-    let length = 1088 + 320 * blocks;
+    let length = 1088 + 352 * blocks;
     put(&mut content, cells + 16, blocks.to_le_bytes());
     put(&mut content, cells + 64 + 12, (blocks as u32).to_le_bytes());
     put(&mut content, entry(6) + 16, length.to_le_bytes());
@@ -253,7 +253,7 @@ fn huge_cells_of_nothing_take_no_memory() {
     let mapped = Bytes::map(sparse.path()).unwrap();
     let header = Header::parse(&mapped, sparse.path()).unwrap();
     assert_in_bounds(&mapped, &header);
-    assert_eq!(header.ann.unwrap().0.shape.blocks as u64, blocks);
+    assert_eq!(header.ann.unwrap().0.cells().unwrap().shape.blocks as u64, blocks);
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //! itself refuses it, except where the checksum is the rule.
 
 use crate::sample::{
-    BLOCKS, CELLS, CODED_DIMS, LEAD, LEVELS, SLOT_A, SLOT_B, Segment, TABLE, TUNED, cell_parts, celled_file, cells_payload, coded_file,
-    coder_values, entry, file, get, header_refusal, index, open, patient, put, refusal, rehash, tuning_payload, write_celled,
+    BLOCKS, BUCKET_STARTS, BUCKET_VALUES, CELLS, CODED_DIMS, LEAD, LEVELS, SLOT_A, SLOT_B, Segment, TABLE, TUNED, buckets_payload,
+    cell_parts, celled_file, cells_payload, coded_file, coder_values, entry, file, get, header_refusal, index, open, patient, put, refusal,
+    rehash, tuning_payload, write_bucketed, write_celled,
 };
 use nseekfs::error::Error;
-use nseekfs::format::{self, CoderBytes, Contents, Header, Kind, Mode, Verify};
+use nseekfs::format::{self, AnnRecord, CoderBytes, Contents, Header, Kind, Mode, Verify};
+use nseekfs::index::Index;
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
+use nseekfs::pool::Watch;
 use std::path::Path;
 
 /// A sealed f8 file of one segment (sections rows, norms, scales), changed and hashed again.
@@ -413,7 +416,7 @@ fn not_written(reason: &str, cells: &[u8], tuning: &[u8]) {
 
 /// First bytes of the cells section and of the tuning section of that file; length of the former.
 const CELLS_AT: usize = 7744;
-const CELLS_BYTES: usize = 2368;
+const CELLS_BYTES: usize = 2496;
 const TUNING_AT: usize = CELLS_AT + CELLS_BYTES;
 /// A kind that nobody knows and everybody may skip.
 const UNKNOWN: [u8; 4] = 0x8000_0063u32.to_le_bytes();
@@ -422,7 +425,8 @@ const UNKNOWN: [u8; 4] = 0x8000_0063u32.to_le_bytes();
 fn a_file_with_cells_holds_what_was_written() {
     for (mode, rows) in [(Mode::Mmap, vec![20]), (Mode::Ram, vec![20, 3])] {
         let (bytes, header) = open(&celled_file(&rows), mode, Verify::Full).unwrap();
-        let (cells, tuning) = header.ann.unwrap();
+        let (few, tuning) = header.ann.unwrap();
+        let cells = few.cells().unwrap();
         assert!(cells.metric == Metric::Euclidean && cells.spilled && bytes[cells.payload.clone()] == cells_payload());
         let shape = cells.shape;
         assert_eq!((shape.dims, shape.cells, shape.blocks, shape.lead), (CODED_DIMS, CELLS, BLOCKS, LEAD));
@@ -529,19 +533,19 @@ fn f23_cells_are_of_one_shape() {
 fn f23_the_length_of_cells_is_what_their_shape_makes_it() {
     let length = "F23: length of the cells section: expected";
     let blocks = |blocks: u64| move |content: &mut Vec<u8>| put(content, CELLS_AT + 16, blocks.to_le_bytes());
-    // A block takes 64 bytes of rows, 128 of lines and as many of factors.
-    refused_cells(&format!("{length} 2688, got 2368"), blocks(5));
-    refused_cells(&format!("{length} 1088, got 2368"), blocks(0));
+    // A block takes 64 bytes of rows, 128 of lines and 160 of factors.
+    refused_cells(&format!("{length} 2848, got 2496"), blocks(5));
+    refused_cells(&format!("{length} 1088, got 2496"), blocks(0));
     // What any number of blocks needs is told, and never looked for.
-    refused_cells(&format!("{length} 1374389535488, got 2368"), blocks((1 << 32) - 1));
-    refused_cells(&format!("{length} 896, got 2368"), |content| put(content, CELLS_AT + 8, 0u32.to_le_bytes()));
+    refused_cells(&format!("{length} 1511828488928, got 2496"), blocks((1 << 32) - 1));
+    refused_cells(&format!("{length} 896, got 2496"), |content| put(content, CELLS_AT + 8, 0u32.to_le_bytes()));
     for cells in [1u32, 2, 4, 20] {
         refused_cells(length, |content| put(content, CELLS_AT, cells.to_le_bytes()));
     }
-    refused_cells(&format!("{length} 2368, got 2367"), |content| put(content, entry(6) + 16, (CELLS_BYTES as u64 - 1).to_le_bytes()));
+    refused_cells(&format!("{length} 2496, got 2495"), |content| put(content, entry(6) + 16, (CELLS_BYTES as u64 - 1).to_le_bytes()));
     let whole = cells_payload();
-    not_written(&format!("{length} 2368, got 64"), &whole[..64], &tuning_payload());
-    not_written(&format!("{length} 2368, got 2432"), &[&whole[..], &[0; 64]].concat(), &tuning_payload());
+    not_written(&format!("{length} 2496, got 64"), &whole[..64], &tuning_payload());
+    not_written(&format!("{length} 2496, got 2560"), &[&whole[..], &[0; 64]].concat(), &tuning_payload());
 }
 
 #[test]
@@ -615,6 +619,63 @@ fn f24_points_come_in_order() {
         pairs(good)(&mut content);
         rehash(&mut content);
         open(&content, Mode::Mmap, Verify::Full).unwrap();
+    }
+}
+
+/// A file of 20 rows whose buckets are changed like this must be refused so.
+fn refused_buckets(expected: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut payload = buckets_payload();
+    change(&mut payload);
+    let folder = tempfile::tempdir().unwrap();
+    match write_bucketed(&folder.path().join("buckets.bin"), &payload) {
+        Err(Error::Format { reason, .. }) => assert!(reason.starts_with(expected), "expected {expected:?}, got {reason:?}"),
+        other => panic!("expected {expected:?}, got {other:?}"),
+    }
+}
+
+#[test]
+fn f22_cells_and_buckets_exclude_each_other() {
+    refused_cells("F22: sections of cells, buckets and their tuning: expected 2, got 3", |content| {
+        (2..5).for_each(|number| put(content, entry(number), UNKNOWN));
+        put(content, entry(5), (Kind::Buckets as u32).to_le_bytes());
+    });
+}
+
+#[test]
+fn f25_buckets_are_of_one_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("buckets.bin");
+    write_bucketed(&path, &buckets_payload()).unwrap();
+    let (bytes, header) = open(&std::fs::read(&path).unwrap(), Mode::Mmap, Verify::Full).unwrap();
+    let Some((AnnRecord::Buckets(record), _)) = header.ann else { panic!("expected buckets") };
+    assert_eq!((record.shape.tables, record.shape.bits, record.shape.seed, record.shape.values), (2, 3, 7, BUCKET_VALUES));
+    assert!(bytes[record.payload.clone()] == buckets_payload() && record.parts.end == record.payload.end);
+    for (at, name, most) in [(0, "tables", 64), (4, "bits", 24)] {
+        for value in [0u32, most + 1, u32::MAX] {
+            let expected = format!("F25: {name}: expected 1 to {most}, got {value}");
+            refused_buckets(&expected, |payload| put(payload, at, value.to_le_bytes()));
+        }
+    }
+    for (at, value) in [(0, 1u32), (4, 4), (4, 6), (16, 0), (16, u32::MAX)] {
+        refused_buckets("F25: length of the buckets section: expected", |payload| put(payload, at, value.to_le_bytes()));
+    }
+    refused_buckets("F25: buckets: expected a whole record, got less", |payload| payload.truncate(63));
+    refused_buckets("F25: length of the buckets section: expected", |payload| payload.truncate(payload.len() - 1));
+    refused_buckets("F25: start 0 of table 0: expected 0, got 1", |payload| put(payload, BUCKET_STARTS, 1u32.to_le_bytes()));
+    refused_buckets("F25: start 4 of table 1: expected 6 or more, got 5", |payload| {
+        put(payload, BUCKET_STARTS + 4 * 13, 5u32.to_le_bytes())
+    });
+    refused_buckets("F25: end of table 1: expected 20, got 21", |payload| put(payload, BUCKET_STARTS + 4 * 17, 21u32.to_le_bytes()));
+    refused_buckets("F10: reserved bytes of the buckets: expected", |payload| payload[20] = 1);
+    // Nobody makes hyperplanes of a number that is none, or of too few.
+    for at in [64, 64 + 4 * (BUCKET_VALUES - 1)] {
+        let mut payload = buckets_payload();
+        put(&mut payload, at, f32::NAN.to_le_bytes());
+        write_bucketed(&path, &payload).unwrap();
+        match Index::open(&path, Mode::Mmap, Verify::Full, &Watch::new(&|| true)) {
+            Err(Error::Format { reason, .. }) => assert!(reason.starts_with("F25: value "), "{reason}"),
+            other => panic!("expected a refusal, got {other:?}"),
+        }
     }
 }
 

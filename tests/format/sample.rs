@@ -2,7 +2,7 @@
 //! out again here, so that a slip in the code's constants shows), and hashed again on request.
 
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, Verify};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::store::Bytes;
@@ -126,7 +126,7 @@ pub fn cell_parts() -> [Vec<u8>; 10] {
         CELLS * (LEAD / 2 + CODED_DIMS - LEAD),
         64 * BLOCKS,
         BLOCKS * LEAD / 8 * 64,
-        BLOCKS * 128,
+        BLOCKS * 160,
     ];
     let mut parts = lengths.map(|length| (0..length).map(|i| (i * 43 % 247) as u8).collect::<Vec<u8>>());
     parts[0] = [0u32, 1, 1, BLOCKS as u32].map(u32::to_le_bytes).concat();
@@ -172,7 +172,7 @@ pub fn write_celled(path: &Path, rows: &[usize], cells: &[u8], tuning: &[u8]) ->
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
     let values = coder_values();
     let coder = Some(CoderBytes { lead: LEAD, skew: 1e-6, values: &values });
-    let ann = Some(AnnBytes { cells, tuning });
+    let ann = Some(AnnBytes { kind: Kind::Cells, few: cells, tuning });
     format::write(path, &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, coder, ann }, &patient)
 }
 
@@ -187,6 +187,39 @@ pub fn celled_file(rows: &[usize]) -> Vec<u8> {
         std::fs::read(path).unwrap()
     };
     written.entry(rows.to_vec()).or_insert_with(write).clone()
+}
+
+/// Values of the hyperplanes of [`buckets_payload`], and where its starts begin.
+pub const BUCKET_VALUES: usize = 3 * 5;
+pub const BUCKET_STARTS: usize = 128;
+
+/// The payload of the buckets of 20 rows of 3 values: two tables of three bits, fabricated.
+pub fn buckets_payload() -> Vec<u8> {
+    let mut payload = vec![0; 64];
+    put(&mut payload, 0, 2u32.to_le_bytes());
+    put(&mut payload, 4, 3u32.to_le_bytes());
+    put(&mut payload, 8, 7u64.to_le_bytes());
+    put(&mut payload, 16, (BUCKET_VALUES as u32).to_le_bytes());
+    payload.extend((0..BUCKET_VALUES).flat_map(|i| (0.25 * i as f32 - 1.0).to_le_bytes()));
+    payload.resize(BUCKET_STARTS, 0);
+    for _ in 0..2 {
+        payload.extend([0u32, 2, 4, 6, 8, 9, 9, 15, 20].map(u32::to_le_bytes).as_flattened());
+    }
+    payload.resize(payload.len().next_multiple_of(64), 0);
+    for table in 0..2u32 {
+        payload.extend((0..20u32).flat_map(|row| ((row * (7 + 6 * table)) % 20).to_le_bytes()));
+    }
+    // Of no rows, keys begin at a multiple of 64 all the same.
+    payload.resize(payload.len().next_multiple_of(64), 0);
+    payload
+}
+
+/// Writes a file of 20 rows with these buckets.
+pub fn write_bucketed(path: &Path, buckets: &[u8]) -> Result<()> {
+    let segment = Segment::sample(Level::F32, 3, 20);
+    let tuning = tuning_payload();
+    let ann = Some(AnnBytes { kind: Kind::Buckets, few: buckets, tuning: &tuning });
+    format::write(path, &Contents { index: &index(Level::F32, 3), segments: &[segment.bytes()], coder: None, ann }, &patient)
 }
 
 /// Opens `content` as a file of its own.

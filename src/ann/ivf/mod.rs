@@ -154,7 +154,10 @@ impl Ivf {
     }
 
     /// See [`Few::search`](super::Few::search).
-    pub(super) fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
         let narrow = asked.queries.narrow(asked.plan.kernel);
         let ranking = narrow.as_ref().unwrap_or(asked.queries);
         let (plan, lead) = (asked.plan, self.record.shape.lead);
@@ -280,7 +283,7 @@ impl Search<'_> {
     /// Whether no row outside of `visited` cells can be among the best; `next` is the nearest of the others.
     fn proven(&self, query: usize, visited: &[u32], next: Option<u32>, top: &TopK) -> bool {
         let cells = self.ivf.cells();
-        if visited.len() == cells || top.held() as u64 == self.allowed() {
+        if visited.len() == cells || top.held() as u64 == self.asked.allowed() {
             return true;
         }
         // Angles to centroids say nothing of other keys, nor distances of cosines, nor products of anything.
