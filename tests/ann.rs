@@ -110,7 +110,7 @@ fn queries(values: &[f64], dims: usize) -> Vec<f64> {
 /// Visiting all cells answers as the plain scan of all rows by the scalar kernel, and says so.
 fn same_as_exact(index: &Index, asked: &[f64], ks: &[i64]) {
     let (dims, rows) = (index.about().dims, index.rows());
-    let count = celled(&index).unwrap().0.cells() as i64;
+    let count = celled(index).unwrap().0.cells() as i64;
     let mask: Vec<bool> = (0..rows).map(|row| row % 3 != 1).collect();
     let few: Vec<i64> = (0..rows as i64).step_by(7).chain([0, rows as i64 - 1]).collect();
     for metric in METRICS {
@@ -203,7 +203,7 @@ fn oracle(
     queries: &Queries,
     query: usize,
 ) -> Vec<Entry> {
-    let (ivf, views) = (celled(&index).unwrap().0, index.views());
+    let (ivf, views) = (celled(index).unwrap().0, index.views());
     let (rows, lists) = (&views[0], ivf.lists());
     let narrow = queries.narrow(&scalar::KERNEL);
     let ranking = narrow.as_ref().unwrap_or(queries);
@@ -233,7 +233,7 @@ fn oracle(
 /// On every kernel and for any number of threads, alone and together, the answer is the oracle's.
 fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
     let (dims, level, rows) = (index.about().dims, index.about().level, index.rows());
-    let ivf: &Ivf = celled(&index).unwrap().0;
+    let ivf: &Ivf = celled(index).unwrap().0;
     let views = index.views();
     let mut third = Mask::none(rows);
     (0..rows).step_by(3).for_each(|row| third.allow(row));

@@ -101,7 +101,9 @@ def from_embeddings(
     >>> index.query(embeddings[7], top_k=1)[0]["idx"]
     7
     """
-    options = _Options(metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress)
+    options = _Options(
+        metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress
+    )
     if output_dir is None:
         if base_name is not None:
             raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
@@ -163,7 +165,9 @@ def create_index(
     ...         index.rows
     2
     """
-    options = _Options(metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress)
+    options = _Options(
+        metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress
+    )
     return options.write(embeddings, output_dir, base_name)
 
 
@@ -269,12 +273,14 @@ class _Ann(NamedTuple):
 
     def words(self) -> tuple[str | None, float, int | None, bool, int | None, int | None] | None:
         """The same in the types of the extension module; None for exact search."""
+        if not isinstance(self.ann, str | bool | np.bool_):
+            raise InputTypeError(f"ann: expected True, False, 'ivf' or 'lsh', got {_arguments.shown(self.ann)}")
         given = (
-            None if isinstance(self.ann, bool | np.bool_) else _arguments.word("ann", self.ann),
+            self.ann if isinstance(self.ann, str) else None,
             _arguments.real("recall", self.recall),
             _arguments.maybe_whole("nlist", self.nlist),
             _arguments.flag("spill", self.spill),
             _arguments.maybe_whole("tables", self.tables),
             _arguments.maybe_whole("bits", self.bits),
         )
-        return given if self.ann is not False and self.ann != np.False_ else None
+        return given if isinstance(self.ann, str) or self.ann else None

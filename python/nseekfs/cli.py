@@ -43,10 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     info = commands.add_parser("info", help="tell what the file holds, from its header")
     info.set_defaults(run=_info)
-    tune = commands.add_parser("tune", help="print recall against speed of approximate search, and set what queries get")
+    tune = commands.add_parser(
+        "tune", help="print recall against speed of approximate search, and set what queries get"
+    )
     tune.set_defaults(run=_tune)
     tune.add_argument("--recall", type=float, metavar="R", help="what queries get from now on; written to the file")
-    tune.add_argument("--queries", metavar="NPY", help="a sample of the queries to come; rows of the index if not given")
+    tune.add_argument(
+        "--queries", metavar="NPY", help="a sample of the queries to come; rows of the index if not given"
+    )
     tune.add_argument("-k", type=int, default=10, help="neighbours of each query (default 10)")
     tune.add_argument("--plot", metavar="IMAGE", help="also draw the table, as .png, .svg or .pdf; takes matplotlib")
     for command in (verify, info, tune):

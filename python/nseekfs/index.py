@@ -77,8 +77,8 @@ class Index:
         max_distance : float, optional
             Only rows whose float64 distance is at most this; for euclidean.
         recall : float, optional
-            Of an index for approximate search: the share of the exact neighbours that is to be found, on average; what the
-            index was tuned for if not given. 1 asks for the exact answer.
+            Of an index for approximate search: the share of the exact neighbours that is to be found, on average;
+            what the index was tuned for if not given. 1 asks for the exact answer.
         nprobe : int, optional
             Of an ``"ivf"``: how many cells to visit, whatever the recall.
         probes : int, optional

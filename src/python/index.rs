@@ -18,6 +18,8 @@ type AnnWords = (Option<String>, f64, Option<i64>, bool, Option<i64>, Option<i64
 /// The way, cells or tables, whether rows stand in two cells or bits of a bucket, the recall, queries, whether they
 /// were given, and what was measured: k, cells or buckets visited, recall, its standard error, rows visited.
 type Tuning = (&'static str, usize, usize, f64, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
+/// The key, that of the last row found, cells or tables with places, cells or buckets visited, whether it was found.
+type Missed = (f64, f64, Vec<(u32, usize)>, usize, bool);
 /// The recall wanted, cells to visit, buckets to visit, and the least part of the nearest cell's key.
 type Effort = (Option<f64>, Option<i64>, Option<i64>, Option<f64>);
 
@@ -174,7 +176,7 @@ impl Index {
         Ok((found.recall, found.error, found.queries, found.visited, found.exact))
     }
 
-    /// (key, key of the last row found, cells or tables with places, cells or buckets visited, whether it was found).
+    /// Why a row is found, or not.
     fn explain_miss(
         &self,
         py: Python<'_>,
@@ -183,7 +185,7 @@ impl Index {
         k: i64,
         similarity: Option<&str>,
         effort: Effort,
-    ) -> PyResult<(f64, f64, Vec<(u32, usize)>, usize, bool)> {
+    ) -> PyResult<Missed> {
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let (recall, nprobe, probes, ratio_threshold) = effort;
         let params = SearchParams { k, metric, recall, nprobe, probes, ratio_threshold, ..SearchParams::default() };
