@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core
+from nseekfs._approximate import Approximate, effort, query_type
 from nseekfs._errors import InputError
 from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Vectors
-from nseekfs.ann import Ann, Miss, Place, Point, Recall
 from nseekfs.hits import Certificate, Hits, KeyedSearchResult, SearchResult
 
 
-class Index:
+class Index(Approximate):
     """Vectors that can be searched; made by `from_embeddings` or `load_index`.
 
     Safe to use from several threads and in forked children. A context manager that closes the
@@ -113,13 +113,13 @@ class Index:
         core = self._open()
         word = None if similarity is None else _arguments.word("similarity", similarity)
         indices, scores, keys, certificates = core.search(
-            _arrays.vector("query", query, _query_type(core)),
+            _arrays.vector("query", query, query_type(core)),
             _arguments.whole("top_k", top_k),
             self._method_of(method),
             word,
             _arrays.row_filter(filter),
             _bound(word or core.metric, min_score, max_distance),
-            _effort(recall, nprobe, probes, ratio_threshold),
+            effort(recall, nprobe, probes, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
         return Hits(indices[0], scores[0], keys[0], Certificate(*certificates[0]))
@@ -210,7 +210,7 @@ class Index:
         """
         core = self._open()
         wanted = _arguments.flag("return_keys", return_keys)
-        block, one = _arrays.matrix("queries", queries, _query_type(core))
+        block, one = _arrays.matrix("queries", queries, query_type(core))
         found = core.search(
             block,
             _arguments.whole("k", k),
@@ -218,132 +218,11 @@ class Index:
             None if similarity is None else _arguments.word("similarity", similarity),
             _arrays.row_filter(filter),
             None,
-            _effort(recall, nprobe, probes, ratio_threshold),
+            effort(recall, nprobe, probes, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
         indices, scores, keys = (part[0] for part in found[:3]) if one else found[:3]
         return KeyedSearchResult(indices, scores, keys) if wanted else SearchResult(indices, scores)
-
-    def recall(
-        self,
-        queries: Vectors | None = None,
-        k: Count = 10,
-        *,
-        recall: float | None = None,
-        nprobe: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-        threads: Count | None = None,
-    ) -> Recall:
-        """Measure the recall that searches have, against the exact answers.
-
-        Parameters
-        ----------
-        queries : array_like of real numbers, shape (q, dims), optional
-            What to ask. If not given, rows of the index that neither trained its cells nor chose how much is
-            visited; none of them counts as its own neighbour.
-        k : int
-            Neighbours of each query, from 1.
-        recall, nprobe, probes, ratio_threshold, threads
-            As in `query`.
-
-        Returns
-        -------
-        Recall
-
-        Raises
-        ------
-        InputError
-            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
-        """
-        core = self._open()
-        value, error, count, visited, exact = core.recall(
-            _maybe_queries(queries, core),
-            _arguments.whole("k", k),
-            _effort(recall, nprobe, probes, ratio_threshold),
-            _arguments.maybe_whole("threads", threads),
-        )
-        return Recall(value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), count, visited, exact)
-
-    def tune(
-        self,
-        recall: float | None = None,
-        *,
-        queries: Vectors | None = None,
-        threads: Count | None = None,
-    ) -> Ann:
-        """Measure again how many cells or buckets a recall takes, without building anything.
-
-        Parameters
-        ----------
-        recall : float, optional
-            What queries get from now on unless they say otherwise; as before if not given.
-        queries : array_like of real numbers, shape (q, dims), optional
-            A sample of the queries to come; some hundreds or more. Queries of another kind than the rows may need
-            more than rows do. If not given, rows held out of the training.
-        threads : int, optional
-            As in `query`.
-
-        Returns
-        -------
-        Ann
-            What `ann` says from now on. `save` writes it.
-
-        Raises
-        ------
-        InputError
-            If the index is exact or closed, or an argument cannot be used; `InputTypeError` for a wrong type.
-        """
-        core = self._open()
-        core.tune(
-            _arguments.maybe_real("recall", recall),
-            _maybe_queries(queries, core),
-            _arguments.maybe_whole("threads", threads),
-        )
-        return self.ann
-
-    def explain_miss(
-        self,
-        query: Vectors,
-        row: Count,
-        *,
-        k: Count = 10,
-        similarity: Metric | None = None,
-        recall: float | None = None,
-        nprobe: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-    ) -> Miss:
-        """Say why a search finds a row, or why not.
-
-        Parameters
-        ----------
-        query : array_like of real numbers, shape (dims,)
-            What was asked.
-        row : int
-            The row that was expected.
-        k, similarity, recall, nprobe, probes, ratio_threshold
-            As in `query`, where `k` is `top_k`.
-
-        Returns
-        -------
-        Miss
-
-        Raises
-        ------
-        InputError
-            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
-        """
-        core = self._open()
-        key, kth, places, visited, found = core.explain_miss(
-            _arrays.vector("query", query, _query_type(core)),
-            _arguments.whole("row", row, 0),
-            _arguments.whole("k", k),
-            None if similarity is None else _arguments.word("similarity", similarity),
-            _effort(recall, nprobe, probes, ratio_threshold),
-        )
-        held = tuple(Place(*place) for place in places)
-        return Miss(found, _reason(found, held, visited, key, kth), key, kth, held, visited)
 
     def save(self, path: AnyPath) -> None:
         """Write the index to one file, whole or not at all, replacing what is there.
@@ -397,26 +276,6 @@ class Index:
         return self._open().normalized
 
     @property
-    def ann(self) -> Ann:
-        """How few rows are visited, and what that was tuned on."""
-        told = self._open().ann
-        if told is None:
-            return Ann("exact", 1.0, 0, False, 0, 0, 0, "nothing", ())
-        kind, count, more, recall, queries, given, points = told
-        cells, tables = (count, 0) if kind == "ivf" else (0, count)
-        return Ann(
-            kind,
-            recall,
-            cells,
-            bool(cells and more),
-            tables,
-            more if tables else 0,
-            queries,
-            "queries" if given else "rows",
-            tuple(Point(*point) for point in points),
-        )
-
-    @property
     def codes(self) -> bool:
         """Whether compact codes stand beside the rows, so that ``"auto"`` reads few of them."""
         return self._open().codes
@@ -449,7 +308,7 @@ class Index:
             wanted = range(*item.indices(core.rows))
             if wanted.step == 1:
                 return core.values(wanted.start, max(wanted.start, wanted.stop))
-            out = np.empty((len(wanted), core.dims), _query_type(core))
+            out = np.empty((len(wanted), core.dims), query_type(core))
             for place, row in enumerate(wanted):
                 out[place] = core.values(row, row + 1)[0]
             return out
@@ -503,35 +362,6 @@ class Index:
 
 def _reopen(path: str, method: str, mode: str, ann: bool) -> Index:
     return Index(_core.load(path, mode, "auto", ann), method, mode, ann)
-
-
-def _query_type(core: _core.Index) -> type[np.floating[Any]]:
-    return np.float64 if core.level == "f64" else np.float32
-
-
-def _effort(
-    recall: object, nprobe: object, probes: object, ratio_threshold: object
-) -> tuple[float | None, int | None, int | None, float | None]:
-    """How many rows an approximate search visits, in the types of the extension module."""
-    return (
-        _arguments.maybe_real("recall", recall),
-        _arguments.maybe_whole("nprobe", nprobe),
-        _arguments.maybe_whole("probes", probes),
-        _arguments.maybe_real("ratio_threshold", ratio_threshold),
-    )
-
-
-def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[Any] | None:
-    return None if queries is None else _arrays.matrix("queries", queries, _query_type(core))[0]
-
-
-def _reason(found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float) -> str:
-    if found:
-        return "it was found"
-    if not places or places[0].place < probes:
-        return f"its key, {key:.6g}, is not among the best: the last row found has {kth:.6g}, or comes first of equals"
-    shown = " and ".join(str(place.place + 1) for place in places[:2])
-    return f"what holds it comes {shown} in the query's order, and {probes} were visited"
 
 
 def _bound(metric: str, min_score: object, max_distance: object) -> float | None:

@@ -1,8 +1,10 @@
 //! The index: rows in segments, and the ways to ask, save and open them.
 
 mod ann;
+mod measured;
 
-pub use ann::{AnnKind, AnnParams, Missed, Recall};
+pub use ann::{AnnKind, AnnParams};
+pub use measured::{Missed, Recall};
 
 use crate::ann::Few;
 use crate::ann::buckets::Buckets;
