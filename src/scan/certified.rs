@@ -37,6 +37,8 @@ pub(super) const UNIT_LENGTHS: (f64, f64) = (1.0 - 3e-3, 1.0 + 3e-3);
 /// so many.
 const PROMISING: usize = 3;
 const LEAST_PROMISING: usize = 48;
+/// Sixteens of highest bounds that are kept to tell which those are.
+const MOST_LANES: usize = 32;
 /// One span in this many is bounded before the others, to see whether codes look like paying.
 const SPANS: usize = 16;
 /// One in this many rows is looked at before it is decided whether to look at all.
@@ -270,11 +272,13 @@ impl Search<'_> {
         let reached = self.least(top);
         self.reaching(ranks, reached, top, refined, rows, plain / LOOK_COST + 1);
         // A sample of them tells what the second look will leave.
-        let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
-        self.look_again(look, bounds, top, &mut sample);
-        let reads = sample.len() * SAMPLE;
-        if rows.len() * LOOK_COST + reads * (row_bytes + READ_COST) > plain {
-            return false;
+        if rows.len() * (LOOK_COST + row_bytes + READ_COST) > plain {
+            let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
+            self.look_again(look, bounds, top, &mut sample);
+            let reads = sample.len() * SAMPLE;
+            if rows.len() * LOOK_COST + reads * (row_bytes + READ_COST) > plain {
+                return false;
+            }
         }
         self.look_again(look, bounds, top, rows);
         if rows.len() * (row_bytes + READ_COST) > plain {
@@ -322,6 +326,7 @@ impl Search<'_> {
                 rows.truncate(few);
             }
         };
+        least = least.max(reached_by(bounds, few));
         self.scan(bounds, least, |bound, row| {
             if bound.is_finite() {
                 rows.push((f64::from(bound), row));
@@ -345,7 +350,8 @@ impl Search<'_> {
         let mut refined = refined.iter().peekable();
         self.scan(bounds, least, |bound, row| {
             while refined.next_if(|&&read| read < row).is_some() {}
-            let zero = zeros_out && norms[row] == 0.0;
+            // Zero rows have infinite bounds, and no others of the norm need be looked up.
+            let zero = zeros_out && !bound.is_finite() && norms[row] == 0.0;
             zeros |= zero;
             if !zero && refined.peek() != Some(&&row) && rows.len() < most {
                 rows.push((f64::from(bound), row));
@@ -389,6 +395,25 @@ impl Search<'_> {
 /// What a bound must reach that is of the cosine, or, with [`by_key`], of the key.
 pub(super) fn least(plan: &Plan, floor: f64, query_norm: f64) -> f32 {
     if by_key(plan) { -up(-floor) } else { margin::least_cosine(plan.metric, floor, query_norm, UNIT_LENGTHS) }
+}
+
+/// A bound that `few` finite ones or more reach, most often not many more; where they are few beside all, else one that
+/// all reach.
+pub(super) fn reached_by(bounds: &[f32], few: usize) -> f32 {
+    // Of so many lanes each has a highest, and the highest of these are mostly those of all.
+    let lanes = (4 * few).div_ceil(BLOCK);
+    if lanes > MOST_LANES || bounds.len() < 4 * lanes * BLOCK {
+        return f32::NEG_INFINITY;
+    }
+    let mut most = [[f32::NEG_INFINITY; BLOCK]; MOST_LANES];
+    for blocks in bounds.as_chunks::<BLOCK>().0.chunks(lanes) {
+        for (most, bounds) in most.iter_mut().zip(blocks) {
+            for (most, &bound) in most.iter_mut().zip(bounds) {
+                *most = if bound > *most && bound < f32::INFINITY { bound } else { *most };
+            }
+        }
+    }
+    *most.as_flattened_mut()[..lanes * BLOCK].select_nth_unstable_by(few - 1, |a, b| b.total_cmp(a)).1
 }
 
 /// Calls `each` with bounds that are not below what `each` last returned, and their places; returns the last.

@@ -3,7 +3,7 @@
 //!
 //! Its answer is that of reading every listed row. A row may stand in several lists and counts once.
 
-use super::certified::{UNIT_LENGTHS, above, by_key, highest_below, least, up};
+use super::certified::{UNIT_LENGTHS, above, by_key, highest_below, least, reached_by, up};
 use super::{Plan, Queries, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder};
@@ -49,7 +49,7 @@ pub struct Scratch {
     buffer: PanelBuffer,
     found: Vec<Listed>,
     rows: Vec<(f64, usize)>,
-    refined: Vec<usize>,
+    known: Known,
 }
 
 /// A listed row that may be among the best.
@@ -141,15 +141,16 @@ impl Visit<'_> {
 
     /// Reads the rows of one segment that may be among the best.
     fn settle(&self, segment: &Rows, top: &mut TopK, scratch: &mut Scratch) {
-        let Scratch { bounds, keys, buffer, found, rows, refined } = scratch;
+        let Scratch { bounds, keys, buffer, found, rows, known } = scratch;
         let (plan, norm) = (self.plan, self.queries.norm(self.query));
         let ranks: &[f32] = if by_key(plan) { keys } else { bounds };
         self.promising(segment, (bounds, ranks), top, found);
+        known.clear();
+        found.retain(|listed| known.add(listed.row));
         self.look_again(segment, found, top, rows);
         let read = refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
-        refined.clear();
-        refined.extend(rows[..read].iter().map(|row| row.1));
-        refined.sort_unstable();
+        known.clear();
+        rows[..read].iter().for_each(|row| _ = known.add(row.1));
         let reached = least(plan, top.floor(), norm);
         // Zero rows have no bound of their own, but one for all.
         let zero = margin::vanishing_bound(plan.metric, norm);
@@ -159,12 +160,11 @@ impl Visit<'_> {
             // Zero rows have infinite bounds, and no others of the norm need be looked up.
             if zeros_out && !listed.rank.is_finite() && segment.norms[listed.row] == 0.0 {
                 top.tally.left = top.tally.left.max(zero);
-            } else if refined.binary_search(&listed.row).is_err() {
+            } else if known.add(listed.row) {
                 found.push(listed);
             }
             reached
         });
-        once(found);
         self.look_again(segment, found, top, rows);
         refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
         let below = highest_below(ranks, reached);
@@ -193,7 +193,7 @@ impl Visit<'_> {
         }
     }
 
-    /// The rows of the highest ranks, each once, those that have none aside.
+    /// The rows of the highest ranks, those that have none aside.
     fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, found: &mut Vec<Listed>) {
         let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
         found.clear();
@@ -204,6 +204,9 @@ impl Visit<'_> {
             }
         };
         let mut reached = least(self.plan, top.floor(), self.queries.norm(self.query));
+        if self.mask.is_none() && self.segments.len() == 1 {
+            reached = reached.max(reached_by(ranks, few));
+        }
         self.each(segment, (bounds, ranks), reached, |listed| {
             if listed.rank.is_finite() {
                 found.push(listed);
@@ -215,7 +218,6 @@ impl Visit<'_> {
             reached
         });
         cut(found);
-        once(found);
     }
 
     /// The found rows with bounds of their keys from all of their codes, without those below the floor.
@@ -228,6 +230,7 @@ impl Visit<'_> {
         for (i, &Listed { first, place, row, .. }) in found.iter().enumerate() {
             if let Some(next) = found.get(i + AHEAD) {
                 prefetch(rest(next.row));
+                prefetch(&self.codes.rest_residuals[next.place..=next.place]);
             }
             let left = [self.codes.lead_residuals[place], self.codes.tail_residuals[place], self.codes.rest_residuals[place]];
             let cosine = self.look.second(self.plan.kernel, self.coder, rest(row), left, first);
@@ -242,8 +245,44 @@ impl Visit<'_> {
     }
 }
 
-/// Drops repeated rows, each of which has one bound.
-fn once(found: &mut Vec<Listed>) {
-    found.sort_unstable_by_key(|listed| listed.row);
-    found.dedup_by_key(|listed| listed.row);
+/// Row numbers that have been met: each has one bound, wherever it stands.
+#[derive(Debug, Default)]
+struct Known {
+    /// A power of two of them, more than half of them free; a row stands in the first free one from its own on.
+    slots: Vec<u32>,
+    count: usize,
+}
+
+impl Known {
+    /// How many slots there are at first.
+    const SLOTS: usize = 1024;
+
+    fn clear(&mut self) {
+        self.slots.truncate(Self::SLOTS);
+        self.slots.fill(NO_ROW);
+        self.slots.resize(Self::SLOTS, NO_ROW);
+        self.count = 0;
+    }
+
+    /// Whether a row is met for the first time.
+    fn add(&mut self, row: usize) -> bool {
+        if 2 * self.count >= self.slots.len() {
+            let slots = vec![NO_ROW; (2 * self.slots.len()).max(Self::SLOTS)];
+            let rows = std::mem::replace(&mut self.slots, slots);
+            self.count = 0;
+            rows.into_iter().filter(|&row| row != NO_ROW).for_each(|row| _ = self.add(row as usize));
+        }
+        let last = self.slots.len() - 1;
+        // Neighbours in number lie apart: the upper bits of a product depend on all below.
+        let mut at = (row as u32).wrapping_mul(0x9e37_79b9) as usize >> 7 & last;
+        while self.slots[at] != NO_ROW {
+            if self.slots[at] == row as u32 {
+                return false;
+            }
+            at = (at + 1) & last;
+        }
+        self.slots[at] = row as u32;
+        self.count += 1;
+        true
+    }
 }

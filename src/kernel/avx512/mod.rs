@@ -162,26 +162,30 @@ fn sums<T: Value>(rows: &[T], dims: usize, out: &mut [f64], term: impl Fn(usize,
     let run = out.len() / STREAMS;
     for i in 0..run {
         let together: [&[T]; STREAMS] = std::array::from_fn(|s| &rows[(s * run + i) * dims..][..dims]);
-        for (s, sum) in row_sums(together, dims, &term).into_iter().enumerate() {
+        for (s, sum) in row_sums::<T, STREAMS, true>(together, dims, &term).into_iter().enumerate() {
             out[s * run + i] = sum;
         }
     }
     for i in STREAMS * run..out.len() {
-        [out[i]] = row_sums([&rows[i * dims..][..dims]], dims, &term);
+        [out[i]] = row_sums::<T, 1, false>([&rows[i * dims..][..dims]], dims, &term);
     }
 }
 
-/// The sums of `R` rows of `dims` values, side by side.
+/// The sums of `R` rows of `dims` values, side by side; of `MORE` to come, lines are asked for.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn row_sums<T: Value, const R: usize>(rows: [&[T]; R], dims: usize, term: &impl Fn(usize, __m512d, __m512d) -> __m512d) -> [f64; R] {
+fn row_sums<T: Value, const R: usize, const MORE: bool>(
+    rows: [&[T]; R],
+    dims: usize,
+    term: &impl Fn(usize, __m512d, __m512d) -> __m512d,
+) -> [f64; R] {
     assert!(rows.iter().all(|row| row.len() == dims));
     let mut sums = [[_mm512_setzero_pd(); LANES / WIDTH]; R];
     let whole = dims - dims % LANES;
     for start in (0..whole).step_by(LANES) {
         for (row, sums) in rows.iter().zip(&mut sums) {
             let block = row.as_ptr().wrapping_add(start);
-            for line in 0..size_of::<[T; LANES]>() / 64 {
+            for line in 0..if MORE { size_of::<[T; LANES]>() / 64 } else { 0 } {
                 _mm_prefetch::<_MM_HINT_T0>(block.wrapping_byte_add(AHEAD + 64 * line).cast());
             }
             for (part, sum) in sums.iter_mut().enumerate() {
