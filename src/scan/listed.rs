@@ -3,7 +3,7 @@
 //!
 //! Its answer is that of reading every listed row. A row may stand in several lists and counts once.
 
-use super::certified::{UNIT_LENGTHS, above, by_key, highest_below, least, reached_by, up};
+use super::reach::{UNIT_LENGTHS, by_key, highest_below, least, reached_by, up};
 use super::{Plan, Queries, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder};
@@ -12,12 +12,16 @@ use crate::metric::Metric;
 use crate::store::lists::{ListCodes, Lists, NO_ROW};
 use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
+use std::ops::Range;
 
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least so many.
 const PROMISING: usize = 2;
 const LEAST_PROMISING: usize = 32;
 /// How many rows ahead of a second look its codes are asked for.
 const AHEAD: usize = 8;
+
+/// Ranks that are compared with a floor at a time.
+const TOGETHER: usize = 4096;
 
 /// Which rows may be found, one bit each.
 #[derive(Debug, Default)]
@@ -50,6 +54,7 @@ pub struct Scratch {
     found: Vec<Listed>,
     rows: Vec<(f64, usize)>,
     known: Known,
+    near: Vec<u32>,
 }
 
 /// A listed row that may be among the best.
@@ -109,17 +114,19 @@ impl Visit<'_> {
         scratch.bounds.resize(self.cells.iter().map(|&cell| self.lists.places(cell as usize).len()).sum(), 0.0);
         let mut at = 0;
         for (i, &cell) in self.cells.iter().enumerate() {
-            if let Some(&next) = self.cells.get(i + 1) {
-                let places = self.lists.places(next as usize);
-                let first = places.start / BLOCK * block_bytes;
-                prefetch(&self.codes.lines[first..places.end.min(places.start + 2 * BLOCK) / BLOCK * block_bytes]);
-            }
+            let codes = |places: &Range<usize>| &self.codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes];
+            let next = self.cells.get(i + 1).map_or(0..0, |&next| self.lists.places(next as usize));
+            prefetch(&self.codes.offsets[next.clone()]);
+            prefetch(&self.codes.lead_residuals[next.clone()]);
+            prefetch(&self.codes.tail_residuals[next.clone()]);
+            prefetch(&self.lists.rows[next.clone()]);
             let places = self.lists.places(cell as usize);
             let lines = Lines {
-                codes: &self.codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes],
+                codes: codes(&places),
                 offsets: &self.codes.offsets[places.clone()],
                 lead: &self.codes.lead_residuals[places.clone()],
                 tail: &self.codes.tail_residuals[places.clone()],
+                next: codes(&next),
             };
             let own = &mut scratch.bounds[at..at + places.len()];
             (self.plan.kernel.bounds)(&probe, &lines, own);
@@ -141,10 +148,10 @@ impl Visit<'_> {
 
     /// Reads the rows of one segment that may be among the best.
     fn settle(&self, segment: &Rows, top: &mut TopK, scratch: &mut Scratch) {
-        let Scratch { bounds, keys, buffer, found, rows, known } = scratch;
+        let Scratch { bounds, keys, buffer, found, rows, known, near } = scratch;
         let (plan, norm) = (self.plan, self.queries.norm(self.query));
         let ranks: &[f32] = if by_key(plan) { keys } else { bounds };
-        self.promising(segment, (bounds, ranks), top, found);
+        self.promising(segment, (bounds, ranks), top, (found, near));
         known.clear();
         found.retain(|listed| known.add(listed.row));
         self.look_again(segment, found, top, rows);
@@ -156,7 +163,7 @@ impl Visit<'_> {
         let zero = margin::vanishing_bound(plan.metric, norm);
         let zeros_out = zero < top.floor();
         found.clear();
-        self.each(segment, (bounds, ranks), reached, |listed| {
+        self.each(segment, (bounds, ranks), reached, near, |listed| {
             // Zero rows have infinite bounds, and no others of the norm need be looked up.
             if zeros_out && !listed.rank.is_finite() && segment.norms[listed.row] == 0.0 {
                 top.tally.left = top.tally.left.max(zero);
@@ -174,27 +181,42 @@ impl Visit<'_> {
 
     /// Calls `each` with the listed rows of a segment that may be found and whose rank is not below what `each`
     /// last returned.
-    fn each(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), mut least: f32, mut each: impl FnMut(Listed) -> f32) {
+    fn each(
+        &self,
+        segment: &Rows,
+        (bounds, ranks): (&[f32], &[f32]),
+        mut least: f32,
+        near: &mut Vec<u32>,
+        mut each: impl FnMut(Listed) -> f32,
+    ) {
         let (first, end) = (segment.first, segment.first + segment.len() as u64);
-        let mut at = 0;
-        for &cell in self.cells {
-            let places = self.lists.places(cell as usize);
-            let listed = &self.lists.rows[places.clone()];
-            let mut last = least;
-            least = above(&ranks[at..at + listed.len()], least, |rank, i| {
-                let row = u64::from(listed[i]);
-                let own = listed[i] != NO_ROW && (first..end).contains(&row);
-                if own && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
-                    last = each(Listed { rank, first: bounds[at + i], place: places.start + i, row: (row - first) as usize });
+        near.resize(TOGETHER, 0);
+        let mut cells = self.cells.iter().map(|&cell| self.lists.places(cell as usize));
+        // Where the cell of the last rank begins and ends among ranks, and where it lies in the lists.
+        let (mut own, mut places) = (0..0, 0..0);
+        for (some, start) in ranks.chunks(TOGETHER).zip((0..).step_by(TOGETHER)) {
+            let count = (self.plan.kernel.reaching)(some, least, &mut near[..some.len()]);
+            for &at in &near[..count] {
+                let at = start + at as usize;
+                let rank = ranks[at];
+                if rank < least {
+                    continue;
                 }
-                last
-            });
-            at += listed.len();
+                while at >= own.end {
+                    places = cells.next().unwrap_or(0..usize::MAX);
+                    own = own.end..own.end.saturating_add(places.len());
+                }
+                let place = places.start + at - own.start;
+                let row = u64::from(self.lists.rows[place]);
+                if row != u64::from(NO_ROW) && (first..end).contains(&row) && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
+                    least = each(Listed { rank, first: bounds[at], place, row: (row - first) as usize });
+                }
+            }
         }
     }
 
     /// The rows of the highest ranks, those that have none aside.
-    fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, found: &mut Vec<Listed>) {
+    fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, (found, near): (&mut Vec<Listed>, &mut Vec<u32>)) {
         let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
         found.clear();
         let cut = |found: &mut Vec<Listed>| {
@@ -207,7 +229,7 @@ impl Visit<'_> {
         if self.mask.is_none() && self.segments.len() == 1 {
             reached = reached.max(reached_by(ranks, few));
         }
-        self.each(segment, (bounds, ranks), reached, |listed| {
+        self.each(segment, (bounds, ranks), reached, near, |listed| {
             if listed.rank.is_finite() {
                 found.push(listed);
             }

@@ -25,6 +25,7 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     bounds: bounds::bounds,
+    reaching: scalar::KERNEL.reaching,
     rest: sieve::rest,
     widen: scalar::KERNEL.widen,
     sieve: sieve::sieve,

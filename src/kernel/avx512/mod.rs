@@ -28,6 +28,7 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     bounds: bounds::madd,
+    reaching: bounds::reaching,
     rest: sieve::rest,
     widen: sieve::widen,
     sieve: sieve::madd,
