@@ -84,8 +84,13 @@ fn bounds(criterion: &mut Criterion) {
     let codes = &codes[codes.as_ptr().align_offset(64)..];
     let (offsets, residuals, mut out) = (vec![0.1; rows], vec![0x3d00; rows], vec![0.0; rows]);
     for rows in [4096, rows] {
-        let lines =
-            Lines { codes: &codes[..rows * lead / 2], offsets: &offsets[..rows], lead: &residuals[..rows], tail: &residuals[..rows] };
+        let lines = Lines {
+            codes: &codes[..rows * lead / 2],
+            offsets: &offsets[..rows],
+            lead: &residuals[..rows],
+            tail: &residuals[..rows],
+            next: &[],
+        };
         let mut group = criterion.benchmark_group(format!("bounds of {rows} x {lead}"));
         group.sample_size(10).throughput(Throughput::Bytes((rows * (lead / 2 + 8)) as u64));
         each(&mut group, "bounds", |kernel| (kernel.bounds)(&probe, &lines, &mut out[..rows]));

@@ -81,7 +81,7 @@ impl Case {
         let (high_sum, low_sum) = (self.high_sum, self.low_sum);
         runnable().into_iter().map(move |kernel| {
             let probe = Probe { high: &self.high, low: &self.low, high_sum, low_sum, step, base, lead, tail };
-            let lines = Lines { codes: &lines[1..], offsets: &self.offsets, lead: &self.lead, tail: &self.tail };
+            let lines = Lines { codes: &lines[1..], offsets: &self.offsets, lead: &self.lead, tail: &self.tail, next: &[] };
             let mut out = vec![f32::NAN; self.offsets.len()];
             (kernel.bounds)(&probe, &lines, &mut out);
             (kernel.name, out)

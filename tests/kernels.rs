@@ -168,6 +168,26 @@ fn sums_are_the_scalar_bits_for_every_count_of_rows() {
 }
 
 #[test]
+fn bounds_that_reach_a_floor_have_the_scalar_places() {
+    let mut random = Random::seeded(5);
+    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0];
+    for count in (0..70).chain([4096, 4099]) {
+        let bounds: Vec<f32> =
+            (0..count).map(|i| if i % 7 == 3 { odd[random.next() as usize % odd.len()] } else { random.normal() as f32 }).collect();
+        for floor in [0.0, -0.0, 0.7, 9.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN] {
+            let not_below =
+                (0..count as u32).filter(|&i| !matches!(bounds[i as usize].partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+            let expected: Vec<u32> = not_below.collect();
+            for kernel in others().chain([&scalar::KERNEL]) {
+                let mut places = vec![7; bounds.len()];
+                let reached = (kernel.reaching)(&bounds, floor, &mut places);
+                assert_eq!(places[..reached], expected, "{}, {count} bounds, floor {floor}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_f16_code_decodes_to_the_scalar_bits() {
     let codes: Vec<u16> = (0..=u16::MAX).collect();
     let decode = |kernel: &Kernel, codes: &[u16]| {

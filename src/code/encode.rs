@@ -102,21 +102,16 @@ impl Columns {
     }
 
     /// What [`see_all`] says, nearly, and the length of each direction without the centre.
-    pub fn see(&self, kernel: &Kernel, coder: &Coder, directions: impl Iterator<Item = Vec<f64>>) -> Vec<(Vec<f64>, f64)> {
-        let dims = coder.dims;
-        let mut scratch = Scratch::default();
-        let (mut centred, mut lengths) = (Vec::new(), Vec::new());
-        for direction in directions {
-            scratch.centre(coder, direction.into_iter());
-            lengths.push(scratch.centred.iter().map(|x| x * x).sum::<f64>().sqrt());
-            centred.extend(scratch.centred[..dims].iter().map(|&x| x as f32));
-        }
-        let count = lengths.len();
+    pub fn see(&self, kernel: &Kernel, coder: &Coder, directions: &[Vec<f64>]) -> Vec<(Vec<f64>, f64)> {
+        let (dims, count) = (coder.dims, directions.len());
         // Some values of every direction, then the next.
-        let mut parts = Vec::with_capacity(centred.len());
-        for start in (0..dims).step_by(FEW) {
-            for row in centred.chunks_exact(dims) {
-                parts.extend_from_slice(&row[start..dims.min(start + FEW)]);
+        let mut parts = vec![0.0f32; dims * count];
+        let mut lengths = Vec::with_capacity(count);
+        for (i, direction) in directions.iter().enumerate() {
+            lengths.push(sum(direction, coder.centre(), |v, m| (v - f64::from(m)) * (v - f64::from(m))).sqrt());
+            for (start, (values, centre)) in direction.chunks(FEW).zip(coder.centre().chunks(FEW)).enumerate() {
+                let place = &mut parts[start * FEW * count + i * values.len()..][..values.len()];
+                place.iter_mut().zip(values).zip(centre).for_each(|((out, v), &m)| *out = (v - f64::from(m)) as f32);
             }
         }
         let mut products = vec![0.0f32; dims.next_multiple_of(COLUMNS) * count];
@@ -126,11 +121,29 @@ impl Columns {
             }
         }
         let seen = |(i, length): (usize, f64)| {
-            let own = products.chunks_exact(count * COLUMNS).flat_map(|group| &group[i * COLUMNS..(i + 1) * COLUMNS]);
-            (own.take(dims).map(|&z| f64::from(z)).collect(), length)
+            let mut seen = Vec::with_capacity(dims.next_multiple_of(COLUMNS));
+            for group in products.chunks_exact(count * COLUMNS) {
+                seen.extend(group[i * COLUMNS..(i + 1) * COLUMNS].iter().map(|&z| f64::from(z)));
+            }
+            seen.truncate(dims);
+            (seen, length)
         };
         lengths.into_iter().enumerate().map(seen).collect()
     }
+}
+
+/// The sum of `term` over two slices of one length, in lanes: one after the other, every addition would wait for
+/// the last.
+#[inline(always)]
+pub(super) fn sum<A: Copy, B: Copy>(a: &[A], b: &[B], term: impl Fn(A, B) -> f64) -> f64 {
+    let ((a, a_left), (b, b_left)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..8 {
+            sums[lane] += term(a[lane], b[lane]);
+        }
+    }
+    sums.iter().sum::<f64>() + a_left.iter().zip(b_left).map(|(&a, &b)| term(a, b)).sum::<f64>()
 }
 
 /// Axes in groups of [`COLUMNS`], value by value.

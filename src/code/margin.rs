@@ -65,7 +65,7 @@
 //! codes of magnitude 128 at most in place of cells, slack' = 2e-6 + 4 skew + 16 u (B' + 2048 dims step +
 //! |base| + 2).
 
-use super::encode::{self, Columns};
+use super::encode::{self, Columns, sum};
 use super::{Coder, LEAST_NORM, UNIT, from16};
 use crate::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS, Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
@@ -88,17 +88,24 @@ pub fn bytes(word: i16) -> (i8, i8) {
 
 /// Numbers in whole steps of 16 bits: `exact = step * word + e`, and the step.
 pub fn whole_words(exact: &[f64]) -> (Vec<i16>, f32) {
-    let largest = exact.iter().fold(0.0f64, |most, t| most.max(t.abs()));
+    let (eights, left) = exact.as_chunks::<8>();
+    let mut most = [0.0f64; 8];
+    for eight in eights {
+        most.iter_mut().zip(eight).for_each(|(most, t)| *most = if t.abs() > *most { t.abs() } else { *most });
+    }
+    let largest = most.iter().chain(left).fold(0.0f64, |most, t| most.max(t.abs()));
     let step = ((largest / LARGEST) as f32).next_up();
-    // The sum keeps no bits for a fraction, and rounds ties to even; `round_ties_even` would be a call on old CPUs.
+    let inverse = 1.0 / f64::from(step);
+    // The sum keeps no bits for a fraction, rounds ties to even, and ends in the whole number's own bits;
+    // `round_ties_even` would be a call on old CPUs, and a cast would look for numbers beyond all.
     const SHIFT: f64 = 6_755_399_441_055_744.0;
-    let word = |t: &f64| (t / f64::from(step) + SHIFT - SHIFT).clamp(-LARGEST, LARGEST) as i16;
+    let word = |t: &f64| ((t * inverse).clamp(-LARGEST, LARGEST) + SHIFT).to_bits() as i16;
     (exact.iter().map(word).collect(), step)
 }
 
 /// The sum of all |e| of [`whole_words`].
 pub fn lost(exact: &[f64], words: &[i16], step: f32) -> f64 {
-    exact.iter().zip(words).map(|(t, &word)| (t - f64::from(step) * f64::from(word)).abs()).sum()
+    sum(exact, words, |t, word| (t - f64::from(step) * f64::from(word)).abs())
 }
 
 /// A query as codes see it.
@@ -137,30 +144,35 @@ impl Look {
     /// The same by float32 products with the axes: sooner, and with wider bounds.
     pub fn roughly<'a>(kernel: &Kernel, coder: &Coder, columns: &Columns, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
         let direction = |&(wide, norm): &(&'a [f64], f64)| -> Vec<f64> { wide[..coder.dims].iter().map(|q| q / norm).collect() };
-        let seen = columns.see(kernel, coder, queries.iter().map(direction));
-        let seen = queries.iter().zip(seen);
-        seen.map(|(query, (z, length))| Self::of(coder, &direction(query), &z, columns.error() * length)).collect()
+        let directions: Vec<Vec<f64>> = queries.iter().map(direction).collect();
+        let seen = directions.iter().zip(columns.see(kernel, coder, &directions));
+        seen.map(|(direction, (z, length))| Self::of(coder, direction, &z, columns.error() * length)).collect()
     }
 
     /// Of a direction and its coordinates, all of which together are off by `error` at most.
     fn of(coder: &Coder, direction: &[f64], z: &[f64], error: f64) -> Self {
-        let centre_part: f64 = direction.iter().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
+        let centre_part = sum(direction, coder.centre(), |w, m| (w - f64::from(m)) * f64::from(m));
         let exact: Vec<f64> = z.iter().zip(coder.steps()).map(|(z, &s)| z * f64::from(s)).collect();
         let (words, word_step) = whole_words(&exact);
         let step = f64::from(word_step);
-        let lost = |part: Range<usize>| lost(&exact[part.clone()], &words[part], word_step);
         let (lead, tail) = (0..coder.lead, coder.lead..coder.dims);
-        let known = centre_part + FARTHEST * lost(lead.clone());
+        let lost = |part: Range<usize>| lost(&exact[part.clone()], &words[part], word_step);
+        let (lead_lost, tail_lost) = (lost(lead.clone()), lost(tail.clone()));
+        let known = centre_part + FARTHEST * lead_lost;
+        let magnitude = sum(&exact, &exact, |t, _| t.abs());
         let slack = |reach: f64, converted: f64, known: f64| {
-            let reach = reach * exact.iter().map(|t| t.abs()).sum::<f64>();
+            let reach = reach * magnitude;
             2e-6 + 4.0 * coder.skew + 2.01 * error + 16.0 * UNIT * (reach + converted * step + known.abs() + 2.0)
         };
         let base = known + slack(FARTHEST, 1024.0 * coder.lead as f64, known);
-        let all_known = centre_part + 128.0 * lost(0..coder.dims);
+        let all_known = centre_part + 128.0 * (lead_lost + tail_lost);
         let all_base = all_known + slack(128.0, 2048.0 * coder.dims as f64, all_known);
-        let length = |part: &[f64]| part.iter().map(|z| z * z).sum::<f64>().sqrt() * (1.0 + 16.0 * UNIT);
+        let squares = |part: Range<usize>| sum(&z[part.clone()], &z[part], |z, _| z * z);
+        let (lead_squares, tail_squares) = (squares(lead.clone()), squares(tail));
+        let length = |squares: f64| squares.sqrt() * (1.0 + 16.0 * UNIT);
         let factor = |length: f64| (length as f32).next_up().max(LEAST_FACTOR);
-        let (high, low): (Vec<i8>, Vec<i8>) = words[lead.clone()].iter().map(|&word| bytes(word)).unzip();
+        let [high, low] = [|word| bytes(word).0, |word| bytes(word).1]
+            .map(|part: fn(i16) -> i8| words[lead.clone()].iter().map(|&word| part(word)).collect::<Vec<i8>>());
         let total = |plane: &[i8]| i32::from(CELL_ZERO) * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
         Look {
             high_sum: total(&high),
@@ -168,15 +180,15 @@ impl Look {
             high,
             low,
             base: (base as f32).next_up(),
-            lead: factor(length(&z[lead.clone()])),
-            tail: factor(length(&z[tail.clone()])),
+            lead: factor(length(lead_squares)),
+            tail: factor(length(tail_squares)),
             all_base: (all_base as f32).next_up(),
-            all: factor(length(z)),
+            all: factor(length(lead_squares + tail_squares)),
             all_sums: [|word| bytes(word).0, |word| bytes(word).1]
                 .map(|part: fn(i16) -> i8| 128 * words.iter().map(|&word| i32::from(part(word))).sum::<i32>()),
-            fine_sum: i64::from(CELL_MIDDLE) * words[lead.clone()].iter().map(|&word| i64::from(word)).sum::<i64>(),
-            fine_lost: f64::from(CELL_MIDDLE) * lost(lead) + 128.0 * lost(tail),
-            whole: length(z),
+            fine_sum: i64::from(CELL_MIDDLE) * words[lead].iter().map(|&word| i64::from(word)).sum::<i64>(),
+            fine_lost: f64::from(CELL_MIDDLE) * lead_lost + 128.0 * tail_lost,
+            whole: length(lead_squares + tail_squares),
             words,
             word_step,
         }

@@ -82,6 +82,8 @@ pub struct Lines<'a> {
     pub lead: &'a [u16],
     /// Upper halves of float32.
     pub tail: &'a [u16],
+    /// The codes of the rows that come next, to be asked for meanwhile; none where they lie behind these.
+    pub next: &'a [u8],
 }
 
 /// Up to 16 queries for [`Kernel::sieve`], their quantised coordinates whole numbers of 16 bits, as
@@ -251,6 +253,11 @@ pub struct Kernel {
     /// `(256 * s_high + s_low) * step + (offset + base) + lead * row lead + tail * row tail`, in
     /// float32 with at most a dozen roundings, fused or not.
     pub bounds: fn(&Probe, &Lines, &mut [f32]),
+    /// Which bounds are not below a floor: `(bounds, floor, places)`, `places` being as long as `bounds`.
+    ///
+    /// Their places, in order, are written to the front of `places`; how many there are is returned, and what
+    /// stands behind them is left open. A bound that is no number is not below anything.
+    pub reaching: fn(&[f32], f32, &mut [u32]) -> usize,
     /// `sum code * word` of what lies beside a row's lines: `(words, half, codes)`, an exact integer.
     ///
     /// The first `half` bytes of `codes` hold two codes of 0 to 15 each, the low nibbles those of words
@@ -313,6 +320,12 @@ fn check_bounds(probe: &Probe, lines: &Lines, out: &[f32]) {
     assert!(rows.is_multiple_of(16) && probe.high.len().is_multiple_of(8) && probe.low.len() == probe.high.len());
     assert!(lines.codes.len() == rows / 16 * (probe.high.len() / 8) * 64);
     assert!(lines.offsets.len() == rows && lines.lead.len() == rows && lines.tail.len() == rows);
+}
+
+/// Panics unless the lengths fit. Called by every [`Kernel::reaching`].
+#[inline(always)]
+fn check_reaching(bounds: &[f32], places: &[u32]) {
+    assert!(places.len() == bounds.len() && bounds.len() <= u32::MAX as usize);
 }
 
 /// Panics unless the lengths fit. Called by every [`Kernel::products`].

@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     bounds,
+    reaching: scalar::KERNEL.reaching,
     rest: scalar::KERNEL.rest,
     widen: scalar::KERNEL.widen,
     sieve,

@@ -4,7 +4,10 @@ use super::words::{check, round};
 use super::{
     CELL_TO_BYTE, CELLS, COLUMNS, Frame, Kernel, LANES, Lines, Planes, Probe, Rounded, Sieve, SieveFactors, Tile, Wide, wide_stride,
 };
-use super::{check_bounds, check_decode_f8, check_norms, check_products, check_rest, check_sieve, check_sums, check_tile, check_widen};
+use super::{
+    check_bounds, check_decode_f8, check_norms, check_products, check_reaching, check_rest, check_sieve, check_sums, check_tile,
+    check_widen,
+};
 
 /// The table of plain loops.
 pub static KERNEL: Kernel = Kernel {
@@ -20,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     bounds,
+    reaching,
     rest,
     widen,
     sieve,
@@ -163,6 +167,17 @@ pub(super) fn row_bound(probe: &Probe, lines: &Lines, row: usize, high: i32, low
     let half = |bits: u16| f32::from_bits(u32::from(bits) << 16);
     let sum = 256.0 * (high - probe.high_sum) as f32 + (low - probe.low_sum) as f32;
     sum * probe.step + (lines.offsets[row] + probe.base) + probe.lead * half(lines.lead[row]) + probe.tail * half(lines.tail[row])
+}
+
+fn reaching(bounds: &[f32], floor: f32, places: &mut [u32]) -> usize {
+    check_reaching(bounds, places);
+    let mut count = 0;
+    // Every place is written, and the next one over it unless it counts: nothing for a CPU to guess.
+    for (place, &bound) in bounds.iter().enumerate() {
+        places[count] = place as u32;
+        count += usize::from(!matches!(bound.partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+    }
+    count
 }
 
 fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {

@@ -8,6 +8,7 @@
 //! of near copies) this is known before it costs much, and the job reads its rows in full.
 
 use super::panel::Panels;
+use super::reach::{UNIT_LENGTHS, by_key, highest_below, least, reached_by, up};
 use super::tile;
 use super::{Plan, Queries, Run, refine};
 use crate::code::margin::{self, Look};
@@ -30,9 +31,6 @@ const SPAN: usize = 4096;
 pub const LOOK_COST: usize = 1000;
 /// What reading a row costs beyond its bytes: they come from anywhere, not in a stream.
 const READ_COST: usize = 2000;
-/// Shortest and longest row where all are of unit length: within 2e-3 as they came, of which rounding them to
-/// float16 moves the length by a quarter at most.
-pub(super) const UNIT_LENGTHS: (f64, f64) = (1.0 - 3e-3, 1.0 + 3e-3);
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
 /// so many.
 const PROMISING: usize = 3;
@@ -79,6 +77,7 @@ pub(super) struct Scratch {
     buffer: PanelBuffer,
     rows: Vec<(f64, usize)>,
     refined: Vec<usize>,
+    places: Vec<u32>,
 }
 
 /// The part of a job that lies in one segment.
@@ -178,11 +177,6 @@ pub(super) fn visit(
     Ok(())
 }
 
-/// Whether a bound of the cosine says too little without the row's length.
-pub(super) fn by_key(plan: &Plan) -> bool {
-    plan.metric != Metric::Cosine && !plan.unit
-}
-
 /// Bounds of the rows of some spans of the part, query after query, for queries that have a look.
 fn bound(
     plan: &Plan,
@@ -206,6 +200,7 @@ fn bound(
             offsets: &part.codes.offsets[span.clone()],
             lead: &part.codes.lead_residuals[span.clone()],
             tail: &part.codes.tail_residuals[span.clone()],
+            next: &[],
         };
         for (query, (look, bounds)) in looks.iter().zip(bounds.chunks_exact_mut(count)).enumerate() {
             let Some(look) = look else { continue };
@@ -235,17 +230,17 @@ impl Search<'_> {
     /// Whether codes look like paying, from the part as a sample of one span in [`SPANS`]: from the floor
     /// that its best rows suggest, how many rows reach it, and how many a second look would leave.
     fn promises(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
-        let Scratch { bounds, keys, buffer, rows, .. } = scratch;
+        let Scratch { bounds, keys, buffer, rows, places, .. } = scratch;
         let [bounds, ranks] = self.own(bounds, keys);
         let allowed: usize = self.part.runs.iter().map(|run| run.rows.len()).sum();
         let k = self.plan.k.div_ceil(SPANS);
         let Ok(mut best) = TopK::new(k, allowed as u64) else { return true };
         best.raise(top.floor());
-        self.promising(ranks, k, self.least(&best), rows);
+        self.promising(ranks, k, self.least(&best), (rows, places));
         self.look_again(look, bounds, &mut best, rows);
         refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, &mut best, buffer);
         top.tally.read += best.tally.read;
-        self.reaching(ranks, self.least(&best), &mut best, &[], rows, allowed);
+        self.reaching(ranks, self.least(&best), &mut best, &[], (rows, places), allowed);
         let reach = rows.len();
         let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
         self.look_again(look, bounds, &mut best, &mut sample);
@@ -255,11 +250,11 @@ impl Search<'_> {
 
     /// Reads the rows that may be among the best, or gives up where codes do not pay: false then.
     fn settle(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
-        let Scratch { bounds, keys, buffer, rows, refined } = scratch;
+        let Scratch { bounds, keys, buffer, rows, refined, places } = scratch;
         let ([bounds, ranks], count) = (self.own(bounds, keys), self.part.len());
         refined.clear();
         top.tally.code_bytes += (count * self.part.coder.line_bytes()) as u64;
-        self.promising(ranks, self.plan.k, self.least(top), rows);
+        self.promising(ranks, self.plan.k, self.least(top), (rows, places));
         self.look_again(look, bounds, top, rows);
         let read = refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         refined.extend(rows[..read].iter().map(|row| row.1));
@@ -268,13 +263,15 @@ impl Search<'_> {
         // In the bytes of reading every row, of which codes must leave a tenth to be worth it.
         let plain = count * row_bytes / 10 * 9;
         let reached = self.least(top);
-        self.reaching(ranks, reached, top, refined, rows, plain / LOOK_COST + 1);
+        self.reaching(ranks, reached, top, refined, (rows, places), plain / LOOK_COST + 1);
         // A sample of them tells what the second look will leave.
-        let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
-        self.look_again(look, bounds, top, &mut sample);
-        let reads = sample.len() * SAMPLE;
-        if rows.len() * LOOK_COST + reads * (row_bytes + READ_COST) > plain {
-            return false;
+        if rows.len() * (LOOK_COST + row_bytes + READ_COST) > plain {
+            let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
+            self.look_again(look, bounds, top, &mut sample);
+            let reads = sample.len() * SAMPLE;
+            if rows.len() * LOOK_COST + reads * (row_bytes + READ_COST) > plain {
+                return false;
+            }
         }
         self.look_again(look, bounds, top, rows);
         if rows.len() * (row_bytes + READ_COST) > plain {
@@ -304,16 +301,25 @@ impl Search<'_> {
     }
 
     /// Calls `each` with allowed rows whose bound is not below what `each` last returned.
-    fn scan(&self, bounds: &[f32], mut least: f32, mut each: impl FnMut(f32, usize) -> f32) {
+    fn scan(&self, bounds: &[f32], mut least: f32, places: &mut Vec<u32>, mut each: impl FnMut(f32, usize) -> f32) {
+        places.resize(SPAN, 0);
         for run in self.part.runs {
-            let first = run.rows.start;
-            let own = &bounds[self.part.place(first)..][..run.rows.len()];
-            least = above(own, least, |bound, at| each(bound, first + at));
+            let own = &bounds[self.part.place(run.rows.start)..][..run.rows.len()];
+            for (bounds, first) in own.chunks(SPAN).zip((run.rows.start..).step_by(SPAN)) {
+                let count = (self.plan.kernel.reaching)(bounds, least, &mut places[..bounds.len()]);
+                for &at in &places[..count] {
+                    let bound = bounds[at as usize];
+                    if bound < least {
+                        continue;
+                    }
+                    least = each(bound, first + at as usize);
+                }
+            }
         }
     }
 
     /// The rows of the highest bounds, for `k` wanted, those that have none aside.
-    fn promising(&self, bounds: &[f32], k: usize, mut least: f32, rows: &mut Vec<(f64, usize)>) {
+    fn promising(&self, bounds: &[f32], k: usize, mut least: f32, (rows, places): (&mut Vec<(f64, usize)>, &mut Vec<u32>)) {
         let few = (PROMISING * k).max(LEAST_PROMISING);
         rows.clear();
         let cut = |rows: &mut Vec<(f64, usize)>| {
@@ -322,7 +328,8 @@ impl Search<'_> {
                 rows.truncate(few);
             }
         };
-        self.scan(bounds, least, |bound, row| {
+        least = least.max(reached_by(bounds, few));
+        self.scan(bounds, least, places, |bound, row| {
             if bound.is_finite() {
                 rows.push((f64::from(bound), row));
             }
@@ -336,16 +343,25 @@ impl Search<'_> {
     }
 
     /// The rows that reach `least`, a cosine, and have not been read, `most` at most.
-    fn reaching(&self, bounds: &[f32], least: f32, top: &mut TopK, refined: &[usize], rows: &mut Vec<(f64, usize)>, most: usize) {
+    fn reaching(
+        &self,
+        bounds: &[f32],
+        least: f32,
+        top: &mut TopK,
+        refined: &[usize],
+        (rows, places): (&mut Vec<(f64, usize)>, &mut Vec<u32>),
+        most: usize,
+    ) {
         rows.clear();
         // Zero rows have no bound of their own, but one for all.
         let zero = margin::vanishing_bound(self.plan.metric, self.queries.norm(self.query));
         let (zeros_out, mut zeros) = (zero < top.floor(), false);
         let norms = self.part.segment.norms;
         let mut refined = refined.iter().peekable();
-        self.scan(bounds, least, |bound, row| {
+        self.scan(bounds, least, places, |bound, row| {
             while refined.next_if(|&&read| read < row).is_some() {}
-            let zero = zeros_out && norms[row] == 0.0;
+            // Zero rows have infinite bounds, and no others of the norm need be looked up.
+            let zero = zeros_out && !bound.is_finite() && norms[row] == 0.0;
             zeros |= zero;
             if !zero && refined.peek() != Some(&&row) && rows.len() < most {
                 rows.push((f64::from(bound), row));
@@ -384,49 +400,4 @@ impl Search<'_> {
         top.tally.code_bytes += (rows.len() * bytes) as u64;
         refine::keep(rows, top);
     }
-}
-
-/// What a bound must reach that is of the cosine, or, with [`by_key`], of the key.
-pub(super) fn least(plan: &Plan, floor: f64, query_norm: f64) -> f32 {
-    if by_key(plan) { -up(-floor) } else { margin::least_cosine(plan.metric, floor, query_norm, UNIT_LENGTHS) }
-}
-
-/// Calls `each` with bounds that are not below what `each` last returned, and their places; returns the last.
-#[inline(always)]
-pub(super) fn above(bounds: &[f32], mut least: f32, mut each: impl FnMut(f32, usize) -> f32) -> f32 {
-    let (blocks, rest) = bounds.as_chunks::<BLOCK>();
-    for (block, bounds) in blocks.iter().enumerate() {
-        // Counted without branches, so that sixteen are compared at a time; a bound that is no number is
-        // not below anything.
-        if bounds.iter().map(|&bound| u32::from(bound < least)).sum::<u32>() as usize != BLOCK {
-            least = some_above(bounds, block * BLOCK, least, &mut each);
-        }
-    }
-    some_above(rest, blocks.len() * BLOCK, least, &mut each)
-}
-
-fn some_above(bounds: &[f32], first: usize, mut least: f32, each: &mut impl FnMut(f32, usize) -> f32) -> f32 {
-    for (place, &bound) in bounds.iter().enumerate() {
-        if !matches!(bound.partial_cmp(&least), Some(std::cmp::Ordering::Less)) {
-            least = each(bound, first + place);
-        }
-    }
-    least
-}
-
-/// The least float32 that is not below `value`; what is no number stays none.
-pub(super) fn up(value: f64) -> f32 {
-    let near = value as f32;
-    if f64::from(near) < value { near.next_up() } else { near }
-}
-
-/// The highest bound below `least`.
-pub(super) fn highest_below(bounds: &[f32], least: f32) -> f64 {
-    let mut lanes = [f32::NEG_INFINITY; BLOCK];
-    for block in bounds.as_chunks::<BLOCK>().0 {
-        for (lane, &bound) in lanes.iter_mut().zip(block) {
-            *lane = if bound < least && bound > *lane { bound } else { *lane };
-        }
-    }
-    f64::from(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }

@@ -3,7 +3,7 @@
 //!
 //! Its answer is that of reading every listed row. A row may stand in several lists and counts once.
 
-use super::certified::{UNIT_LENGTHS, above, by_key, highest_below, least, up};
+use super::reach::{UNIT_LENGTHS, by_key, highest_below, least, reached_by, up};
 use super::{Plan, Queries, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder};
@@ -12,12 +12,16 @@ use crate::metric::Metric;
 use crate::store::lists::{ListCodes, Lists, NO_ROW};
 use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
+use std::ops::Range;
 
 /// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least so many.
 const PROMISING: usize = 2;
 const LEAST_PROMISING: usize = 32;
 /// How many rows ahead of a second look its codes are asked for.
 const AHEAD: usize = 8;
+
+/// Ranks that are compared with a floor at a time.
+const TOGETHER: usize = 4096;
 
 /// Which rows may be found, one bit each.
 #[derive(Debug, Default)]
@@ -49,7 +53,8 @@ pub struct Scratch {
     buffer: PanelBuffer,
     found: Vec<Listed>,
     rows: Vec<(f64, usize)>,
-    refined: Vec<usize>,
+    known: Known,
+    near: Vec<u32>,
 }
 
 /// A listed row that may be among the best.
@@ -109,17 +114,19 @@ impl Visit<'_> {
         scratch.bounds.resize(self.cells.iter().map(|&cell| self.lists.places(cell as usize).len()).sum(), 0.0);
         let mut at = 0;
         for (i, &cell) in self.cells.iter().enumerate() {
-            if let Some(&next) = self.cells.get(i + 1) {
-                let places = self.lists.places(next as usize);
-                let first = places.start / BLOCK * block_bytes;
-                prefetch(&self.codes.lines[first..places.end.min(places.start + 2 * BLOCK) / BLOCK * block_bytes]);
-            }
+            let codes = |places: &Range<usize>| &self.codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes];
+            let next = self.cells.get(i + 1).map_or(0..0, |&next| self.lists.places(next as usize));
+            prefetch(&self.codes.offsets[next.clone()]);
+            prefetch(&self.codes.lead_residuals[next.clone()]);
+            prefetch(&self.codes.tail_residuals[next.clone()]);
+            prefetch(&self.lists.rows[next.clone()]);
             let places = self.lists.places(cell as usize);
             let lines = Lines {
-                codes: &self.codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes],
+                codes: codes(&places),
                 offsets: &self.codes.offsets[places.clone()],
                 lead: &self.codes.lead_residuals[places.clone()],
                 tail: &self.codes.tail_residuals[places.clone()],
+                next: codes(&next),
             };
             let own = &mut scratch.bounds[at..at + places.len()];
             (self.plan.kernel.bounds)(&probe, &lines, own);
@@ -141,30 +148,30 @@ impl Visit<'_> {
 
     /// Reads the rows of one segment that may be among the best.
     fn settle(&self, segment: &Rows, top: &mut TopK, scratch: &mut Scratch) {
-        let Scratch { bounds, keys, buffer, found, rows, refined } = scratch;
+        let Scratch { bounds, keys, buffer, found, rows, known, near } = scratch;
         let (plan, norm) = (self.plan, self.queries.norm(self.query));
         let ranks: &[f32] = if by_key(plan) { keys } else { bounds };
-        self.promising(segment, (bounds, ranks), top, found);
+        self.promising(segment, (bounds, ranks), top, (found, near));
+        known.clear();
+        found.retain(|listed| known.add(listed.row));
         self.look_again(segment, found, top, rows);
         let read = refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
-        refined.clear();
-        refined.extend(rows[..read].iter().map(|row| row.1));
-        refined.sort_unstable();
+        known.clear();
+        rows[..read].iter().for_each(|row| _ = known.add(row.1));
         let reached = least(plan, top.floor(), norm);
         // Zero rows have no bound of their own, but one for all.
         let zero = margin::vanishing_bound(plan.metric, norm);
         let zeros_out = zero < top.floor();
         found.clear();
-        self.each(segment, (bounds, ranks), reached, |listed| {
+        self.each(segment, (bounds, ranks), reached, near, |listed| {
             // Zero rows have infinite bounds, and no others of the norm need be looked up.
             if zeros_out && !listed.rank.is_finite() && segment.norms[listed.row] == 0.0 {
                 top.tally.left = top.tally.left.max(zero);
-            } else if refined.binary_search(&listed.row).is_err() {
+            } else if known.add(listed.row) {
                 found.push(listed);
             }
             reached
         });
-        once(found);
         self.look_again(segment, found, top, rows);
         refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
         let below = highest_below(ranks, reached);
@@ -174,27 +181,42 @@ impl Visit<'_> {
 
     /// Calls `each` with the listed rows of a segment that may be found and whose rank is not below what `each`
     /// last returned.
-    fn each(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), mut least: f32, mut each: impl FnMut(Listed) -> f32) {
+    fn each(
+        &self,
+        segment: &Rows,
+        (bounds, ranks): (&[f32], &[f32]),
+        mut least: f32,
+        near: &mut Vec<u32>,
+        mut each: impl FnMut(Listed) -> f32,
+    ) {
         let (first, end) = (segment.first, segment.first + segment.len() as u64);
-        let mut at = 0;
-        for &cell in self.cells {
-            let places = self.lists.places(cell as usize);
-            let listed = &self.lists.rows[places.clone()];
-            let mut last = least;
-            least = above(&ranks[at..at + listed.len()], least, |rank, i| {
-                let row = u64::from(listed[i]);
-                let own = listed[i] != NO_ROW && (first..end).contains(&row);
-                if own && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
-                    last = each(Listed { rank, first: bounds[at + i], place: places.start + i, row: (row - first) as usize });
+        near.resize(TOGETHER, 0);
+        let mut cells = self.cells.iter().map(|&cell| self.lists.places(cell as usize));
+        // Where the cell of the last rank begins and ends among ranks, and where it lies in the lists.
+        let (mut own, mut places) = (0..0, 0..0);
+        for (some, start) in ranks.chunks(TOGETHER).zip((0..).step_by(TOGETHER)) {
+            let count = (self.plan.kernel.reaching)(some, least, &mut near[..some.len()]);
+            for &at in &near[..count] {
+                let at = start + at as usize;
+                let rank = ranks[at];
+                if rank < least {
+                    continue;
                 }
-                last
-            });
-            at += listed.len();
+                while at >= own.end {
+                    places = cells.next().unwrap_or(0..usize::MAX);
+                    own = own.end..own.end.saturating_add(places.len());
+                }
+                let place = places.start + at - own.start;
+                let row = u64::from(self.lists.rows[place]);
+                if row != u64::from(NO_ROW) && (first..end).contains(&row) && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
+                    least = each(Listed { rank, first: bounds[at], place, row: (row - first) as usize });
+                }
+            }
         }
     }
 
-    /// The rows of the highest ranks, each once, those that have none aside.
-    fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, found: &mut Vec<Listed>) {
+    /// The rows of the highest ranks, those that have none aside.
+    fn promising(&self, segment: &Rows, (bounds, ranks): (&[f32], &[f32]), top: &TopK, (found, near): (&mut Vec<Listed>, &mut Vec<u32>)) {
         let few = (PROMISING * self.plan.k).max(LEAST_PROMISING);
         found.clear();
         let cut = |found: &mut Vec<Listed>| {
@@ -204,7 +226,10 @@ impl Visit<'_> {
             }
         };
         let mut reached = least(self.plan, top.floor(), self.queries.norm(self.query));
-        self.each(segment, (bounds, ranks), reached, |listed| {
+        if self.mask.is_none() && self.segments.len() == 1 {
+            reached = reached.max(reached_by(ranks, few));
+        }
+        self.each(segment, (bounds, ranks), reached, near, |listed| {
             if listed.rank.is_finite() {
                 found.push(listed);
             }
@@ -215,7 +240,6 @@ impl Visit<'_> {
             reached
         });
         cut(found);
-        once(found);
     }
 
     /// The found rows with bounds of their keys from all of their codes, without those below the floor.
@@ -228,6 +252,7 @@ impl Visit<'_> {
         for (i, &Listed { first, place, row, .. }) in found.iter().enumerate() {
             if let Some(next) = found.get(i + AHEAD) {
                 prefetch(rest(next.row));
+                prefetch(&self.codes.rest_residuals[next.place..=next.place]);
             }
             let left = [self.codes.lead_residuals[place], self.codes.tail_residuals[place], self.codes.rest_residuals[place]];
             let cosine = self.look.second(self.plan.kernel, self.coder, rest(row), left, first);
@@ -242,8 +267,44 @@ impl Visit<'_> {
     }
 }
 
-/// Drops repeated rows, each of which has one bound.
-fn once(found: &mut Vec<Listed>) {
-    found.sort_unstable_by_key(|listed| listed.row);
-    found.dedup_by_key(|listed| listed.row);
+/// Row numbers that have been met: each has one bound, wherever it stands.
+#[derive(Debug, Default)]
+struct Known {
+    /// A power of two of them, more than half of them free; a row stands in the first free one from its own on.
+    slots: Vec<u32>,
+    count: usize,
+}
+
+impl Known {
+    /// How many slots there are at first.
+    const SLOTS: usize = 1024;
+
+    fn clear(&mut self) {
+        self.slots.truncate(Self::SLOTS);
+        self.slots.fill(NO_ROW);
+        self.slots.resize(Self::SLOTS, NO_ROW);
+        self.count = 0;
+    }
+
+    /// Whether a row is met for the first time.
+    fn add(&mut self, row: usize) -> bool {
+        if 2 * self.count >= self.slots.len() {
+            let slots = vec![NO_ROW; (2 * self.slots.len()).max(Self::SLOTS)];
+            let rows = std::mem::replace(&mut self.slots, slots);
+            self.count = 0;
+            rows.into_iter().filter(|&row| row != NO_ROW).for_each(|row| _ = self.add(row as usize));
+        }
+        let last = self.slots.len() - 1;
+        // Neighbours in number lie apart: the upper bits of a product depend on all below.
+        let mut at = (row as u32).wrapping_mul(0x9e37_79b9) as usize >> 7 & last;
+        while self.slots[at] != NO_ROW {
+            if self.slots[at] == row as u32 {
+                return false;
+            }
+            at = (at + 1) & last;
+        }
+        self.slots[at] = row as u32;
+        self.count += 1;
+        true
+    }
 }

@@ -13,6 +13,7 @@ pub mod listed;
 mod panel;
 mod plain;
 mod query;
+mod reach;
 mod refine;
 mod sieve;
 mod tile;

@@ -16,6 +16,9 @@ use crate::topk::TopK;
 /// read from disk in vain.
 const DISK_AHEAD: usize = 4;
 
+/// How many rows ahead of the one read a row is asked for: as much as a CPU can wait for at a time.
+const AHEAD: usize = 2;
+
 /// Offers rows of a segment, given with bounds of their keys, highest bound first, until the next bound
 /// is below the floor. Sorts them; returns how many were read.
 pub(super) fn in_order(
@@ -31,6 +34,11 @@ pub(super) fn in_order(
     rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut disk = ReadAhead::new(DISK_AHEAD, rows.len());
     let mut read = 0;
+    let ask = |row: usize| {
+        prefetch(segment.stored(row));
+        prefetch(&segment.norms[row..=row]);
+    };
+    rows.iter().take(AHEAD).for_each(|&(_, row)| ask(row));
     for &(bound, row) in rows.iter() {
         if bound < top.floor() {
             top.tally.left = top.tally.left.max(bound);
@@ -38,8 +46,8 @@ pub(super) fn in_order(
         }
         let next = rows[read..].iter().take_while(|next| next.0 >= top.floor());
         disk.before(read, next.map(|&(_, row)| segment.stored(row)));
-        if let Some(&(_, next)) = rows.get(read + 1) {
-            prefetch(segment.stored(next));
+        if let Some(&(_, next)) = rows.get(read + AHEAD) {
+            ask(next);
         }
         buffer.clear();
         let in_place = segment.in_place(row..row + 1);
@@ -51,7 +59,8 @@ pub(super) fn in_order(
             rows: &[segment.first + row as u64],
             norms: &segment.norms[row..row + 1],
         };
-        plain::visit_one(plan, queries, query, panel, top);
+        top.tally.read += 1;
+        top.push(plain::key(plan, queries, query, &panel, 0), panel.rows[0]);
         // Cutting costs k: done for every row only while it is cheap beside reading one.
         if read % (plan.k / 64 + 1) == 0 {
             top.cut();

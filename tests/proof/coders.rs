@@ -150,7 +150,7 @@ impl Coded {
 
     /// The first bounds of all rows.
     pub fn bounds(&self, kernel: &Kernel, look: &Look) -> Vec<f32> {
-        let lines = Lines { codes: &self.lines, offsets: &self.offsets, lead: &self.lead, tail: &self.tail };
+        let lines = Lines { codes: &self.lines, offsets: &self.offsets, lead: &self.lead, tail: &self.tail, next: &[] };
         let mut out = vec![0.0; self.offsets.len()];
         (kernel.bounds)(&look.probe(), &lines, &mut out);
         out.truncate(self.norms.len());

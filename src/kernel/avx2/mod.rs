@@ -25,6 +25,7 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     bounds: bounds::bounds,
+    reaching: scalar::KERNEL.reaching,
     rest: sieve::rest,
     widen: scalar::KERNEL.widen,
     sieve: sieve::sieve,
@@ -127,22 +128,22 @@ fn sums<T: Value>(rows: &[T], dims: usize, out: &mut [f64], term: impl Fn(usize,
     let run = out.len() / STREAMS;
     for i in 0..run {
         for s in 0..STREAMS {
-            out[s * run + i] = row_sum(&rows[(s * run + i) * dims..][..dims], &term);
+            out[s * run + i] = row_sum::<T, true>(&rows[(s * run + i) * dims..][..dims], &term);
         }
     }
     for i in STREAMS * run..out.len() {
-        out[i] = row_sum(&rows[i * dims..][..dims], &term);
+        out[i] = row_sum::<T, false>(&rows[i * dims..][..dims], &term);
     }
 }
 
-/// The sum of one row.
+/// The sum of one row; of `MORE` to come, lines are asked for.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn row_sum<T: Value>(row: &[T], term: &impl Fn(usize, __m256d, __m256d) -> __m256d) -> f64 {
+fn row_sum<T: Value, const MORE: bool>(row: &[T], term: &impl Fn(usize, __m256d, __m256d) -> __m256d) -> f64 {
     let mut sums = [_mm256_setzero_pd(); LANES / WIDTH];
     let (blocks, tail) = row.as_chunks::<LANES>();
     for (b, block) in blocks.iter().enumerate() {
-        for line in 0..size_of::<[T; LANES]>() / 64 {
+        for line in 0..if MORE { size_of::<[T; LANES]>() / 64 } else { 0 } {
             _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_byte_add(AHEAD + 64 * line).cast());
         }
         add_block(b * LANES, block, &mut sums, term);

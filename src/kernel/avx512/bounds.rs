@@ -1,7 +1,7 @@
 //! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX-512: a line is a register, lane i of
 //! every sum belongs to row i, and several blocks share each broadcast of the query.
 
-use crate::kernel::{CELLS, Lines, Probe, check_bounds};
+use crate::kernel::{CELLS, Lines, Probe, check_bounds, check_reaching};
 use std::arch::x86_64::*;
 
 /// How far ahead of a block's loads its lines are asked for, in bytes: of 2, 4 and 8 K, 2 K was the
@@ -22,7 +22,7 @@ struct Sums {
 pub fn vnni(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-        streams(probe, lines, out, |blocks| vnni_sums(probe, blocks));
+        streams(probe, lines, out, |blocks, ahead| vnni_sums(probe, blocks, ahead));
     }
     check_bounds(probe, lines, out);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
@@ -33,7 +33,7 @@ pub fn vnni(probe: &Probe, lines: &Lines, out: &mut [f32]) {
 pub fn madd(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-        streams(probe, lines, out, |blocks| madd_sums(probe, blocks));
+        streams(probe, lines, out, |blocks, ahead| madd_sums(probe, blocks, ahead));
     }
     check_bounds(probe, lines, out);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
@@ -45,16 +45,21 @@ pub fn madd(probe: &Probe, lines: &Lines, out: &mut [f32]) {
 /// Parts overlap where blocks do not divide evenly; what they share is bounded twice.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn streams(probe: &Probe, lines: &Lines, out: &mut [f32], sums: impl Fn([&[[u8; 64]]; STREAMS]) -> [Sums; STREAMS]) {
+fn streams(probe: &Probe, lines: &Lines, out: &mut [f32], sums: impl Fn([&[[u8; 64]]; STREAMS], [*const u8; STREAMS]) -> [Sums; STREAMS]) {
+    let next = lines.next.as_chunks::<64>().0;
     let (codes, size) = (lines.codes.as_chunks::<64>().0, probe.high.len() / 8);
     let blocks = out.len() / 16;
+    let last = if next.is_empty() { usize::MAX } else { blocks.div_ceil(STREAMS) - 1 };
     for i in 0..blocks.div_ceil(STREAMS) {
         // Not `array::from_fn`: compiled for any CPU, it would be called.
-        let mut together = [&codes[..0]; STREAMS];
+        let (mut together, mut ahead) = ([&codes[..0]; STREAMS], [std::ptr::null(); STREAMS]);
         for (s, block) in together.iter_mut().enumerate() {
             *block = &codes[(s * blocks / STREAMS + i) * size..][..size];
+            // What each stream of the next rows begins with.
+            let first = next.as_ptr().wrapping_add(s * (next.len() / size) / STREAMS * size);
+            ahead[s] = if i == last { first } else { block.as_ptr().wrapping_byte_add(AHEAD) }.cast();
         }
-        for (s, sums) in sums(together).into_iter().enumerate() {
+        for (s, sums) in sums(together, ahead).into_iter().enumerate() {
             finish(probe, lines, sums, s * blocks / STREAMS + i, out);
         }
     }
@@ -62,13 +67,13 @@ fn streams(probe: &Probe, lines: &Lines, out: &mut [f32], sums: impl Fn([&[[u8; 
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn vnni_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS]) -> [Sums; STREAMS] {
+fn vnni_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
     let size = blocks[0].len();
     assert!(blocks.iter().all(|block| block.len() == size));
     let (mut sums, cells) = ([start(probe); STREAMS], cells());
     for (g, (high, low)) in (0..size).zip(planes(probe)) {
-        for (block, sums) in blocks.iter().zip(&mut sums) {
-            let [first, last] = both(cells, load(&block[g]));
+        for ((block, ahead), sums) in blocks.iter().zip(ahead).zip(&mut sums) {
+            let [first, last] = both(cells, load(&block[g], ahead.wrapping_add(64 * g)));
             sums.high = _mm512_dpbusd_epi32(sums.high, first, high[0]);
             sums.low = _mm512_dpbusd_epi32(sums.low, first, low[0]);
             sums.high = _mm512_dpbusd_epi32(sums.high, last, high[1]);
@@ -80,13 +85,13 @@ fn vnni_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS]) -> [Sums; STREAMS] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn madd_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS]) -> [Sums; STREAMS] {
+fn madd_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
     let size = blocks[0].len();
     assert!(blocks.iter().all(|block| block.len() == size));
     let (mut sums, cells, ones) = ([start(probe); STREAMS], cells(), _mm512_set1_epi16(1));
     for (g, (high, low)) in (0..size).zip(planes(probe)) {
-        for (block, sums) in blocks.iter().zip(&mut sums) {
-            for (i, cells) in both(cells, load(&block[g])).into_iter().enumerate() {
+        for ((block, ahead), sums) in blocks.iter().zip(ahead).zip(&mut sums) {
+            for (i, cells) in both(cells, load(&block[g], ahead.wrapping_add(64 * g))).into_iter().enumerate() {
                 sums.high = _mm512_add_epi32(sums.high, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, high[i]), ones));
                 sums.low = _mm512_add_epi32(sums.low, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, low[i]), ones));
             }
@@ -136,11 +141,11 @@ fn every_lane(bytes: &[i8; 4]) -> __m512i {
     _mm512_set1_epi32(unsafe { bytes.as_ptr().cast::<i32>().read_unaligned() })
 }
 
-/// A line; asks for one that comes later.
+/// A line; asks for one `ahead`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn load(line: &[u8; 64]) -> __m512i {
-    _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD).cast());
+fn load(line: &[u8; 64], ahead: *const u8) -> __m512i {
+    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
     // SAFETY: an array of 64 bytes.
     unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
 }
@@ -157,6 +162,33 @@ fn finish(probe: &Probe, lines: &Lines, sums: Sums, block: usize, out: &mut [f32
     let bound = _mm512_fmadd_ps(_mm512_set1_ps(probe.tail), residuals(lines.tail, block), bound);
     // SAFETY: sixteen values.
     unsafe { _mm512_storeu_ps(out.as_chunks_mut::<16>().0[block].as_mut_ptr(), bound) };
+}
+
+/// The places of a block's bounds that reach the floor, side by side.
+pub fn reaching(bounds: &[f32], floor: f32, places: &mut [u32]) -> usize {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(bounds: &[f32], floor: f32, places: &mut [u32]) -> usize {
+        let (blocks, rest) = bounds.as_chunks::<16>();
+        let (mut count, mut at) = (0, _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+        for block in blocks {
+            // SAFETY: an array of sixteen.
+            let bounds = unsafe { _mm512_loadu_ps(block.as_ptr()) };
+            let reach = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bounds, _mm512_set1_ps(floor));
+            let out = &mut places[count..count + 16];
+            // SAFETY: sixteen places.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(reach, at)) };
+            count += reach.count_ones() as usize;
+            at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
+        }
+        for (place, bound) in (16 * blocks.len()..).zip(rest) {
+            places[count] = place as u32;
+            count += usize::from(!matches!(bound.partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+        }
+        count
+    }
+    check_reaching(bounds, places);
+    // SAFETY: `available` lists this function's table only where the CPU has these features.
+    unsafe { gated(bounds, floor, places) }
 }
 
 /// The residuals of a block's rows.
@@ -181,7 +213,7 @@ mod tests {
             let (high, low) = (plane(37), plane(101));
             let probe = Probe { high: &high, low: &low, high_sum: 99, low_sum: -77, step: 0.01, base: 0.3, lead: 0.6, tail: 0.8 };
             let (offsets, residuals) = (vec![0.1; rows], vec![0x3d71; rows]);
-            let lines = Lines { codes: &codes, offsets: &offsets, lead: &residuals, tail: &residuals };
+            let lines = Lines { codes: &codes, offsets: &offsets, lead: &residuals, tail: &residuals, next: &codes };
             for table in runnable().into_iter().filter(|table| table.name == "avx512") {
                 let (mut expected, mut got) = (vec![0.0; rows], vec![f32::NAN; rows]);
                 madd(&probe, &lines, &mut expected);

@@ -28,6 +28,7 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     bounds: bounds::madd,
+    reaching: bounds::reaching,
     rest: sieve::rest,
     widen: sieve::widen,
     sieve: sieve::madd,
@@ -162,26 +163,30 @@ fn sums<T: Value>(rows: &[T], dims: usize, out: &mut [f64], term: impl Fn(usize,
     let run = out.len() / STREAMS;
     for i in 0..run {
         let together: [&[T]; STREAMS] = std::array::from_fn(|s| &rows[(s * run + i) * dims..][..dims]);
-        for (s, sum) in row_sums(together, dims, &term).into_iter().enumerate() {
+        for (s, sum) in row_sums::<T, STREAMS, true>(together, dims, &term).into_iter().enumerate() {
             out[s * run + i] = sum;
         }
     }
     for i in STREAMS * run..out.len() {
-        [out[i]] = row_sums([&rows[i * dims..][..dims]], dims, &term);
+        [out[i]] = row_sums::<T, 1, false>([&rows[i * dims..][..dims]], dims, &term);
     }
 }
 
-/// The sums of `R` rows of `dims` values, side by side.
+/// The sums of `R` rows of `dims` values, side by side; of `MORE` to come, lines are asked for.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn row_sums<T: Value, const R: usize>(rows: [&[T]; R], dims: usize, term: &impl Fn(usize, __m512d, __m512d) -> __m512d) -> [f64; R] {
+fn row_sums<T: Value, const R: usize, const MORE: bool>(
+    rows: [&[T]; R],
+    dims: usize,
+    term: &impl Fn(usize, __m512d, __m512d) -> __m512d,
+) -> [f64; R] {
     assert!(rows.iter().all(|row| row.len() == dims));
     let mut sums = [[_mm512_setzero_pd(); LANES / WIDTH]; R];
     let whole = dims - dims % LANES;
     for start in (0..whole).step_by(LANES) {
         for (row, sums) in rows.iter().zip(&mut sums) {
             let block = row.as_ptr().wrapping_add(start);
-            for line in 0..size_of::<[T; LANES]>() / 64 {
+            for line in 0..if MORE { size_of::<[T; LANES]>() / 64 } else { 0 } {
                 _mm_prefetch::<_MM_HINT_T0>(block.wrapping_byte_add(AHEAD + 64 * line).cast());
             }
             for (part, sum) in sums.iter_mut().enumerate() {
@@ -353,7 +358,7 @@ fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
             match group {
                 12 => add_products::<12>(columns, rows, dims, out),
                 4 => add_products::<4>(columns, rows, dims, out),
-                _ => add_products::<1>(columns, rows, dims, out),
+                _ => add_to_one(columns, rows, out),
             }
         }
         at += group;
@@ -365,6 +370,36 @@ fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
 fn add_products<const R: usize>(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     let sums = column_sums::<{ COLUMNS / 16 }, R, false>(columns, rows, dims);
     for (&sum, out) in sums.as_flattened().iter().zip(out.as_chunks_mut::<16>().0) {
+        // SAFETY: an array of sixteen.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
+    }
+}
+
+/// Adds the products of one row. Its sums are few, and each would wait for its last term: so they are more.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn add_to_one(columns: &[f32], row: &[f32], out: &mut [f32]) {
+    const SIDE: usize = 4;
+    let mut sums = [[_mm512_setzero_ps(); COLUMNS / 16]; SIDE];
+    let (columns, last_columns) = columns.as_chunks::<{ SIDE * COLUMNS }>();
+    let (row, last) = row.as_chunks::<SIDE>();
+    for (columns, row) in columns.iter().zip(row) {
+        for line in 0..size_of_val(columns) / 64 {
+            _mm_prefetch::<_MM_HINT_T0>(columns.as_ptr().wrapping_byte_add(AHEAD + 64 * line).cast());
+        }
+        for (side, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_fmadd_ps(sixteen(columns, side * COLUMNS / 16 + v), _mm512_set1_ps(row[side]), *sum);
+            }
+        }
+    }
+    for (columns, &x) in last_columns.as_chunks::<COLUMNS>().0.iter().zip(last) {
+        for (v, sum) in sums[0].iter_mut().enumerate() {
+            *sum = _mm512_fmadd_ps(sixteen(columns, v), _mm512_set1_ps(x), *sum);
+        }
+    }
+    let [a, b, c, d] = sums;
+    for (v, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let sum = _mm512_add_ps(_mm512_add_ps(a[v], b[v]), _mm512_add_ps(c[v], d[v]));
         // SAFETY: an array of sixteen.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
     }
