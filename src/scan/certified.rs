@@ -380,7 +380,7 @@ impl Search<'_> {
         let (norm, norms) = (self.queries.norm(self.query), self.part.segment.norms);
         let bytes = self.part.coder.rest_bytes();
         let rest = |row: usize| &codes.rest[row * bytes..(row + 1) * bytes];
-        let mut disk = ReadAhead::new(DISK_AHEAD, rows.len());
+        let mut disk = ReadAhead::new(DISK_AHEAD, rows.len(), self.part.segment.own);
         for i in 0..rows.len() {
             disk.before(i, rows[i..].iter().map(|&(_, row)| rest(row)));
             if let Some(&(_, next)) = rows.get(i + AHEAD) {

@@ -32,7 +32,7 @@ pub(super) fn in_order(
 ) -> usize {
     let segment = segment.scattered();
     rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let mut disk = ReadAhead::new(DISK_AHEAD, rows.len());
+    let mut disk = ReadAhead::new(DISK_AHEAD, rows.len(), segment.own);
     let mut read = 0;
     let ask = |row: usize| {
         prefetch(segment.stored(row));

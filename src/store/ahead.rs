@@ -20,9 +20,9 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// For `parts` parts, of which `window` are asked for at a time.
-    pub fn new(window: usize, parts: usize) -> Self {
-        if parts <= FEW { ReadAhead { window, next: usize::MAX, waits: 0 } } else { ReadAhead { window, next: 1, waits: waits() } }
+    /// For `parts` parts, of which `window` are asked for at a time; of memory of our `own`, none.
+    pub fn new(window: usize, parts: usize, own: bool) -> Self {
+        if own || parts <= FEW { ReadAhead { window, next: usize::MAX, waits: 0 } } else { ReadAhead { window, next: 1, waits: waits() } }
     }
 
     /// To be called before part `at` is read; `parts` are that one and those after it.

@@ -99,6 +99,11 @@ impl Bytes {
         values(&self[range])
     }
 
+    /// Whether the region is a mapped file.
+    pub fn mapped(&self) -> bool {
+        self.0.file.is_some()
+    }
+
     /// The same bytes for who reads a few here and a few there: of a mapped file, only the pages that
     /// are touched are read.
     pub fn scattered(&self) -> &[u8] {

@@ -38,6 +38,8 @@ pub struct Rows<'a> {
     pub scattered: Values<'a>,
     /// The euclidean norm of every decoded row.
     pub norms: &'a [f64],
+    /// Whether they lie in memory of our own, so that nothing waits for a disk.
+    pub own: bool,
     /// What bounds their scores, if there are codes.
     pub codes: Option<Codes<'a>>,
 }

@@ -57,6 +57,7 @@ pub fn rows(dims: usize, level: Level, segment: &Segment, first: u64) -> Rows<'_
         values: values(level, segment.values.view(), segment.scales.view()),
         scattered: values(level, segment.values.view_scattered(), segment.scales.view()),
         norms: segment.norms.view(),
+        own: !segment.values.bytes.mapped(),
         codes: segment.codes.as_ref().map(|codes| codes.view(segment.rows)),
     }
 }
