@@ -1,4 +1,4 @@
-"""Exact vector search that returns the float64 answer, bit for bit, on every machine.
+"""Exact vector search that returns the float64 answer, bit for bit, on every machine; approximate search by recall.
 
 >>> import nseekfs
 >>> index = nseekfs.from_embeddings([[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]])
@@ -11,11 +11,13 @@ array([1, 2])
 
 from nseekfs._core import __version__, simd_info
 from nseekfs._errors import Error, FormatError, InputError, InputTypeError
+from nseekfs.ann import Ann, Miss, Place, Point, Recall
 from nseekfs.build import create_index, from_embeddings, load_index
 from nseekfs.hits import Certificate, Hit, Hits, KeyedSearchResult, SearchResult
 from nseekfs.index import Index
 
 __all__ = [
+    "Ann",
     "Certificate",
     "Error",
     "FormatError",
@@ -25,6 +27,10 @@ __all__ = [
     "InputError",
     "InputTypeError",
     "KeyedSearchResult",
+    "Miss",
+    "Place",
+    "Point",
+    "Recall",
     "SearchResult",
     "__version__",
     "create_index",

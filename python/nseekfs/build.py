@@ -275,6 +275,10 @@ class _Ann(NamedTuple):
         """The same in the types of the extension module; None for exact search."""
         if not isinstance(self.ann, str | bool | np.bool_):
             raise InputTypeError(f"ann: expected True, False, 'ivf' or 'lsh', got {_arguments.shown(self.ann)}")
+        kinds = {"nlist": "ivf", "tables": "lsh", "bits": "lsh"}
+        for name, kind in kinds.items():
+            if getattr(self, name) is not None and self.ann != kind and not (kind == "ivf" and self.ann is True):
+                raise InputError(f"{name}: expected ann={kind!r} with it, got ann={self.ann!r}")
         given = (
             self.ann if isinstance(self.ann, str) else None,
             _arguments.real("recall", self.recall),

@@ -16,6 +16,8 @@ use crate::store::rows::Rows;
 use crate::topk::TopK;
 use std::sync::{Arc, Mutex};
 
+/// Smaller tables are searched exactly, where the choice is left: that takes no longer than a few hundred cells do.
+const LEAST_BYTES: usize = 4 << 20;
 /// Neighbours that a choice between ways to search is made for.
 const USUAL_K: f64 = 10.0;
 /// What visiting a listed row costs beside streaming one: cells begin anew, and rows stand in two of them.
@@ -101,8 +103,8 @@ impl Index {
         let _mode = FloatMode::standard();
         check_recall(params.recall)?;
         let threads = pool::thread_count(threads)?;
-        // Without codes beside them rows are too few, or too short, for anything to be gained.
-        if params.kind.is_none() && self.coder.is_none() {
+        let bytes: usize = self.views().iter().map(|rows| rows.len() * rows.row_bytes()).sum();
+        if params.kind.is_none() && bytes <= LEAST_BYTES {
             return Ok(());
         }
         let few = match params.kind {

@@ -162,6 +162,7 @@ def test_another_metric_than_the_cells_serve_is_answered_exactly():
 def test_true_takes_cells_where_they_cost_less_and_exact_search_where_not():
     rows, _ = rows_of("clusters", 7)
     assert nseekfs.from_embeddings(rows, ann=True).ann == "ivf"
+    assert nseekfs.from_embeddings(rows, ann=True, level="f8").ann == "exact"
     assert nseekfs.from_embeddings(rows[:500], ann=True).ann == "exact"
     assert nseekfs.from_embeddings(rows_of("gaussian", 7)[0], ann=True, recall=0.999).ann == "exact"
 
@@ -254,6 +255,9 @@ def test_a_share_of_the_best_score_leaves_cells_out(clusters):
         ({"ann": "ivf", "nlist": -1}, "nlist: expected a whole number from 1 to 50, the number of rows, got -1"),
         ({"ann": "lsh", "tables": 65}, "tables: expected a whole number from 1 to 64, got 65"),
         ({"ann": "lsh", "bits": 0}, "bits: expected a whole number from 1 to 24, got 0"),
+        ({"ann": "ivf", "bits": 5}, "bits: expected ann='lsh' with it, got ann='ivf'"),
+        ({"ann": "lsh", "nlist": 5}, "nlist: expected ann='ivf' with it, got ann='lsh'"),
+        ({"nlist": 5}, "nlist: expected ann='ivf' with it, got ann=False"),
         ({"ann": "lsh", "metric": "dot"}, "ann: expected 'ivf' for rows that differ in length"),
     ],
 )
