@@ -3,16 +3,20 @@
 //!
 //! An index is a table of rows and, once it is large, compact codes that bound every row's score. A
 //! search is: choose candidates, bound them by codes, read the undecided rows, keep the best k; or,
-//! where codes do not pay, visit all rows in panels that fit a cache.
+//! where codes do not pay, visit all rows in panels that fit a cache. An approximate search differs in one thing:
+//! cells or buckets name its candidates.
 //!
 //! ```text
 //!  Index.query(v, top_k)            python/nseekfs/index.py    a contiguous (m, dims) array
 //!    Index.search                   src/python/index.rs        a slice; the interpreter is released
-//!      Index::search                src/index.rs               checks dims and k, groups queries
+//!      Index::search                src/index/mod.rs           checks dims and k, groups queries
 //!        candidates                 src/candidates.rs              which rows? runs of row numbers
 //!        Queries::new               src/scan/query.rs              rounded once, checked, measured
+//!        effort                     src/index/ann.rs               all rows, or so many cells or buckets
+//!        Few::search                src/ann/{ivf,buckets}.rs       the nearest cells | the likeliest buckets
 //!        scan::search               src/scan/mod.rs                jobs in parallel (src/pool.rs)
 //!          certified | sieve        src/scan/{certified,sieve}.rs      codes of one query | of a batch
+//!          listed                   src/scan/listed.rs                 codes of the rows of some cells
 //!            margin                 src/code/margin.rs                     what codes prove, and why
 //!            refine                 src/scan/refine.rs                     the undecided rows, read in full
 //!          plain | tile | bytes     src/scan/{plain,tile,bytes}.rs     every row | float32, then keys | rows of level f8
@@ -33,7 +37,7 @@
 //! | [`store`] | where bytes lie, rows seen in them | lines above |
 //! | [`code`] | what bounds a row's score without reading the row | lines above |
 //! | [`format`], [`scan`] | the file; the search over rows | lines above |
-//! | [`ann`] | cells of rows, and the nearest cell of a row | lines above |
+//! | [`ann`] | which few rows are worth visiting | lines above |
 //! | [`candidates`] | which rows a filter allows | lines above |
 //! | [`index`] | search, save, open | lines above |
 //! | [`build`] | rows into an index | lines above |

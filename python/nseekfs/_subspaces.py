@@ -54,7 +54,7 @@ class SubspaceMiniBatchKMeans(Clusters[None]):
         metric: ClusterMetric = "l2",
         init: Init = "k-means++",
         max_iter: Count = 100,
-        tol: float = 0.01,
+        tol: float = 0.03,
         max_no_improvement: Count | None = 10,
         reassignment_ratio: float = 0.01,
         seed: Count = 0,

@@ -9,13 +9,13 @@ class Point(NamedTuple):
     k: int
     """Neighbours asked for."""
     probes: int
-    """Cells visited."""
+    """Cells or buckets visited."""
     recall: float
     """Share of the exact neighbours that was found."""
     error: float
     """Standard error of `recall`."""
     visited: float
-    """Rows listed in the cells visited, on average; a row that stands in two of them counts twice."""
+    """Rows in them, on average; a row that stands in two of the cells counts twice."""
 
 
 class Ann(NamedTuple):
@@ -25,19 +25,23 @@ class Ann(NamedTuple):
     """
 
     kind: str
-    """``"ivf"``, or ``"exact"``: every row is a candidate."""
+    """``"ivf"``, ``"lsh"``, or ``"exact"``: every row is a candidate."""
     recall: float
     """The recall that queries get unless they say otherwise; 1 for ``"exact"``."""
     cells: int
-    """How many cells there are; 0 for ``"exact"``."""
+    """How many cells an ``"ivf"`` has; 0 for others."""
     spilled: bool
     """Whether rows stand in two cells each."""
+    tables: int
+    """How many tables an ``"lsh"`` has; 0 for others."""
+    bits: int
+    """Bits of a bucket's number in each."""
     queries: int
     """Queries that it was tuned on."""
     tuned_on: str
     """``"rows"`` held out of the training, ``"queries"`` that were given, or ``"nothing"`` for ``"exact"``."""
     points: tuple[Point, ...]
-    """What was measured, by neighbours asked for, then by cells visited."""
+    """What was measured, by neighbours asked for, then by cells or buckets visited."""
 
     def __eq__(self, other: object) -> bool:
         return self.kind == other if isinstance(other, str) else tuple.__eq__(self, other) is True
@@ -45,13 +49,15 @@ class Ann(NamedTuple):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
 
     def __str__(self) -> str:
         if self.kind == "exact":
             return "exact"
         twice = ", rows in two each" if self.spilled else ""
-        return f"{self.kind} of {self.cells} cells{twice}, tuned to recall {self.recall:g} on {self.queries} {self.tuned_on}"
+        size = f"{self.cells} cells{twice}" if self.kind == "ivf" else f"{self.tables} tables of {self.bits} bits"
+        return f"{self.kind} of {size}, tuned to recall {self.recall:g} on {self.queries} {self.tuned_on}"
 
 
 class Recall(NamedTuple):
@@ -71,11 +77,13 @@ class Recall(NamedTuple):
     """Share of the answers that were known to be exact, see `Certificate`."""
 
 
-class CellPlace(NamedTuple):
-    """A cell that holds a row, and where it comes in a query's order of cells."""
+class Place(NamedTuple):
+    """What holds a row, and where that comes in a query's order, from 0."""
 
-    cell: int
+    number: int
+    """Of the cell; of an ``"lsh"``, of the table."""
     place: int
+    """Of the cell, or of the row's bucket in that table."""
 
 
 class Miss(NamedTuple):
@@ -89,7 +97,7 @@ class Miss(NamedTuple):
     """What the row is ranked by, as `Hits.keys`."""
     kth: float
     """That of the last row found."""
-    cells: tuple[CellPlace, ...]
-    """The row's cells, nearest first; none where search is exact."""
+    places: tuple[Place, ...]
+    """The row's cells or buckets, the first to be visited first; none where search is exact."""
     probes: int
-    """Cells that were visited; 0 where search is exact."""
+    """Cells or buckets that were visited; 0 where search is exact."""

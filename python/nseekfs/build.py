@@ -1,7 +1,7 @@
 """Making an index from vectors, and opening one from its file."""
 
 import os
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -23,6 +23,8 @@ def from_embeddings(
     recall: float = 0.95,
     nlist: Count | None = None,
     spill: bool = True,
+    tables: Count | None = None,
+    bits: Count | None = None,
     method: Method = "auto",
     normalized: bool | None = None,
     codes: bool = True,
@@ -45,17 +47,21 @@ def from_embeddings(
     level : {"f32", "f64", "f16", "f8"}
         How precisely a row is stored. ``"f8"`` is one signed byte per value and a float32 scale per
         row.
-    ann : bool or {"ivf"}
-        Whether an approximate answer will do, of the recall asked for: with True, rows are grouped into cells of
-        which queries visit few, if that is measured to cost less than an exact search; with ``"ivf"``, always.
+    ann : bool or {"ivf", "lsh"}
+        Whether an approximate answer will do, of the recall asked for. ``"ivf"`` groups rows into cells around
+        centroids, of which queries visit few; ``"lsh"`` hashes them into buckets of several tables, is built in no
+        time, and serves near duplicates; True takes cells if they are measured to cost less than an exact search.
     recall : float
         The share of the exact neighbours that approximate queries find, on average, unless they say otherwise;
         measured on rows held out of the training, see `Index.ann` and `Index.recall`.
     nlist : int, optional
-        How many cells approximate search has; five times the root of the number of rows if not given.
+        How many cells there are; five times the root of the number of rows if not given.
     spill : bool
         Whether every row stands in a second cell, chosen to be near when the first is not (SOAR). It takes half as
         much room again as the codes, and fewer cells must be visited.
+    tables, bits : int, optional
+        How many tables of buckets there are, 1 to 64, and how many bits number a bucket, 1 to 24; 8, and as many as
+        leave some ten rows a bucket, if not given.
     method : {"auto", "simd", "scalar"}
         What queries use unless they say otherwise; the answers are the same.
     normalized : bool, optional
@@ -95,7 +101,9 @@ def from_embeddings(
     >>> index.query(embeddings[7], top_k=1)[0]["idx"]
     7
     """
-    options = _Options(metric, level, (ann, recall, nlist, spill), method, normalized, codes, seed, threads, progress)
+    options = _Options(
+        metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress
+    )
     if output_dir is None:
         if base_name is not None:
             raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
@@ -115,6 +123,8 @@ def create_index(
     recall: float = 0.95,
     nlist: Count | None = None,
     spill: bool = True,
+    tables: Count | None = None,
+    bits: Count | None = None,
     method: Method = "auto",
     normalized: bool | None = None,
     codes: bool = True,
@@ -126,7 +136,8 @@ def create_index(
 
     Parameters
     ----------
-    embeddings, metric, level, ann, recall, nlist, spill, method, normalized, codes, seed, threads, progress
+    embeddings, metric, level, ann, recall, nlist, spill, tables, bits, method, normalized, codes, seed, threads,
+    progress
         As in `from_embeddings`.
     output_dir : path
         Folder for the file, made if missing.
@@ -154,7 +165,9 @@ def create_index(
     ...         index.rows
     2
     """
-    options = _Options(metric, level, (ann, recall, nlist, spill), method, normalized, codes, seed, threads, progress)
+    options = _Options(
+        metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress
+    )
     return options.write(embeddings, output_dir, base_name)
 
 
@@ -200,7 +213,7 @@ class _Options:
         self,
         metric: object,
         level: object,
-        ann: tuple[object, object, object, object],
+        ann: "_Ann",
         method: object,
         normalized: object,
         codes: object,
@@ -213,7 +226,7 @@ class _Options:
         self.method = _arguments.word("method", method)
         if self.method not in get_args(Method):
             raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {self.method!r}")
-        self.ann = _ann(*ann)
+        self.ann = ann.words()
         self.normalized = _arguments.maybe_flag("normalized", normalized)
         self.codes = _arguments.flag("codes", codes)
         self.seed = _arguments.whole("seed", seed, 0, 2**64 - 1)
@@ -248,13 +261,26 @@ class _Options:
         return path
 
 
-def _ann(ann: object, recall: object, nlist: object, spill: object) -> tuple[bool, float, int | None, bool] | None:
-    """How queries visit few rows: whether exact search may be chosen, recall, cells, whether rows get a second one."""
-    share = _arguments.real("recall", recall)
-    cells = _arguments.maybe_whole("nlist", nlist)
-    twice = _arguments.flag("spill", spill)
-    if isinstance(ann, str):
-        if ann != "ivf":
-            raise InputError(f"ann: expected True, False or 'ivf', got {ann!r}")
-        return False, share, cells, twice
-    return (True, share, cells, twice) if _arguments.flag("ann", ann) else None
+class _Ann(NamedTuple):
+    """How queries are to visit few rows, as it was given."""
+
+    ann: object
+    recall: object
+    nlist: object
+    spill: object
+    tables: object
+    bits: object
+
+    def words(self) -> tuple[str | None, float, int | None, bool, int | None, int | None] | None:
+        """The same in the types of the extension module; None for exact search."""
+        if not isinstance(self.ann, str | bool | np.bool_):
+            raise InputTypeError(f"ann: expected True, False, 'ivf' or 'lsh', got {_arguments.shown(self.ann)}")
+        given = (
+            self.ann if isinstance(self.ann, str) else None,
+            _arguments.real("recall", self.recall),
+            _arguments.maybe_whole("nlist", self.nlist),
+            _arguments.flag("spill", self.spill),
+            _arguments.maybe_whole("tables", self.tables),
+            _arguments.maybe_whole("bits", self.bits),
+        )
+        return given if isinstance(self.ann, str) or self.ann else None

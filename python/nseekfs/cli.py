@@ -1,4 +1,4 @@
-"""``python -m nseekfs verify FILE`` and ``python -m nseekfs info FILE``.
+"""``python -m nseekfs verify FILE``, ``info FILE`` and ``tune FILE``.
 
 Exit codes: 0 fine, 1 failed (the file cannot be read), 2 wrong usage, 3 the file is damaged or is
 no nseekfs index. What went wrong is one line on stderr, never a traceback.
@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from nseekfs import _tuning
 from nseekfs._core import __version__
 from nseekfs._errors import Error, FormatError
 from nseekfs.build import load_index
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `arguments` are those of the process if not given."""
     command = _parser().parse_args(arguments)
     try:
-        command.run(command.file)
+        command.run(command)
         sys.stdout.flush()
     except FormatError as error:
         return _fail(DAMAGED, error)
@@ -42,21 +43,46 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     info = commands.add_parser("info", help="tell what the file holds, from its header")
     info.set_defaults(run=_info)
-    for command in (verify, info):
+    tune = commands.add_parser(
+        "tune", help="print recall against speed of approximate search, and set what queries get"
+    )
+    tune.set_defaults(run=_tune)
+    tune.add_argument("--recall", type=float, metavar="R", help="what queries get from now on; written to the file")
+    tune.add_argument(
+        "--queries", metavar="NPY", help="a sample of the queries to come; rows of the index if not given"
+    )
+    tune.add_argument("-k", type=int, default=10, help="neighbours of each query (default 10)")
+    tune.add_argument("--plot", metavar="IMAGE", help="also draw the table, as .png, .svg or .pdf; takes matplotlib")
+    for command in (verify, info, tune):
         command.add_argument("file", metavar="FILE", help="an index file, such as index_f32.bin")
     return parser
 
 
-def _verify(file: str) -> None:
-    with load_index(file, verify="header") as index:
+def _verify(asked: argparse.Namespace) -> None:
+    with load_index(asked.file, verify="header") as index:
         index.verify()
-        print(f"{file}: fine, {index.rows} rows x {index.dims} dims, {index.nbytes} bytes")
+        print(f"{asked.file}: fine, {index.rows} rows x {index.dims} dims, {index.nbytes} bytes")
 
 
-def _info(file: str) -> None:
-    with load_index(file, verify="header") as index:
+def _info(asked: argparse.Namespace) -> None:
+    with load_index(asked.file, verify="header") as index:
         for name in ("rows", "dims", "level", "metric", "normalized", "ann", "codes", "seed", "nbytes"):
             print(f"{name}: {getattr(index, name)}")
+
+
+def _tune(asked: argparse.Namespace) -> None:
+    with load_index(asked.file, verify="header") as index:
+        queries = None if asked.queries is None else _tuning.read_queries(asked.queries, index.dims)
+        if asked.recall is not None or queries is not None:
+            index.tune(asked.recall, queries=queries)
+        lines = _tuning.measure(index, queries, asked.k)
+        _tuning.show(index, lines, asked.k)
+        if asked.plot is not None:
+            _tuning.plot(lines, asked.plot)
+            print(f"{asked.plot}: drawn")
+        if asked.recall is not None:
+            index.save(asked.file)
+            print(f"{asked.file}: queries get recall {asked.recall:g} from now on")
 
 
 def _fail(code: int, reason: object) -> int:

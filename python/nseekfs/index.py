@@ -9,7 +9,7 @@ import numpy.typing as npt
 from nseekfs import _arguments, _arrays, _core
 from nseekfs._errors import InputError
 from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Vectors
-from nseekfs.ann import Ann, CellPlace, Miss, Point, Recall
+from nseekfs.ann import Ann, Miss, Place, Point, Recall
 from nseekfs.hits import Certificate, Hits, KeyedSearchResult, SearchResult
 
 
@@ -52,6 +52,7 @@ class Index:
         max_distance: float | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        probes: Count | None = None,
         ratio_threshold: float | None = None,
         threads: Count | None = None,
     ) -> Hits:
@@ -76,12 +77,14 @@ class Index:
         max_distance : float, optional
             Only rows whose float64 distance is at most this; for euclidean.
         recall : float, optional
-            Of an index with cells: the share of the exact neighbours that is to be found, on average; what the
-            index was tuned for if not given. 1 asks for the exact answer.
+            Of an index for approximate search: the share of the exact neighbours that is to be found, on average;
+            what the index was tuned for if not given. 1 asks for the exact answer.
         nprobe : int, optional
-            Of an index with cells: how many to visit, whatever the recall.
+            Of an ``"ivf"``: how many cells to visit, whatever the recall.
+        probes : int, optional
+            Of an ``"lsh"``: how many buckets to visit.
         ratio_threshold : float, optional
-            Of an index with cells: those whose centroid scores less than this share of the best one's are not
+            Of an ``"ivf"``: cells whose centroid scores less than this share of the best one's are not
             visited, from 0, none is left out, to 1. Of a negative score the share is that much lower, not higher.
         threads : int, optional
             How many threads may work, from 1; all that the process may use if not given.
@@ -116,7 +119,7 @@ class Index:
             word,
             _arrays.row_filter(filter),
             _bound(word or core.metric, min_score, max_distance),
-            _effort(recall, nprobe, ratio_threshold),
+            _effort(recall, nprobe, probes, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
         return Hits(indices[0], scores[0], keys[0], Certificate(*certificates[0]))
@@ -132,6 +135,7 @@ class Index:
         filter: Filter | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        probes: Count | None = None,
         ratio_threshold: float | None = None,
         threads: Count | None = None,
         return_keys: Literal[False] = False,
@@ -147,6 +151,7 @@ class Index:
         filter: Filter | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        probes: Count | None = None,
         ratio_threshold: float | None = None,
         threads: Count | None = None,
         return_keys: Literal[True],
@@ -161,6 +166,7 @@ class Index:
         filter: Filter | None = None,  # noqa: A002
         recall: float | None = None,
         nprobe: Count | None = None,
+        probes: Count | None = None,
         ratio_threshold: float | None = None,
         threads: Count | None = None,
         return_keys: bool = False,
@@ -173,7 +179,7 @@ class Index:
             Rounded once to float32, or to float64 at level ``"f64"``.
         k : int
             How many rows to return for each query, from 1; all allowed rows if there are fewer.
-        method, similarity, filter, recall, nprobe, ratio_threshold, threads
+        method, similarity, filter, recall, nprobe, probes, ratio_threshold, threads
             As in `query`.
         return_keys : bool
             Whether to return the float64 ranking keys too.
@@ -212,7 +218,7 @@ class Index:
             None if similarity is None else _arguments.word("similarity", similarity),
             _arrays.row_filter(filter),
             None,
-            _effort(recall, nprobe, ratio_threshold),
+            _effort(recall, nprobe, probes, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
         indices, scores, keys = (part[0] for part in found[:3]) if one else found[:3]
@@ -225,6 +231,7 @@ class Index:
         *,
         recall: float | None = None,
         nprobe: Count | None = None,
+        probes: Count | None = None,
         ratio_threshold: float | None = None,
         threads: Count | None = None,
     ) -> Recall:
@@ -233,11 +240,11 @@ class Index:
         Parameters
         ----------
         queries : array_like of real numbers, shape (q, dims), optional
-            What to ask. If not given, rows of the index that neither trained its cells nor chose how many are
+            What to ask. If not given, rows of the index that neither trained its cells nor chose how much is
             visited; none of them counts as its own neighbour.
         k : int
             Neighbours of each query, from 1.
-        recall, nprobe, ratio_threshold, threads
+        recall, nprobe, probes, ratio_threshold, threads
             As in `query`.
 
         Returns
@@ -253,7 +260,7 @@ class Index:
         value, error, count, visited, exact = core.recall(
             _maybe_queries(queries, core),
             _arguments.whole("k", k),
-            _effort(recall, nprobe, ratio_threshold),
+            _effort(recall, nprobe, probes, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
         return Recall(value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), count, visited, exact)
@@ -265,7 +272,7 @@ class Index:
         queries: Vectors | None = None,
         threads: Count | None = None,
     ) -> Ann:
-        """Measure again how many cells a recall takes, without building anything.
+        """Measure again how many cells or buckets a recall takes, without building anything.
 
         Parameters
         ----------
@@ -273,7 +280,7 @@ class Index:
             What queries get from now on unless they say otherwise; as before if not given.
         queries : array_like of real numbers, shape (q, dims), optional
             A sample of the queries to come; some hundreds or more. Queries of another kind than the rows may need
-            more cells than rows do. If not given, rows held out of the training.
+            more than rows do. If not given, rows held out of the training.
         threads : int, optional
             As in `query`.
 
@@ -304,6 +311,7 @@ class Index:
         similarity: Metric | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        probes: Count | None = None,
         ratio_threshold: float | None = None,
     ) -> Miss:
         """Say why a search finds a row, or why not.
@@ -314,7 +322,7 @@ class Index:
             What was asked.
         row : int
             The row that was expected.
-        k, similarity, recall, nprobe, ratio_threshold
+        k, similarity, recall, nprobe, probes, ratio_threshold
             As in `query`, where `k` is `top_k`.
 
         Returns
@@ -327,15 +335,15 @@ class Index:
             If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
         """
         core = self._open()
-        key, kth, cells, probes, found = core.explain_miss(
+        key, kth, places, visited, found = core.explain_miss(
             _arrays.vector("query", query, _query_type(core)),
             _arguments.whole("row", row, 0),
             _arguments.whole("k", k),
             None if similarity is None else _arguments.word("similarity", similarity),
-            _effort(recall, nprobe, ratio_threshold),
+            _effort(recall, nprobe, probes, ratio_threshold),
         )
-        places = tuple(CellPlace(*place) for place in cells)
-        return Miss(found, _reason(found, places, probes, key, kth), key, kth, places, probes)
+        held = tuple(Place(*place) for place in places)
+        return Miss(found, _reason(found, held, visited, key, kth), key, kth, held, visited)
 
     def save(self, path: AnyPath) -> None:
         """Write the index to one file, whole or not at all, replacing what is there.
@@ -393,10 +401,19 @@ class Index:
         """How few rows are visited, and what that was tuned on."""
         told = self._open().ann
         if told is None:
-            return Ann("exact", 1.0, 0, False, 0, "nothing", ())
-        spilled, cells, recall, queries, given, points = told
+            return Ann("exact", 1.0, 0, False, 0, 0, 0, "nothing", ())
+        kind, count, more, recall, queries, given, points = told
+        cells, tables = (count, 0) if kind == "ivf" else (0, count)
         return Ann(
-            "ivf", recall, cells, spilled, queries, "queries" if given else "rows", tuple(Point(*point) for point in points)
+            kind,
+            recall,
+            cells,
+            bool(cells and more),
+            tables,
+            more if tables else 0,
+            queries,
+            "queries" if given else "rows",
+            tuple(Point(*point) for point in points),
         )
 
     @property
@@ -492,11 +509,14 @@ def _query_type(core: _core.Index) -> type[np.floating[Any]]:
     return np.float64 if core.level == "f64" else np.float32
 
 
-def _effort(recall: object, nprobe: object, ratio_threshold: object) -> tuple[float | None, int | None, float | None]:
-    """How much of an index with cells to visit, in the types of the extension module."""
+def _effort(
+    recall: object, nprobe: object, probes: object, ratio_threshold: object
+) -> tuple[float | None, int | None, int | None, float | None]:
+    """How many rows an approximate search visits, in the types of the extension module."""
     return (
         _arguments.maybe_real("recall", recall),
         _arguments.maybe_whole("nprobe", nprobe),
+        _arguments.maybe_whole("probes", probes),
         _arguments.maybe_real("ratio_threshold", ratio_threshold),
     )
 
@@ -505,13 +525,13 @@ def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[An
     return None if queries is None else _arrays.matrix("queries", queries, _query_type(core))[0]
 
 
-def _reason(found: bool, cells: tuple[CellPlace, ...], probes: int, key: float, kth: float) -> str:
+def _reason(found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float) -> str:
     if found:
         return "it was found"
-    if not cells or cells[0].place < probes:
+    if not places or places[0].place < probes:
         return f"its key, {key:.6g}, is not among the best: the last row found has {kth:.6g}, or comes first of equals"
-    places = " and ".join(str(place.place + 1) for place in cells)
-    return f"its cells come {places} in the query's order of cells, and {probes} were visited"
+    shown = " and ".join(str(place.place + 1) for place in places[:2])
+    return f"what holds it comes {shown} in the query's order, and {probes} were visited"
 
 
 def _bound(metric: str, min_score: object, max_distance: object) -> float | None:

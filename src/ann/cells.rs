@@ -8,24 +8,24 @@
 
 use super::frame::{Codes, Seen};
 use super::points::{Points, room};
+use super::tile::{BLOCK, Tile, below};
 use crate::error::{Error, Result};
-use crate::kernel::{self, Kernel, Line, SIEVE, Sieve, SieveFactors, Wide, padded};
+use crate::kernel::{self, Kernel, SIEVE, Wide, padded, prefetch};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use std::ops::Range;
 use std::sync::Mutex;
 
 /// Rows of a job: some tiles.
 const JOB_ROWS: usize = 512;
+/// Rows ahead of the one that is made ready, for which memory is asked.
+const AHEAD: usize = 2;
 /// Bytes of codes that tiles pass over in turn: a part of L2.
 const PANEL_BYTES: usize = 768 << 10;
 /// Rows that share the way through a table of codes larger than that.
 const GROUP_ROWS: usize = 128;
 /// Sixteens of highest bounds that are kept to tell which cells are near.
 const MOST_LANES: usize = 32;
-/// Cells of a block of codes.
-const BLOCK: usize = 16;
 
 /// Centroids, ready.
 #[derive(Debug)]
@@ -192,14 +192,8 @@ impl Cells {
     }
 }
 
-/// Whether all bounds of a block are below `threshold`.
-fn below(bounds: &[f32; BLOCK], threshold: f32) -> bool {
-    // Not `all`: without a branch a lane, sixteen are a few instructions.
-    bounds.iter().fold(true, |below, &bound| below & (bound < threshold))
-}
-
 /// A row in float64, padded as kernels want it.
-fn widen(row: &[f32], wide: &mut Vec<f64>) {
+pub(super) fn widen(row: &[f32], wide: &mut Vec<f64>) {
     wide.clear();
     wide.extend(row.iter().map(|&x| f64::from(x)));
     wide.resize(padded(row.len()), 0.0);
@@ -208,10 +202,7 @@ fn widen(row: &[f32], wide: &mut Vec<f64>) {
 /// What a worker needs: a tile of sixteen rows, its bounds, and the best cells of a group of rows.
 struct Search<'a> {
     cells: &'a Cells,
-    words: Vec<Line>,
-    high: Vec<Line>,
-    low: Vec<Line>,
-    factors: Vec<SieveFactors>,
+    tile: Tile,
     bounds: Vec<f32>,
     keep: Vec<u16>,
     wide: Vec<f64>,
@@ -228,15 +219,10 @@ struct State {
 
 impl<'a> Search<'a> {
     fn new(cells: &'a Cells) -> Result<Self> {
-        let stride = kernel::wide_stride(cells.dims);
-        let lines = |bytes: usize| room(SIEVE * stride * bytes / size_of::<Line>(), Line::zeroed(), "a tile of rows");
         let panel = cells.codes.panel(PANEL_BYTES).min(cells.codes.len());
         Ok(Search {
             cells,
-            words: lines(2)?,
-            high: lines(1)?,
-            low: lines(1)?,
-            factors: Vec::with_capacity(SIEVE),
+            tile: Tile::new(cells.dims)?,
             bounds: room(panel * SIEVE, 0.0, "the bounds of cells")?,
             keep: room(panel, 0, "the bounds of cells")?,
             wide: Vec::new(),
@@ -281,16 +267,12 @@ impl<'a> Search<'a> {
 
     /// Makes the rows from `tile` on the queries of a sieve.
     fn fill(&mut self, points: &Points, tile: usize, states: &mut [State], guess: Option<&[u32]>) {
-        let stride = kernel::wide_stride(self.cells.dims);
-        let codes = &self.cells.codes;
-        let words = cast_slice_mut::<Line, i16>(&mut self.words).chunks_exact_mut(stride);
-        let high = cast_slice_mut::<Line, i8>(&mut self.high).chunks_exact_mut(stride);
-        let low = cast_slice_mut::<Line, i8>(&mut self.low).chunks_exact_mut(stride);
-        self.factors.clear();
-        for ((i, state), ((words, high), low)) in states.iter_mut().enumerate().zip(words.zip(high).zip(low)) {
-            let row = tile + i;
-            let planes = kernel::Planes { words, high, low };
-            state.seen = codes.see(self.cells.kernel, points.row(row), points.norm(row), planes);
+        self.tile.factors.clear();
+        for (row, state) in (tile..).zip(states) {
+            if row + AHEAD < points.len() {
+                prefetch(points.row(row + AHEAD));
+            }
+            state.seen = self.tile.push(&self.cells.codes, self.cells.kernel, points.row(row), points.norm(row));
             if let Some(guess) = guess.filter(|_| !state.even) {
                 let cell = guess[row];
                 widen(points.row(row), &mut self.wide);
@@ -298,29 +280,20 @@ impl<'a> Search<'a> {
                 self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
                 state.best.push((self.cells.metric.key(sum[0], points.norm(row), self.cells.norms[cell as usize]), cell));
             }
-            self.factors.push(state.seen.factors);
         }
     }
 
     /// Offers the cells of `some` to the rows of a tile.
     fn sift(&mut self, points: &Points, tile: usize, states: &mut [State], count: usize, some: Range<usize>) {
-        for (factors, state) in self.factors.iter_mut().zip(states.iter()) {
+        for (factors, state) in self.tile.factors.iter_mut().zip(states.iter()) {
             factors.floor = match state.best.get(count - 1) {
                 _ if state.even => f32::INFINITY,
                 Some(&(key, _)) => state.seen.floor(key),
                 None => f32::NEG_INFINITY,
             };
         }
-        let codes = &self.cells.codes;
-        let wide: Wide = codes.wide(some.clone());
-        let sieve = Sieve {
-            dims: self.cells.dims.next_multiple_of(8),
-            words: cast_slice(&self.words),
-            high: cast_slice(&self.high),
-            low: cast_slice(&self.low),
-            factors: &self.factors,
-        };
-        (self.cells.kernel.sieve)(&sieve, &wide, &mut self.bounds[..some.len() * SIEVE], &mut self.keep[..some.len()]);
+        let wide: Wide = self.cells.codes.wide(some.clone());
+        self.tile.sieve(self.cells.kernel, &wide, &mut self.bounds[..some.len() * SIEVE], &mut self.keep[..some.len()]);
         self.found.iter_mut().for_each(Vec::clear);
         let thresholds: Vec<f32> = states.iter().enumerate().map(|(i, state)| self.threshold(i, state, count, some.len())).collect();
         for (block, keep) in self.keep[..some.len()].as_chunks::<SIEVE>().0.iter().enumerate() {

@@ -23,6 +23,7 @@
 //! minus infinity and so is compared with every cell in float64.
 
 use super::points::{Points, room};
+use super::tile::BLOCK;
 use crate::error::Result;
 use crate::kernel::{Frame, Kernel, Line, Planes, SieveFactors, Wide, wide_stride};
 use crate::metric::Metric;
@@ -31,8 +32,8 @@ use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Cells of a block of codes.
-const BLOCK: usize = 16;
+/// Coordinates of a row whose codes lie side by side.
+const GROUP: usize = 4;
 /// Half of a unit in the last place of float32, relative.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// Added and taken off, it rounds a float64 below 2^51 to a whole number.
@@ -72,7 +73,6 @@ struct Coded {
     offset: f64,
     residual: f64,
     code: f64,
-    most_step: f64,
     norm: f64,
 }
 
@@ -86,9 +86,9 @@ struct Reach {
 }
 
 impl Reach {
-    fn include(&mut self, coded: &Coded, centre: f64) {
+    fn include(&mut self, coded: &Coded, most_step: f64, centre: f64) {
         self.code = self.code.max(coded.code);
-        self.span = self.span.max(coded.most_step * coded.code + coded.residual + coded.norm + centre);
+        self.span = self.span.max(most_step * coded.code + coded.residual + coded.norm + centre);
         self.offset = self.offset.max(coded.offset.abs());
         self.residual = self.residual.max(coded.residual);
     }
@@ -189,6 +189,7 @@ impl Codes {
         let (mut codes, mut offsets, mut residuals) =
             (std::mem::take(&mut self.codes), std::mem::take(&mut self.offsets), std::mem::take(&mut self.residuals));
         let lines = BLOCK * wide_stride(self.dims) / size_of::<Line>();
+        let most_step = self.steps.iter().fold(0.0, |most, &step| f64::from(step).max(most));
         let slots = codes.chunks_mut(lines).zip(offsets.chunks_mut(BLOCK).zip(residuals.chunks_mut(BLOCK)));
         let jobs: Vec<_> = slots.map(Mutex::new).collect();
         let work = |reach: &mut Reach, block: usize| {
@@ -198,7 +199,7 @@ impl Codes {
                 let cell = block * BLOCK + lane;
                 let coded = self.encode_row(points.row(cell), scale_of(cell), lane, cast_slice_mut(codes));
                 (offsets[lane], residuals[lane]) = (coded.offset as f32, coded.residual as f32);
-                reach.include(&coded, self.centre_squared.sqrt());
+                reach.include(&coded, most_step, self.centre_squared.sqrt());
             }
             Ok(())
         };
@@ -215,21 +216,19 @@ impl Codes {
     }
 
     fn encode_row(&self, row: &[f32], scale: f64, lane: usize, codes: &mut [u8]) -> Coded {
-        let (mut squared, mut rest, mut length, mut along, mut most_step) = (0.0, 0.0, 0.0, 0.0, 0.0f64);
-        for (j, &y) in row.iter().enumerate() {
-            let (centre, step) = (f64::from(self.centre[j]), f64::from(self.steps[j]));
-            let scaled = scale * f64::from(y);
-            let value = scaled - centre;
-            let code = (value * self.inverse[j] + ROUNDER - ROUNDER).clamp(-127.0, 127.0);
-            codes[64 * (j / 4) + 4 * lane + j % 4] = (code as i32 + 128) as u8;
-            squared += value * value;
-            rest += (value - step * code) * (value - step * code);
-            length += code * code;
-            along += centre * scaled;
-            most_step = most_step.max(step);
+        let mut sums = Sums::default();
+        let (whole, tail) = row.as_chunks::<GROUP>();
+        let mut last = [0.0; GROUP];
+        last[..tail.len()].copy_from_slice(tail);
+        let frame =
+            self.centre.as_chunks::<GROUP>().0.iter().zip(self.steps.as_chunks::<GROUP>().0).zip(self.inverse.as_chunks::<GROUP>().0);
+        let groups = codes.as_chunks_mut::<{ BLOCK * GROUP }>().0.iter_mut();
+        for ((values, ((centre, steps), inverse)), out) in whole.iter().chain([&last]).zip(frame).zip(groups) {
+            out[GROUP * lane..][..GROUP].copy_from_slice(&sums.encode(values, scale, (centre, steps, inverse)));
         }
+        let [squared, rest, length, along] = sums.0.map(|lanes| lanes.iter().sum::<f64>());
         let offset = if self.metric == Metric::Euclidean { -squared / 2.0 } else { along };
-        Coded { offset, residual: rest.sqrt() * (1.0 + 4.0 * U), code: length.sqrt(), most_step, norm: squared.sqrt() }
+        Coded { offset, residual: rest.sqrt() * (1.0 + 4.0 * U), code: length.sqrt(), norm: squared.sqrt() }
     }
 
     /// Cells, those that fill up the last block included.
@@ -283,6 +282,36 @@ impl Codes {
         };
         let gap = 2.0 * (f64::from(factors.base) + length * self.most_residual);
         Seen { factors, factor, base, slack, gap }
+    }
+}
+
+/// Of the coordinates of a row, side by side: the sums of squares, of what codes leave over squared, of
+/// codes squared, and of products with the centre.
+#[derive(Default)]
+struct Sums([[f64; GROUP]; 4]);
+
+impl Sums {
+    /// Codes of a group of coordinates, more by 128.
+    fn encode(
+        &mut self,
+        values: &[f32; GROUP],
+        scale: f64,
+        (centre, steps, inverse): (&[f32; GROUP], &[f32; GROUP], &[f64; GROUP]),
+    ) -> [u8; GROUP] {
+        let mut codes = [0; GROUP];
+        for l in 0..GROUP {
+            let scaled = scale * f64::from(values[l]);
+            let value = scaled - f64::from(centre[l]);
+            let code = (value * inverse[l] + ROUNDER - ROUNDER).clamp(-127.0, 127.0);
+            // The lowest bits of the sum are those of the whole number.
+            codes[l] = ((code + ROUNDER).to_bits() as u8).wrapping_add(128);
+            let left = value - f64::from(steps[l]) * code;
+            self.0[0][l] += value * value;
+            self.0[1][l] += left * left;
+            self.0[2][l] += code * code;
+            self.0[3][l] += f64::from(centre[l]) * scaled;
+        }
+        codes
     }
 }
 

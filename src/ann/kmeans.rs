@@ -8,6 +8,7 @@ use super::cells::{Assignment, Cells};
 use super::gather::{self, Groups, objective};
 use super::points::{Points, room};
 use super::seeding;
+use super::spread::spread;
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
 use crate::metric::Metric;
@@ -144,8 +145,7 @@ pub fn train(points: &Points, params: &Params, progress: &mut Progress, watch: &
     if let Some(most) = params.sample.and_then(|rows| rows.checked_mul(params.cells)).filter(|&most| most < points.len()) {
         let mut rows = seeding::draw(&mut random, points.len(), most);
         rows.sort_unstable();
-        let mut buffer = Vec::new();
-        let sample = points.copy(&rows, &mut buffer)?;
+        let sample = points.pick(&rows)?;
         return lloyd(&sample, params, random, threads, progress, watch);
     }
     lloyd(points, params, random, threads, progress, watch)
@@ -162,9 +162,8 @@ pub(super) fn begin(points: &Points, params: &Params, random: &mut Random, threa
         Init::Given(given) => values.copy_from_slice(given),
         Init::Random => put(points, &seeding::draw(random, points.len(), count)),
         Init::Spread => {
-            let mut buffer = Vec::new();
-            let sample = points.copy(&seeding::draw(random, points.len(), SPREAD_ROWS.saturating_mul(count)), &mut buffer)?;
-            put(&sample, &seeding::spread(&sample, count, metric, random, threads, watch)?);
+            let sample = points.pick(&seeding::draw(random, points.len(), SPREAD_ROWS.saturating_mul(count)))?;
+            put(&sample, &spread(&sample, count, metric, random, threads, watch)?);
         }
     }
     Ok(values)

@@ -85,9 +85,14 @@ impl MiniBatch {
     /// Rows of other dims; no memory; [`Error::Interrupted`]. The centroids are then as they were.
     pub fn step(&mut self, batch: &Points, watch: &Watch) -> Result<f64> {
         let _mode = FloatMode::standard();
+        Ok(objective(self.params.metric, &self.learn(batch, None, watch)?.keys))
+    }
+
+    /// Learns from a batch; returns its cells at the centroids before, of which there may be a guess.
+    fn learn(&mut self, batch: &Points, guess: Option<&[u32]>, watch: &Watch) -> Result<Assignment> {
         let (metric, dims) = (self.params.metric, self.dims);
         let cells = Cells::new("vectors", self.values.clone(), dims, metric, self.threads, watch)?;
-        let found = cells.assign(batch, None, self.threads, watch)?;
+        let found = cells.assign(batch, guess, self.threads, watch)?;
         let groups = Groups::new(&found.cells, cells.len())?;
         let (mut values, mut sums) = (cells.into_values(), self.sums.clone());
         gather::sums(batch, &groups, metric, &mut sums, self.threads, watch)?;
@@ -105,7 +110,7 @@ impl MiniBatch {
             self.uncounted = 0;
             self.level(batch, &groups, &found);
         }
-        Ok(objective(metric, &found.keys))
+        Ok(found)
     }
 
     /// Moves the smallest cells to rows of this batch in the largest cells. They start with the weight that
@@ -150,28 +155,31 @@ pub fn train(
     }
     let mut random = Random::new(!params.seed);
     let rows = batches.rows.min(points.len());
-    let mut buffer = Vec::new();
     let first = FIRST_BATCHES.saturating_mul(rows.max(params.cells)).min(points.len());
     let drawn = seeding::draw(&mut random, points.len(), if matches!(params.init, Init::Given(_)) { params.cells } else { first });
-    let mut state = MiniBatch::new(&points.copy(&drawn, &mut buffer)?, params.clone(), least_share, watch)?;
+    let mut state = MiniBatch::new(&points.pick(&drawn)?, params.clone(), least_share, watch)?;
     let steps = params.iterations.saturating_mul(points.len().div_ceil(rows));
     let mut history = Vec::new();
     let mut stop = Stop::new(rows, points.len(), params.tolerance, batches.patience);
+    let mut order = Order::new(points.len())?;
+    let mut latest = room(points.len(), 0, "the cells of rows")?;
     while history.len() < steps {
-        // One row after the other, as likely each: a row may come twice.
-        let drawn: Vec<usize> = (0..rows).map(|_| random.below(points.len())).collect();
-        let batch = points.copy(&drawn, &mut buffer)?;
-        let mean = state.step(&batch, watch)? / rows as f64;
+        let (drawn, again) = order.next(rows, &mut random);
+        let guess: Option<Vec<u32>> = again.then(|| drawn.iter().map(|&row| latest[row]).collect());
+        let found = state.learn(&points.pick(drawn)?, guess.as_deref(), watch)?;
+        drawn.iter().zip(&found.cells).for_each(|(&row, &cell)| latest[row] = cell);
+        let mean = objective(params.metric, &found.keys) / rows as f64;
         history.push(mean);
         if !progress(history.len(), steps, mean) {
             return Err(Error::Interrupted);
         }
-        if stop.now(mean) {
+        // The first centroids say little of what those that have learned will cost.
+        if history.len() > 1 && stop.now(mean) {
             break;
         }
     }
     let iterations = history.len();
-    let assignment = state.finish(points, &mut random, watch)?;
+    let assignment = state.finish(points, order.again.then_some(latest), &mut random, watch)?;
     let centroids = state.values.clone();
     let objective = objective(params.metric, &assignment.keys);
     Ok((state, Trained { centroids, assignment, objective, history, iterations }))
@@ -180,9 +188,9 @@ pub fn train(
 impl MiniBatch {
     /// Moves every centroid to the mean of all rows nearest to it, once; then the nearest cell of every row,
     /// no cell without one as long as rows differ.
-    fn finish(&mut self, points: &Points, random: &mut Random, watch: &Watch) -> Result<Assignment> {
+    fn finish(&mut self, points: &Points, mut guess: Option<Vec<u32>>, random: &mut Random, watch: &Watch) -> Result<Assignment> {
         let (metric, threads) = (self.params.metric, self.threads);
-        let (mut guess, mut before, mut moved): (Option<Vec<u32>>, f64, bool) = (None, f64::INFINITY, false);
+        let (mut before, mut moved) = (f64::INFINITY, false);
         loop {
             let cells = Cells::new("vectors", std::mem::take(&mut self.values), self.dims, metric, threads, watch)?;
             let found = cells.assign(points, guess.as_deref(), threads, watch)?;
@@ -201,6 +209,37 @@ impl MiniBatch {
             }
             guess = Some(found.cells);
         }
+    }
+}
+
+/// All rows in random order, over and over: they teach more than as many drawn one by one, of which some
+/// come twice and others never.
+struct Order {
+    rows: Vec<usize>,
+    /// How many have been drawn since the last time that all had been.
+    drawn: usize,
+    /// Whether all have been drawn once.
+    again: bool,
+}
+
+impl Order {
+    fn new(rows: usize) -> Result<Self> {
+        let mut order = room(rows, 0, "the order of rows")?;
+        order.iter_mut().enumerate().for_each(|(i, row)| *row = i);
+        Ok(Order { rows: order, drawn: 0, again: false })
+    }
+
+    /// The next `count` rows, and whether most rows have come before. Where fewer are left, another turn of
+    /// all rows begins.
+    fn next(&mut self, count: usize, random: &mut Random) -> (&[usize], bool) {
+        let all = self.rows.len();
+        if self.drawn + count > all {
+            (self.drawn, self.again) = (0, true);
+        }
+        let batch = self.drawn..self.drawn + count;
+        batch.clone().for_each(|i| self.rows.swap(i, i + random.below(all - i)));
+        self.drawn = batch.end;
+        (&self.rows[batch], self.again)
     }
 }
 
@@ -231,5 +270,26 @@ impl Stop {
             self.waited += 1;
         }
         self.patience.is_some_and(|patience| self.waited >= patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_rows_come_before_any_comes_again() {
+        let (mut order, mut random) = (Order::new(10).unwrap(), Random::new(3));
+        for turn in 0..4 {
+            let mut seen = Vec::new();
+            for _ in 0..3 {
+                let (rows, again) = order.next(3, &mut random);
+                assert_eq!(again, turn > 0);
+                seen.extend_from_slice(rows);
+            }
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), 9);
+        }
     }
 }

@@ -5,7 +5,6 @@ use crate::kernel::Kernel;
 use crate::level::Level;
 use crate::numbers::{Block, check_row};
 use crate::pool::{self, Watch};
-use std::ops::Range;
 use std::sync::Mutex;
 
 /// Bytes of rows that one job measures.
@@ -19,6 +18,8 @@ pub struct Points<'a> {
     values: &'a [f32],
     dims: usize,
     norms: Vec<f64>,
+    /// Where rows start, if not one after the other.
+    starts: Option<Vec<usize>>,
 }
 
 impl<'a> Points<'a> {
@@ -51,19 +52,19 @@ impl<'a> Points<'a> {
         };
         pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
         drop(jobs);
-        Ok(Points { values, dims, norms })
+        Ok(Points { values, dims, norms, starts: None })
     }
 
-    /// Some of the rows, copied to `buffer`.
+    /// Some of the rows, where they are.
     ///
     /// # Errors
     /// No memory.
-    pub fn copy<'b>(&self, rows: &[usize], buffer: &'b mut Vec<f32>) -> Result<Points<'b>> {
-        buffer.clear();
-        let bytes = (4 * rows.len() * self.dims) as u64;
-        buffer.try_reserve_exact(rows.len() * self.dims).map_err(|_| Error::Memory { bytes, purpose: "a sample of rows" })?;
-        rows.iter().for_each(|&row| buffer.extend_from_slice(self.row(row)));
-        Ok(Points { values: buffer, dims: self.dims, norms: rows.iter().map(|&row| self.norms[row]).collect() })
+    pub fn pick(&self, rows: &[usize]) -> Result<Points<'a>> {
+        let (mut starts, mut norms) = (room(rows.len(), 0, "a sample of rows")?, room(rows.len(), 0.0, "a sample of rows")?);
+        for ((start, norm), &row) in starts.iter_mut().zip(&mut norms).zip(rows) {
+            (*start, *norm) = (self.start(row), self.norms[row]);
+        }
+        Ok(Points { values: self.values, dims: self.dims, norms, starts: Some(starts) })
     }
 
     /// How many rows there are.
@@ -83,12 +84,12 @@ impl<'a> Points<'a> {
 
     /// One row.
     pub fn row(&self, row: usize) -> &'a [f32] {
-        &self.values[row * self.dims..(row + 1) * self.dims]
+        let start = self.start(row);
+        &self.values[start..start + self.dims]
     }
 
-    /// Some rows, one after the other.
-    pub fn rows(&self, rows: Range<usize>) -> &'a [f32] {
-        &self.values[rows.start * self.dims..rows.end * self.dims]
+    fn start(&self, row: usize) -> usize {
+        self.starts.as_ref().map_or(row * self.dims, |starts| starts[row])
     }
 
     /// The length of a row.

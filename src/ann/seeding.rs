@@ -1,24 +1,17 @@
-//! Centroids to begin with, and new ones for cells that have no rows.
+//! Rows drawn at random, and new centroids for cells that have none.
 
 use super::gather::{Groups, cost};
-use super::points::{Points, room};
-use crate::error::Result;
-use crate::kernel::{self, padded};
+use super::points::Points;
 use crate::metric::Metric;
-use crate::pool::{self, Watch};
 use crate::random::Random;
-use std::sync::Mutex;
-
-/// Rows of a job of k-means++.
-const JOB_ROWS: usize = 1024;
 
 /// Up to this cost a row is where its centroid is: float32 centroids round cosines by less.
-fn nothing(metric: Metric) -> f64 {
+pub(super) fn nothing(metric: Metric) -> f64 {
     if metric == Metric::Euclidean { 0.0 } else { 1e-12 }
 }
 
 /// What a centroid at `row` would save: its cost, or nothing for a row without a direction.
-fn gain(points: &Points, row: usize, key: f64, metric: Metric) -> f64 {
+pub(super) fn gain(points: &Points, row: usize, key: f64, metric: Metric) -> f64 {
     if metric != Metric::Euclidean && points.norm(row) == 0.0 { 0.0 } else { cost(metric, key) }
 }
 
@@ -44,44 +37,6 @@ pub(super) fn place(points: &Points, row: usize, metric: Metric, out: &mut [f32]
     } else {
         out.copy_from_slice(values);
     }
-}
-
-/// `count` rows drawn one after the other, each as likely as it is costly so far: k-means++ (Arthur and
-/// Vassilvitskii, SODA 2007). Where no row costs anything, any row.
-pub(super) fn spread(
-    points: &Points,
-    count: usize,
-    metric: Metric,
-    random: &mut Random,
-    threads: usize,
-    watch: &Watch,
-) -> Result<Vec<usize>> {
-    let (kernel, dims) = (kernel::selected()?, points.dims());
-    let mut costs = room(points.len(), f64::INFINITY, "the costs of rows")?;
-    let mut chosen = vec![random.below(points.len())];
-    let mut wide = vec![0.0; padded(dims)];
-    while chosen.len() < count {
-        let last = chosen[chosen.len() - 1];
-        wide[..dims].iter_mut().zip(points.row(last)).for_each(|(wide, &x)| *wide = f64::from(x));
-        let jobs: Vec<_> = costs.chunks_mut(JOB_ROWS).map(Mutex::new).collect();
-        let work = |sums: &mut Vec<f64>, job: usize| {
-            let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let first = job * JOB_ROWS;
-            sums.resize(slot.len(), 0.0);
-            let sum = if metric == Metric::Euclidean { kernel.squared_distance } else { kernel.dot };
-            sum(&wide, points.rows(first..first + slot.len()), dims, sums);
-            for (i, (so_far, &sum)) in slot.iter_mut().zip(sums.iter()).enumerate() {
-                let key = metric.key(sum, points.norm(last), points.norm(first + i));
-                *so_far = so_far.min(gain(points, first + i, key, metric));
-            }
-            Ok(())
-        };
-        pool::run(threads, jobs.len(), watch, || Ok(Vec::new()), work)?;
-        drop(jobs);
-        let next = weighted(costs.iter().copied(), nothing(metric), random);
-        chosen.push(next.unwrap_or_else(|| random.below(points.len())));
-    }
-    Ok(chosen)
 }
 
 /// One of `rows`, each as likely as it is costly; none where none costs anything.

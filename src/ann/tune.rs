@@ -1,13 +1,19 @@
-//! How many cells a query must visit for a recall that is asked for: measured, never assumed.
+//! How many cells or buckets a query must visit for a recall that is asked for: measured, never assumed.
 //!
-//! Sampled queries are answered exactly; where in a query's order of cells the first cell comes that holds a
+//! Sampled queries are answered exactly; where in a query's order of cells or buckets the first comes that holds a
 //! neighbour says how many must be visited to find it. One pass so gives the recall of every number of
-//! cells. Where the sample is rows of the index, no row trained a centroid and none counts as its own
+//! them. Where the sample is rows of the index, none of them trained a centroid and none counts as its own
 //! neighbour, so that they stand for queries that are like rows and yet unseen.
 
+use super::Few;
+use super::buckets::Buckets;
 use super::ivf::Ivf;
+use super::lsh::buckets_of;
+use super::probing::Aim;
+use super::tables::Scratch;
 use crate::error::{Error, Result};
 use crate::format::{TuningPoint, TuningRecord};
+use crate::kernel::FloatMode;
 use crate::pool::{self, Watch};
 use crate::random::Random;
 use crate::scan::{self, Plan, Queries, Run};
@@ -19,10 +25,13 @@ use std::sync::Mutex;
 const LADDER: [(usize, usize); 4] = [(1, usize::MAX), (10, usize::MAX), (100, 256), (1000, 64)];
 /// Queries of a sample of rows.
 const SAMPLE: usize = 1000;
+const HASHED_SAMPLE: usize = 500;
 /// Of a table with fewer rows than this many times [`SAMPLE`], a part is taken.
 const SHARE: usize = 8;
 /// From one number of cells measured to the next.
 const RATIO: f64 = 1.15;
+/// One in so many buckets is as far as a query is followed.
+const LIMIT_SHARE: u64 = 4;
 
 /// Rows to tune on, and others to measure recall on; each in order.
 pub fn samples(rows: usize, seed: u64) -> [Vec<usize>; 2] {
@@ -64,44 +73,60 @@ pub fn neighbours(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], watc
     Ok(found.into_iter().enumerate().map(without).collect())
 }
 
-/// Measures how recall grows with the number of cells visited, for several numbers of neighbours.
+/// Measures how recall grows with the number of cells or buckets visited, for several numbers of neighbours.
 ///
 /// # Errors
 /// No queries; no memory; [`Error::Interrupted`].
-pub fn measure(ivf: &Ivf, sample: Sample, recall: f64, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<TuningRecord> {
+pub fn measure(few: &Few, sample: Sample, recall: f64, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<TuningRecord> {
     let rows: usize = segments.iter().map(Rows::len).sum();
-    let count = sample.queries.len();
+    // Following a query through buckets takes longer than ordering cells.
+    let count = sample.queries.len().min(if matches!(few, Few::Buckets(_)) { HASHED_SAMPLE } else { usize::MAX });
     if count == 0 {
         return Err(Error::input("queries", "one query or more", "none"));
     }
-    let home = Home::new(ivf, rows);
+    let measured = Measured { few, grid: grid(few.most()), home: Home::new(few, rows), plan, segments };
+    let most = (rows - usize::from(sample.own.is_some())).max(1);
+    let asked: Vec<(usize, usize)> = LADDER.iter().map(|&(k, queries)| (k, queries.min(count))).filter(|&(k, _)| k <= most).collect();
     let mut points = Vec::new();
-    let most = rows - usize::from(sample.own.is_some());
-    let asked: Vec<(usize, usize)> =
-        LADDER.iter().map(|&(k, queries)| (k, queries.min(count))).filter(|&(k, _)| k <= most.max(1)).collect();
     for same in asked.chunk_by(|a, b| a.1 == b.1) {
         let (widest, queries) = same[same.len() - 1];
-        let ranks = reached(ivf, &home, sample, 0..queries, widest, plan, segments, watch)?;
-        same.iter().for_each(|&(k, _)| points.extend(curve(ivf.cells(), k, &ranks)));
+        // Spread over all of them: rows come in order, and neighbours in a table are often alike.
+        let which: Vec<usize> = (0..queries).map(|i| i * sample.queries.len() / queries).collect();
+        let own: Option<Vec<usize>> = sample.own.map(|own| which.iter().map(|&i| own[i]).collect());
+        let some = sample.queries.some(&which);
+        let reached = measured.reached(Sample { queries: &some, own: own.as_deref() }, widest, watch)?;
+        same.iter().for_each(|&(k, _)| points.extend(curve(&measured.grid, k, &reached)));
     }
     Ok(TuningRecord { recall, queries: count, given: sample.own.is_none(), points })
 }
 
-/// For one query: at which place of its order of cells each neighbour is reached, and how many rows are listed up
-/// to each place that is measured.
+/// What is measured.
+struct Measured<'a> {
+    few: &'a Few,
+    /// Numbers of cells or buckets.
+    grid: Vec<usize>,
+    home: Home,
+    plan: &'a Plan<'a>,
+    segments: &'a [Rows<'a>],
+}
+
+/// For one query: at which place of its order of cells or buckets each neighbour is reached, and how many rows are
+/// visited up to each place that is measured.
 struct Reached {
-    places: Vec<u32>,
+    places: Vec<u64>,
     visited: Vec<u64>,
 }
 
-/// The cells of every row.
+/// The cells of every row; none of an index of buckets.
+#[derive(Default)]
 struct Home {
     first: Vec<u32>,
     second: Vec<u32>,
 }
 
 impl Home {
-    fn new(ivf: &Ivf, rows: usize) -> Self {
+    fn new(few: &Few, rows: usize) -> Self {
+        let Few::Cells(ivf) = few else { return Home::default() };
         let mut home = Home { first: vec![u32::MAX; rows], second: vec![u32::MAX; rows] };
         let lists = ivf.lists();
         for cell in 0..lists.cells() {
@@ -118,70 +143,80 @@ impl Home {
     }
 }
 
-/// Numbers of cells that are measured.
-fn grid(cells: usize) -> Vec<usize> {
+/// Numbers of cells or buckets that are measured, of `most`.
+fn grid(most: usize) -> Vec<usize> {
     let mut grid = vec![1];
-    while grid[grid.len() - 1] < cells {
+    while grid[grid.len() - 1] < most {
         let last = grid[grid.len() - 1];
-        grid.push(((last as f64 * RATIO) as usize).max(last + 1).min(cells));
+        grid.push(((last as f64 * RATIO) as usize).max(last + 1).min(most));
     }
     grid
 }
 
-#[expect(clippy::too_many_arguments, reason = "all of what is measured")]
-fn reached(
-    ivf: &Ivf,
-    home: &Home,
-    sample: Sample,
-    range: std::ops::Range<usize>,
-    k: usize,
-    plan: &Plan,
-    segments: &[Rows],
-    watch: &Watch,
-) -> Result<Vec<Reached>> {
-    let queries = sample.queries.some(range.clone());
-    let own = sample.own.map(|own| &own[range]);
-    let near = neighbours(Sample { queries: &queries, own }, k, plan, segments, watch)?;
+impl Measured<'_> {
+    /// Where every query of the sample reaches its `k` neighbours.
+    fn reached(&self, sample: Sample, k: usize, watch: &Watch) -> Result<Vec<Reached>> {
+        let near = neighbours(sample, k, self.plan, self.segments, watch)?;
+        let narrow = sample.queries.narrow(self.plan.kernel);
+        let ranking = narrow.as_ref().unwrap_or(sample.queries);
+        let out: Vec<Mutex<Option<Reached>>> = near.iter().map(|_| Mutex::new(None)).collect();
+        let work = |scratch: &mut Scratch, query: usize| {
+            let made = match self.few {
+                Few::Cells(ivf) => self.by_cells(ivf, &ranking.only(query), &near[query], watch)?,
+                Few::Buckets(buckets) => self.by_buckets(buckets, sample.queries, query, &near[query], scratch)?,
+            };
+            *out[query].lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(made);
+            Ok(())
+        };
+        pool::run(self.plan.threads, near.len(), watch, || Ok(Scratch::default()), work)?;
+        Ok(out.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect())
+    }
 
-    let narrow = queries.narrow(plan.kernel);
-    let ranking = narrow.as_ref().unwrap_or(&queries);
-    let (grid, lists) = (grid(ivf.cells()), ivf.lists());
-    let out: Vec<Mutex<Option<Reached>>> = near.iter().map(|_| Mutex::new(None)).collect();
-    let work = |place: &mut Vec<u32>, query: usize| {
-        let order = ivf.ranks(&Plan { threads: 1, ..*plan }, &ranking.only(query), ivf.cells(), watch)?.swap_remove(0);
-        place.clear();
-        place.resize(ivf.cells() + 1, u32::MAX);
-        order.iter().enumerate().for_each(|(at, &(_, cell))| place[cell as usize] = at as u32);
+    fn by_cells(&self, ivf: &Ivf, only: &Queries, near: &[u64], watch: &Watch) -> Result<Reached> {
+        let order = ivf.ranks(&Plan { threads: 1, ..*self.plan }, only, ivf.cells(), watch)?.swap_remove(0);
+        // One more, for rows that have no cell, or no second one.
+        let mut place = vec![u64::MAX; ivf.cells() + 1];
+        order.iter().enumerate().for_each(|(at, &(_, cell))| place[cell as usize] = at as u64);
         let at = |cell: u32| place[(cell as usize).min(ivf.cells())];
-        let places = near[query].iter().map(|&row| at(home.first[row as usize]).min(at(home.second[row as usize]))).collect();
-        let mut visited = Vec::with_capacity(grid.len());
-        let (mut sum, mut next) = (0u64, 0);
+        let places = near.iter().map(|&row| at(self.home.first[row as usize]).min(at(self.home.second[row as usize]))).collect();
+        let (mut visited, mut sum) = (Vec::with_capacity(self.grid.len()), 0);
+        let lists = ivf.lists();
         for (i, &(_, cell)) in order.iter().enumerate() {
             sum += lists.places(cell as usize).len() as u64;
-            if grid.get(next) == Some(&(i + 1)) {
+            if self.grid.get(visited.len()) == Some(&(i + 1)) {
                 visited.push(sum);
-                next += 1;
             }
         }
-        *out[query].lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Reached { places, visited });
-        Ok(())
-    };
-    pool::run(plan.threads, near.len(), watch, || Ok(Vec::new()), work)?;
+        Ok(Reached { places, visited })
+    }
 
-    Ok(out.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect())
+    fn by_buckets(&self, buckets: &Buckets, queries: &Queries, query: usize, near: &[u64], scratch: &mut Scratch) -> Result<Reached> {
+        let _mode = FloatMode::standard();
+        let aim = Aim::new(buckets.hasher(), &queries.wide(query)[..queries.dims()], queries.norm(query));
+        let mut homes = Vec::with_capacity(near.len() * buckets.size().0);
+        for &row in near {
+            for segment in self.segments.iter().filter(|rows| (row.wrapping_sub(rows.first) as usize) < rows.len()) {
+                homes.extend(buckets_of(self.plan.kernel, buckets.hasher(), segment, &[(row - segment.first) as u32]));
+            }
+        }
+        let limit = buckets.most() as u64 / LIMIT_SHARE + 1;
+        let reached = buckets.tables().reach(&aim, &homes, limit, scratch);
+        let places = reached.into_iter().map(|reach| reach.map_or(u64::MAX, |reach| reach.tally.probes - 1)).collect();
+        let measured = self.grid.partition_point(|&probes| probes as u64 <= limit);
+        let mut visited = buckets.tables().growth(&aim, &self.grid[..measured], scratch)?;
+        // Beyond, all rows: nobody should go there.
+        visited.resize(self.grid.len(), self.segments.iter().map(|rows| rows.len() as u64).sum());
+        Ok(Reached { places, visited })
+    }
 }
 
-/// Recall by number of cells, for `k` neighbours.
-fn curve(cells: usize, k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
+/// Recall by number of cells or buckets, for `k` neighbours.
+fn curve(grid: &[usize], k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
     let count = reached.len() as f64;
     let point = |(at, &probes): (usize, &usize)| {
         let share = |one: &Reached| {
             let places = &one.places[..k.min(one.places.len())];
-            if places.is_empty() {
-                1.0
-            } else {
-                places.iter().filter(|&&place| (place as usize) < probes).count() as f64 / places.len() as f64
-            }
+            if places.is_empty() { 1.0 } else { places.iter().filter(|&&place| place < probes as u64).count() as f64 / places.len() as f64 }
         };
         let recall = reached.iter().map(share).sum::<f64>() / count;
         let spread = reached.iter().map(|one| (share(one) - recall).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
@@ -195,15 +230,15 @@ fn curve(cells: usize, k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
             reserved: [0; 4],
         }
     };
-    grid(cells).iter().enumerate().map(point).collect()
+    grid.iter().enumerate().map(point).collect()
 }
 
-/// How many cells to visit, and the rows listed in them.
+/// How many cells or buckets to visit, and the rows in them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
-    /// Cells.
+    /// Cells or buckets.
     pub probes: usize,
-    /// Rows, on average, with repetitions.
+    /// Rows, on average, those of several cells counted in each.
     pub visited: f64,
 }
 

@@ -74,7 +74,9 @@ fn products(kernel: &Kernel, left: &[f64], right: &[f32], dims: usize, threads: 
     by_row(kernel, dims, &|i| left[i * dims..(i + 1) * dims].to_vec(), right, dims, threads, watch)
 }
 
-fn by_row(
+/// Row i of the result holds the products of `left(i)`, all of float32 values, with every row of `right`: `count`
+/// rows, the same bits from every kernel.
+pub(crate) fn by_row(
     kernel: &Kernel,
     count: usize,
     left: &(dyn Fn(usize) -> Vec<f64> + Sync),
@@ -97,11 +99,11 @@ fn by_row(
     Ok(rows.into_iter().flat_map(|row| row.1).collect())
 }
 
-/// Makes the rows orthonormal, in order, each projected twice (Giraud and others, 2005: twice is
+/// Makes the rows, `dims` of them at most, orthonormal, in order, each projected twice (Giraud and others, 2005: twice is
 /// enough); a row that depends on those before it becomes a random one.
-fn orthonormalise(rows: &mut [f64], dims: usize, seed: u64, watch: &Watch) -> Result<()> {
+pub(crate) fn orthonormalise(rows: &mut [f64], dims: usize, seed: u64, watch: &Watch) -> Result<()> {
     let mut spare = Random::new(!seed);
-    for i in 0..dims {
+    for i in 0..rows.len() / dims {
         watch.check()?;
         loop {
             let (before, rest) = rows.split_at_mut(i * dims);

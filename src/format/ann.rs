@@ -1,10 +1,10 @@
-//! The cells of a file and what was measured of them: F22 to F24.
+//! The cells or buckets of a file and what was measured of them: F22 to F25.
 //!
 //! Of cells, only what is read in no time is checked: their record and where each starts. Row numbers are checked
 //! when they are used; other values do no more harm than those of rows.
 
 use super::header::{Checked, IndexRecord, ensure, same};
-use super::layout::{self, RECORD_BYTES, padding};
+use super::layout::{self, MAX_BITS, MAX_TABLES, RECORD_BYTES, padding};
 use super::section::{self, CodeLayout, Kind, Section};
 use crate::code;
 use crate::metric::Metric;
@@ -133,6 +133,134 @@ impl CellRecord {
     }
 }
 
+/// How large the tables of buckets are: where everything lies follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketShape {
+    /// Tables.
+    pub tables: usize,
+    /// Bits of a bucket's number.
+    pub bits: usize,
+    /// What the signs of the hyperplanes come from.
+    pub seed: u64,
+    /// Values that make the hyperplanes.
+    pub values: usize,
+    /// Starts of all tables.
+    pub starts: usize,
+    /// Rows of all tables.
+    pub rows: usize,
+    /// Keys of all tables.
+    pub keys: usize,
+}
+
+/// Where the parts of buckets lie, each at a multiple of 64 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketParts {
+    /// What makes the hyperplanes.
+    pub values: Range<usize>,
+    /// Where buckets, or slots of them, start in each table.
+    pub starts: Range<usize>,
+    /// Row numbers.
+    pub rows: Range<usize>,
+    /// Numbers of the rows' buckets, where starts do not tell.
+    pub keys: Range<usize>,
+    /// Where the last part ends.
+    pub end: usize,
+}
+
+impl BucketShape {
+    /// The sizes that these numbers of tables, bits, values and rows make.
+    fn new(stored: &layout::Buckets, rows: u64) -> Self {
+        let (tables, bits) = (stored.tables as usize, stored.bits as usize);
+        // The directory of a table tells as many buckets apart as rows can.
+        let told = bits.min(rows.next_power_of_two().ilog2() as usize);
+        let keys = if told < bits { tables * rows as usize } else { 0 };
+        let starts = tables * ((1 << told) + 1);
+        BucketShape { tables, bits, seed: stored.seed, values: stored.values as usize, starts, rows: tables * rows as usize, keys }
+    }
+
+    /// Where the parts lie of buckets whose record stands at `start`, a multiple of 64.
+    pub fn parts(&self, start: usize) -> BucketParts {
+        let mut end = start + RECORD_BYTES;
+        let mut part = |count: usize| {
+            let from = end + padding(end);
+            end = from + 4 * count;
+            from..end
+        };
+        let (values, starts, rows, keys) = (part(self.values), part(self.starts), part(self.rows), part(self.keys));
+        BucketParts { values, starts, rows, keys, end }
+    }
+
+    /// The record of these buckets, as it stands before their parts.
+    pub fn record(&self) -> layout::Buckets {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        layout::Buckets {
+            tables: small(self.tables),
+            bits: small(self.bits),
+            seed: self.seed,
+            values: small(self.values),
+            reserved: [0; 11],
+        }
+    }
+}
+
+/// The buckets of an index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BucketRecord {
+    /// Sizes.
+    pub shape: BucketShape,
+    /// Where everything lies in the file.
+    pub parts: BucketParts,
+    /// The whole payload.
+    pub payload: Range<usize>,
+}
+
+impl BucketRecord {
+    /// F25 and F10.
+    fn check(payload: &[u8], section: &Section) -> Checked<Self> {
+        let stored: layout::Buckets = layout::record(payload, 0).ok_or("F25: buckets: expected a whole record, got less")?;
+        same("F10", "reserved bytes of the buckets", [0; 11], stored.reserved)?;
+        for (name, value, most) in [("tables", stored.tables, MAX_TABLES), ("bits", stored.bits, MAX_BITS)] {
+            ensure((1..=most).contains(&value), || format!("F25: {name}: expected 1 to {most}, got {value}"))?;
+        }
+        let shape = BucketShape::new(&stored, section.rows);
+        let parts = shape.parts(section.payload.start);
+        same("F25", &format!("length of the {}", section.name()), parts.end - section.payload.start, section.payload.len())?;
+        let inside = |range: &Range<usize>| range.start - section.payload.start..range.end - section.payload.start;
+        for (table, starts) in payload[inside(&parts.starts)].as_chunks::<4>().0.chunks(shape.starts / shape.tables).enumerate() {
+            let mut last = 0;
+            for (at, bytes) in starts.iter().enumerate() {
+                let next = u64::from(u32::from_le_bytes(*bytes));
+                ensure(if at == 0 { next == 0 } else { next >= last }, || {
+                    let expected = if at == 0 { "0".to_owned() } else { format!("{last} or more") };
+                    format!("F25: start {at} of table {table}: expected {expected}, got {next}")
+                })?;
+                last = next;
+            }
+            same("F25", &format!("end of table {table}"), section.rows, last)?;
+        }
+        Ok(BucketRecord { shape, parts, payload: section.payload.clone() })
+    }
+}
+
+/// Cells or buckets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnnRecord {
+    /// Rows by cell.
+    Cells(CellRecord),
+    /// Rows by bucket.
+    Buckets(BucketRecord),
+}
+
+impl AnnRecord {
+    /// The cells, if it is cells.
+    pub fn cells(self) -> Option<CellRecord> {
+        match self {
+            AnnRecord::Cells(cells) => Some(cells),
+            AnnRecord::Buckets(_) => None,
+        }
+    }
+}
+
 /// What was measured of an index that visits few rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TuningRecord {
@@ -171,7 +299,8 @@ impl TuningRecord {
         let share = |name: &str, value: f64| ensure((0.0..=1.0).contains(&value), || format!("F24: {name}: expected 0 to 1, got {value}"));
         share("recall", stored.recall)?;
         ensure(stored.given <= 1, || format!("F24: given: expected 0 or 1, got {}", stored.given))?;
-        let mut points: Vec<layout::TuningPoint> = Vec::with_capacity(payload.len() / RECORD_BYTES);
+        // Grown as points are found to be good: a file may claim, and a sparse one have, any length of zeros.
+        let mut points: Vec<layout::TuningPoint> = Vec::new();
         for bytes in payload[RECORD_BYTES..].chunks_exact(RECORD_BYTES) {
             let point: layout::TuningPoint = bytemuck::pod_read_unaligned(bytes);
             same("F10", "reserved bytes of a tuning point", [0; 4], point.reserved)?;
@@ -190,7 +319,7 @@ impl TuningRecord {
     }
 }
 
-/// F22 to F24: cells and what was measured of them; none if the file has neither.
+/// F22 to F25: cells or buckets and what was measured of them; none if the file has nothing of it.
 ///
 /// `payload` gives the bytes of a section that lies in the file, its start at least.
 pub(super) fn read<'a>(
@@ -199,7 +328,7 @@ pub(super) fn read<'a>(
     rows: u64,
     lead: usize,
     payload: impl Fn(Range<usize>) -> &'a [u8],
-) -> Checked<Option<(CellRecord, TuningRecord)>> {
+) -> Checked<Option<(AnnRecord, TuningRecord)>> {
     let parts = section::parts(sections, Kind::is_ann);
     if parts.is_empty() {
         return Ok(None);
@@ -211,7 +340,15 @@ pub(super) fn read<'a>(
         same("F22", &format!("rows of the {}", one.name()), rows, one.rows)?;
         Ok::<_, String>(one)
     };
-    let (cells, tuning) = (find(Kind::Cells)?, find(Kind::Tuning)?);
-    let record = CellRecord::check(payload(cells.payload.clone()), cells, index, lead)?;
-    Ok(Some((record, TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())?)))
+    let hashed = parts.iter().any(|&(_, kind)| kind == Kind::Buckets);
+    let few = find(if hashed { Kind::Buckets } else { Kind::Cells })?;
+    let tuning = find(Kind::Tuning)?;
+    same("F22", "sections of cells, buckets and their tuning", 2, parts.len())?;
+    let start = payload(few.payload.clone());
+    let few = if hashed {
+        AnnRecord::Buckets(BucketRecord::check(start, few)?)
+    } else {
+        AnnRecord::Cells(CellRecord::check(start, few, index, lead)?)
+    };
+    Ok(Some((few, TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())?)))
 }

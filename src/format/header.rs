@@ -1,10 +1,10 @@
 //! From bytes to a header that can be trusted: [`RawHeader`] holds any bytes, [`Header`] only what
-//! obeys F1 to F15 and F19 to F24 of FORMAT.md.
+//! obeys F1 to F15 and F19 to F25 of FORMAT.md.
 //!
 //! Sizes are added and multiplied with checks and compared with the real length of the file, and
 //! nothing is allocated before the number that sizes it has been checked. No bytes make it panic.
 
-use super::ann::{self, CellRecord, TuningRecord};
+use super::ann::{self, AnnRecord, TuningRecord};
 use super::checksum::hash;
 use super::codes::{self, CoderRecord};
 use super::foreign;
@@ -46,8 +46,8 @@ pub struct Header {
     pub segments: Vec<SegmentLayout>,
     /// What made the codes of the segments; none if they have no codes.
     pub coder: Option<CoderRecord>,
-    /// Cells that a search may visit few of, and what was measured of them.
-    pub ann: Option<(CellRecord, TuningRecord)>,
+    /// Cells or buckets that a search may visit few of, and what was measured of them.
+    pub ann: Option<(AnnRecord, TuningRecord)>,
     /// Every section of the file in order, unknown ignorable ones included.
     pub sections: Vec<Section>,
 }

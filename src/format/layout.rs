@@ -25,6 +25,10 @@ pub const MAX_SEGMENT_ROWS: u64 = u32::MAX as u64;
 pub const MIN_CODED_DIMS: u32 = 32;
 /// See [`MIN_CODED_DIMS`].
 pub const MAX_CODED_DIMS: u32 = 4096;
+/// Tables of buckets, and bits of a bucket's number, at most.
+pub const MAX_TABLES: u32 = 64;
+/// See [`MAX_TABLES`].
+pub const MAX_BITS: u32 = 24;
 /// The flag of a file that is whole and never grows.
 pub const SEALED: u64 = 1;
 /// Required feature bits that this code knows.
@@ -152,6 +156,22 @@ pub struct Cells {
     pub reserved: [u64; 5],
 }
 
+/// The start of the buckets section; hyperplanes and tables follow it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Buckets {
+    /// Number of tables.
+    pub tables: u32,
+    /// Bits of a bucket's number.
+    pub bits: u32,
+    /// What the signs of the hyperplanes come from.
+    pub seed: u64,
+    /// Values that make the hyperplanes.
+    pub values: u32,
+    /// Zero.
+    pub reserved: [u32; 11],
+}
+
 /// The start of the tuning section; points follow it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -186,7 +206,7 @@ pub struct TuningPoint {
     pub reserved: [u64; 4],
 }
 
-/// Bytes of every record: prologue, slot, index record, entry, coder, cells, tuning and its points.
+/// Bytes of every record: prologue, slot, index record, entry, coder, cells, buckets, tuning and its points.
 pub const RECORD_BYTES: usize = 64;
 
 /// The record at `offset`, if the bytes reach that far. Reads each byte once.
@@ -245,6 +265,7 @@ mod tests {
         layout.extend(fields!("entry", Entry: kind segment offset length rows checksum reserved));
         layout.extend(fields!("coder", Coder: lead reserved skew));
         layout.extend(fields!("cells", Cells: cells metric lead spilled blocks reserved));
+        layout.extend(fields!("buckets", Buckets: tables bits seed values reserved));
         layout.extend(fields!("tuning", Tuning: recall queries given points reserved));
         layout.extend(fields!("point", TuningPoint: k probes recall error visited reserved));
         let specified: Vec<Vec<String>> = table("record").into_iter().map(|row| row[..4].to_vec()).collect();
@@ -264,6 +285,8 @@ mod tests {
             ("MAX_SEGMENT_ROWS", MAX_SEGMENT_ROWS),
             ("MIN_CODED_DIMS", u64::from(MIN_CODED_DIMS)),
             ("MAX_CODED_DIMS", u64::from(MAX_CODED_DIMS)),
+            ("MAX_TABLES", u64::from(MAX_TABLES)),
+            ("MAX_BITS", u64::from(MAX_BITS)),
         ];
         let specified: Vec<(String, String)> = table("constant").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
         assert_eq!(specified, numbers.map(|(name, value)| (name.to_string(), value.to_string())));

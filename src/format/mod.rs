@@ -1,7 +1,7 @@
 #![doc = include_str!("FORMAT.md")]
 
 // A file is read in three steps, each a change of type: bytes are mapped (store), `Header::parse`
-// checks header, table, coder and cells (F1 to F15, F19 to F24), `verify` reads every byte (F16 to F18). `write`
+// checks header, table, coder, cells or buckets (F1 to F15, F19 to F25), `verify` reads every byte (F16 to F18). `write`
 // is the way back.
 
 mod ann;
@@ -13,10 +13,10 @@ mod layout;
 mod section;
 mod write;
 
-pub use ann::{CellParts, CellRecord, CellShape, TuningRecord};
+pub use ann::{AnnRecord, BucketRecord, BucketShape, CellParts, CellRecord, CellShape, TuningRecord};
 pub use codes::{CoderRecord, MAX_SKEW};
 pub use header::{Header, IndexRecord};
-pub use layout::{MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MIN_CODED_DIMS, TuningPoint};
+pub use layout::{MAX_BITS, MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_TABLES, MIN_CODED_DIMS, TuningPoint};
 pub use section::{CodeLayout, Kind, Section, SegmentLayout};
 pub use write::{AnnBytes, CodeBytes, CoderBytes, Contents, SegmentBytes, write};
 

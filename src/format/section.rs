@@ -30,8 +30,10 @@ pub enum Kind {
     Rest = IGNORABLE | 12,
     /// Rows by cell, for who visits few of them.
     Cells = IGNORABLE | 9,
-    /// What was measured of the cells.
+    /// What was measured of the cells or buckets.
     Tuning = IGNORABLE | 13,
+    /// Rows by bucket, for who visits few of them.
+    Buckets = IGNORABLE | 14,
 }
 
 /// Kinds that later versions will write; until then only their numbers are taken.
@@ -39,8 +41,18 @@ pub const RESERVED_KINDS: [(u32, &str); 4] = [(5, "int64 ids"), (6, "utf-8 ids")
 
 impl Kind {
     /// Every kind, by number.
-    pub const ALL: [Kind; 9] =
-        [Kind::Rows, Kind::Norms, Kind::Scales, Kind::Coder, Kind::Lines, Kind::Factors, Kind::Rest, Kind::Cells, Kind::Tuning];
+    pub const ALL: [Kind; 10] = [
+        Kind::Rows,
+        Kind::Norms,
+        Kind::Scales,
+        Kind::Coder,
+        Kind::Lines,
+        Kind::Factors,
+        Kind::Rest,
+        Kind::Cells,
+        Kind::Tuning,
+        Kind::Buckets,
+    ];
 
     /// The kind of a stored number.
     pub fn from_code(code: u32) -> Option<Self> {
@@ -59,6 +71,7 @@ impl Kind {
             Kind::Rest => "rest",
             Kind::Cells => "cells",
             Kind::Tuning => "tuning",
+            Kind::Buckets => "buckets",
         }
     }
 
@@ -69,7 +82,7 @@ impl Kind {
 
     /// Whether it says how to visit few rows.
     pub(super) fn is_ann(self) -> bool {
-        matches!(self, Kind::Cells | Kind::Tuning)
+        matches!(self, Kind::Cells | Kind::Tuning | Kind::Buckets)
     }
 
     fn is_ignorable(self) -> bool {
@@ -87,7 +100,7 @@ impl Kind {
     }
 
     /// Bytes of payload for `rows` rows, 2^32-1 at most; `lead` is that of the coder, 0 where there is none. How much
-    /// cells and their tuning hold stands in them.
+    /// cells, buckets and their tuning hold stands in them.
     pub(super) fn payload_bytes(self, rows: u64, index: &IndexRecord, lead: usize) -> u64 {
         // At most 2^32 rows of 2^16 values of 8 bytes: 2^51.
         let blocks = rows.div_ceil(code::BLOCK as u64);
@@ -99,7 +112,7 @@ impl Kind {
             Kind::Lines => blocks * code::block_bytes(lead) as u64,
             Kind::Factors => blocks * (code::BLOCK * FACTOR_BYTES) as u64,
             Kind::Rest => rows * code::rest_bytes(index.dims, lead) as u64,
-            Kind::Cells | Kind::Tuning => 0,
+            Kind::Cells | Kind::Tuning | Kind::Buckets => 0,
         }
     }
 }

@@ -54,11 +54,13 @@ pub struct CoderBytes<'a> {
     pub values: &'a [u8],
 }
 
-/// Cells and what was measured of them.
+/// Cells or buckets, and what was measured of them.
 #[derive(Debug, Clone, Copy)]
 pub struct AnnBytes<'a> {
-    /// Record and parts, as [`CellShape`](super::CellShape) lays them out.
-    pub cells: &'a [u8],
+    /// [`Kind::Cells`] or [`Kind::Buckets`].
+    pub kind: Kind,
+    /// Record and parts, as [`CellShape`](super::CellShape) or [`BucketShape`](super::BucketShape) lays them out.
+    pub few: &'a [u8],
     /// As [`TuningRecord::payload`](super::TuningRecord::payload) makes it.
     pub tuning: &'a [u8],
 }
@@ -97,7 +99,7 @@ pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) ->
     let mut whole = |kind: Kind, payload| parts.push(Part { kind, segment: layout::WHOLE_INDEX, rows, payload });
     coder.as_deref().into_iter().for_each(|payload| whole(Kind::Coder, payload));
     ann.iter().for_each(|ann| {
-        whole(Kind::Cells, ann.cells);
+        whole(ann.kind, ann.few);
         whole(Kind::Tuning, ann.tuning);
     });
     let head = head(index, segments, &parts, tick)?;

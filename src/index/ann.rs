@@ -1,10 +1,15 @@
 //! An index that visits few rows: how many a recall takes, what recall that gives, and why a row was not found.
 
 use super::{Index, SearchParams};
-use crate::ann::ivf::{self, Asked, Cluster, Ivf};
+use crate::ann::buckets::Buckets;
+use crate::ann::ivf::{self, Cluster};
+use crate::ann::lsh::buckets_of;
+use crate::ann::probing::Aim;
+use crate::ann::tables::Scratch;
 use crate::ann::tune::{self, Effort, Sample, samples};
+use crate::ann::{Asked, Few};
 use crate::error::{Error, Result};
-use crate::format::TuningRecord;
+use crate::format::{MAX_BITS, MAX_TABLES, TuningRecord};
 use crate::kernel::{self, FloatMode};
 use crate::level::Level;
 use crate::metric::Metric;
@@ -21,39 +26,70 @@ const USUAL_K: f64 = 10.0;
 /// What visiting a listed row costs beside streaming one: cells begin anew, and rows stand in two of them.
 const LISTED_COST: f64 = 1.5;
 /// What reading a row here and there costs beyond its bytes.
-const READ_COST: f64 = 500.0;
+const READ_COST: f64 = 3000.0;
+/// What a probe of a bucket costs, in bytes streamed in the same time.
+const PROBE_COST: f64 = 1000.0;
+/// Times as many rows as a filter's share says hold the best that it leaves: the last of few come late.
+const SPREAD: f64 = 2.0;
 /// Rows are streamed by codes when a filter allows at least one in this many.
 const SPARSE: f64 = 20.0;
 
 /// How an index is to visit few rows.
 #[derive(Debug, Clone)]
 pub struct AnnParams {
-    /// Whether exact search is taken where it costs less.
-    pub choose: bool,
+    /// Which way; `None`: cells, or exact search where it costs less.
+    pub kind: Option<AnnKind>,
     /// The recall that queries get unless they say otherwise.
     pub recall: f64,
     /// Cells; `None`: as many as rows deserve.
     pub cells: Option<i64>,
     /// Whether every row stands in a second cell.
     pub spill: bool,
+    /// Tables of buckets; `None`: 8.
+    pub tables: Option<i64>,
+    /// Bits of a bucket; `None`: as many as rows deserve.
+    pub bits: Option<i64>,
+}
+
+/// The ways to visit few rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnnKind {
+    /// Cells around centroids.
+    Ivf,
+    /// Buckets of several tables.
+    Lsh,
+}
+
+impl AnnKind {
+    /// The way of a user's word.
+    ///
+    /// # Errors
+    /// Another word.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "ivf" => Ok(AnnKind::Ivf),
+            "lsh" => Ok(AnnKind::Lsh),
+            _ => Err(Error::input("ann", "True, False, 'ivf' or 'lsh'", format!("{name:?}"))),
+        }
+    }
 }
 
 impl Default for AnnParams {
     fn default() -> Self {
-        AnnParams { choose: true, recall: 0.95, cells: None, spill: true }
+        AnnParams { kind: None, recall: 0.95, cells: None, spill: true, tables: None, bits: None }
     }
 }
 
-/// The cells of an index and what was measured of them.
+/// How an index visits few rows, and what was measured of that.
 #[derive(Debug)]
 pub(super) struct Ann {
-    pub ivf: Ivf,
+    pub few: Few,
     pub tuning: Mutex<Arc<TuningRecord>>,
 }
 
 impl Ann {
-    pub fn new(ivf: Ivf, tuning: TuningRecord) -> Self {
-        Ann { ivf, tuning: Mutex::new(Arc::new(tuning)) }
+    pub fn new(few: Few, tuning: TuningRecord) -> Self {
+        Ann { few, tuning: Mutex::new(Arc::new(tuning)) }
     }
 
     pub fn tuning(&self) -> Arc<TuningRecord> {
@@ -83,63 +119,89 @@ pub struct Missed {
     pub key: f64,
     /// The key of the last row found.
     pub kth: f64,
-    /// The row's cells, each with its place in the query's order.
+    /// The row's cells, or the tables that hold it, each with the place of the cell or bucket in the query's order.
     pub cells: Vec<(u32, usize)>,
-    /// Cells that the query visits.
+    /// Cells or buckets that the query visits.
     pub probes: usize,
     /// Whether the row was found.
     pub found: bool,
 }
 
 impl Index {
-    /// Groups the rows into cells and measures how many of them a recall takes.
+    /// Groups the rows into cells or buckets and measures how many of them a recall takes.
     ///
     /// # Errors
-    /// Parameters out of range; no memory; [`Error::Interrupted`].
+    /// Parameters out of range, or of another way than is asked for; no memory; [`Error::Interrupted`].
     pub fn cluster(&mut self, params: &AnnParams, threads: Option<i64>, watch: &Watch) -> Result<()> {
         let _mode = FloatMode::standard();
         check_recall(params.recall)?;
         let threads = pool::thread_count(threads)?;
-        let rows = self.rows();
         // Without codes beside them rows are too few, or too short, for anything to be gained.
-        if params.choose && self.coder.is_none() {
+        if params.kind.is_none() && self.coder.is_none() {
             return Ok(());
         }
-        let cells = params.cells.map(|cells| usize::try_from(cells).map_err(|_| cells_expected(rows, cells))).transpose()?;
+        let few = match params.kind {
+            Some(AnnKind::Lsh) => self.buckets(params, threads, watch)?,
+            _ => self.cells(params, threads, watch)?,
+        };
+        let tuning = self.measure(&few, None, params.recall, threads, watch)?;
+        let usual = tune::effort(&tuning, params.recall, USUAL_K);
+        if params.kind.is_some() || self.pays(&few, usual, None) {
+            self.ann = Some(Ann::new(few, tuning));
+        }
+        Ok(())
+    }
+
+    fn cells(&self, params: &AnnParams, threads: usize, watch: &Watch) -> Result<Few> {
+        let rows = self.rows();
+        let whole = |cells: i64| {
+            usize::try_from(cells).map_err(|_| Error::input("nlist", format!("a whole number from 1 to {rows}, the number of rows"), cells))
+        };
+        let cells = params.cells.map(whole).transpose()?;
         let cosine = self.about.metric == Metric::Cosine || self.about.unit;
         let metric = if cosine { Metric::Cosine } else { Metric::Euclidean };
         let [tuned, tested] = samples(rows, self.about.seed);
         let mut held = [tuned.as_slice(), &tested].concat();
         held.sort_unstable();
         let how = Cluster { cells, metric, spill: params.spill, held: &held, seed: self.about.seed, threads };
-        let views = self.views();
-        let [view] = views.as_slice() else {
-            return Err(Error::input("embeddings", "rows of one segment", format!("{} segments", views.len())));
-        };
-        let ivf = ivf::build(view, self.coder.as_ref(), &how, watch)?;
-        let tuning = self.measure(&ivf, None, params.recall, threads, watch)?;
-        let usual = tune::effort(&tuning, params.recall, USUAL_K);
-        if !params.choose || self.pays(&ivf, usual, None) {
-            self.ann = Some(Ann::new(ivf, tuning));
+        Ok(Few::Cells(ivf::build(&self.only_view()?, self.coder.as_ref(), &how, watch)?))
+    }
+
+    fn buckets(&self, params: &AnnParams, threads: usize, watch: &Watch) -> Result<Few> {
+        if self.about.metric != Metric::Cosine && !self.about.unit {
+            return Err(Error::input("ann", "'ivf' for rows that differ in length, as buckets know directions only", "'lsh'"));
         }
-        Ok(())
+        let whole = |name: &'static str, most: u32, given: Option<i64>| {
+            let number = |given| usize::try_from(given).map_err(|_| Error::input(name, format!("a whole number from 1 to {most}"), given));
+            given.map(number).transpose()
+        };
+        let (tables, bits) = (whole("tables", MAX_TABLES, params.tables)?, whole("bits", MAX_BITS, params.bits)?);
+        Ok(Few::Buckets(Buckets::build(&self.only_view()?, tables, bits, self.about.seed, threads, watch)?))
     }
 
-    /// The cells, if the index has any, and what was measured of them.
-    pub fn cells(&self) -> Option<(&Ivf, Arc<TuningRecord>)> {
-        self.ann.as_ref().map(|ann| (&ann.ivf, ann.tuning()))
+    /// The rows, which a builder has put into one segment.
+    fn only_view(&self) -> Result<Rows<'_>> {
+        match self.views().as_slice() {
+            [view] => Ok(*view),
+            views => Err(Error::input("embeddings", "rows of one segment", format!("{} segments", views.len()))),
+        }
     }
 
-    /// Forgets the cells: every answer is exact.
+    /// How few rows are visited, if they are, and what was measured of that.
+    pub fn few(&self) -> Option<(&Few, Arc<TuningRecord>)> {
+        self.ann.as_ref().map(|ann| (&ann.few, ann.tuning()))
+    }
+
+    /// Forgets cells and buckets: every answer is exact.
     pub fn without_ann(mut self) -> Self {
         self.ann = None;
         self
     }
 
-    /// Measures again how many cells a recall takes, with these queries or with rows.
+    /// Measures again how many cells or buckets a recall takes, with these queries or with rows.
     ///
     /// # Errors
-    /// An index without cells; unusable queries; no memory; [`Error::Interrupted`].
+    /// An exact index; unusable queries; no memory; [`Error::Interrupted`].
     pub fn tune(
         &self,
         recall: Option<f64>,
@@ -149,25 +211,25 @@ impl Index {
     ) -> Result<Arc<TuningRecord>> {
         let _mode = FloatMode::standard();
         let Some(ann) = &self.ann else {
-            return Err(Error::input("ann", "an index with cells, built with ann=True or ann=\"ivf\"", "an exact one"));
+            return Err(Error::input("ann", "an index for approximate search, built with ann=True, 'ivf' or 'lsh'", "an exact one"));
         };
         let recall = recall.unwrap_or_else(|| ann.tuning().recall);
         check_recall(recall)?;
         self.check_file()?;
         let queries = queries.map(|(block, dims)| self.asked(block, dims)).transpose()?;
-        let tuning = Arc::new(self.measure(&ann.ivf, queries.as_ref(), recall, pool::thread_count(threads)?, watch)?);
+        let tuning = Arc::new(self.measure(&ann.few, queries.as_ref(), recall, pool::thread_count(threads)?, watch)?);
         *ann.tuning.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = tuning.clone();
         Ok(tuning)
     }
 
-    fn measure(&self, ivf: &Ivf, given: Option<&Queries>, recall: f64, threads: usize, watch: &Watch) -> Result<TuningRecord> {
+    fn measure(&self, few: &Few, given: Option<&Queries>, recall: f64, threads: usize, watch: &Watch) -> Result<TuningRecord> {
         let plan = self.plain_plan(1, threads)?;
         if let Some(queries) = given {
-            return tune::measure(ivf, Sample { queries, own: None }, recall, &plan, &self.views(), watch);
+            return tune::measure(few, Sample { queries, own: None }, recall, &plan, &self.views(), watch);
         }
         let [own, _] = samples(self.rows(), self.about.seed);
         let queries = self.rows_as_queries(&own)?;
-        tune::measure(ivf, Sample { queries: &queries, own: Some(&own) }, recall, &plan, &self.views(), watch)
+        tune::measure(few, Sample { queries: &queries, own: Some(&own) }, recall, &plan, &self.views(), watch)
     }
 
     /// Measures the recall of searches for `k` rows, with these queries or with rows that neither trained the
@@ -197,8 +259,8 @@ impl Index {
         let (mut shares, mut visited, mut exact) = (Vec::new(), 0.0, 0.0);
         for (near, (top, proven)) in near.iter().zip(found) {
             exact += f64::from(u8::from(proven));
-            let line = self.coder.as_ref().map_or(1, |coder| coder.line_bytes()) as u64;
-            visited += if self.coder.is_some() { (top.tally.code_bytes / line) as f64 } else { top.tally.read as f64 };
+            let lines = self.coder.as_ref().map_or(0, |coder| top.tally.code_bytes / coder.line_bytes() as u64);
+            visited += lines.max(top.tally.read) as f64;
             let found: Vec<u64> = top.into_sorted().iter().map(|entry| entry.row).collect();
             let hits = near.iter().filter(|row| found.contains(row)).count();
             shares.push(if near.is_empty() { 1.0 } else { hits as f64 / near.len() as f64 });
@@ -225,6 +287,9 @@ impl Index {
             return Err(Error::input("row", format!("a row from 0 to {}", self.rows() - 1), row));
         }
         let queries = self.asked(query.0, query.1)?;
+        if queries.len() != 1 {
+            return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
+        }
         let metric = params.metric.unwrap_or(self.about.metric);
         let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?, 1)? };
         let found = self.find(&plan, &self.all_runs(), params, None, &queries, watch)?.swap_remove(0).0.into_sorted();
@@ -234,11 +299,7 @@ impl Index {
         let mut probes = 0;
         if let (Some(ann), Some(effort)) = (&self.ann, self.effort(params, metric, self.rows() as u64)?) {
             probes = effort.probes;
-            let narrow = queries.narrow(plan.kernel);
-            let order = ann.ivf.ranks(&plan, narrow.as_ref().unwrap_or(&queries), ann.ivf.cells(), watch)?.swap_remove(0);
-            let lists = ann.ivf.lists();
-            let holds = |cell: u32| lists.rows[lists.places(cell as usize)].contains(&(row as u32));
-            cells = order.iter().enumerate().filter(|(_, rank)| holds(rank.1)).map(|(place, rank)| (rank.1, place)).collect();
+            cells = self.homes(&ann.few, &plan, &queries, row, watch)?;
         }
         let kth = found.last().map_or(f64::NEG_INFINITY, |entry| entry.key);
         Ok(Missed {
@@ -248,6 +309,28 @@ impl Index {
             probes,
             found: found.iter().any(|entry| entry.row == row as u64),
         })
+    }
+
+    /// The cells or tables that hold a row, each with the place in the query's order of its cell or bucket.
+    fn homes(&self, few: &Few, plan: &Plan, queries: &Queries, row: usize, watch: &Watch) -> Result<Vec<(u32, usize)>> {
+        match few {
+            Few::Cells(ivf) => {
+                let narrow = queries.narrow(plan.kernel);
+                let order = ivf.ranks(plan, narrow.as_ref().unwrap_or(queries), ivf.cells(), watch)?.swap_remove(0);
+                let lists = ivf.lists();
+                let holds = |cell: u32| lists.rows[lists.places(cell as usize)].contains(&(row as u32));
+                Ok(order.iter().enumerate().filter(|(_, rank)| holds(rank.1)).map(|(place, rank)| (rank.1, place)).collect())
+            }
+            Few::Buckets(buckets) => {
+                let homes = buckets_of(plan.kernel, buckets.hasher(), &self.only_view()?, &[row as u32]);
+                let aim = Aim::new(buckets.hasher(), &queries.wide(0)[..queries.dims()], queries.norm(0));
+                let meetings = buckets.tables().explain(&aim, &homes, buckets.most() as u64, &mut Scratch::default());
+                let places = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize - 1)));
+                let mut places: Vec<(u32, usize)> = places.collect();
+                places.sort_unstable_by_key(|place| place.1);
+                Ok(places)
+            }
+        }
     }
 
     /// The best rows of every query, and whether they are known to be the best of all.
@@ -286,7 +369,7 @@ impl Index {
             ratio: params.ratio_threshold,
             mask: mask.as_ref().map(|mask| (mask, allowed)),
         };
-        Ok(ann.ivf.search(&asked, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
+        Ok(ann.few.search(&asked, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
     }
 
     /// How many cells a search visits; none where it is exact.
@@ -295,39 +378,53 @@ impl Index {
         if let Some(ratio) = params.ratio_threshold.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
             return Err(Error::input("ratio_threshold", "a number from 0 to 1", ratio));
         }
-        let Some(ann) = &self.ann else {
-            let asked = params.nprobe.map(|_| "nprobe").or(params.ratio_threshold.map(|_| "ratio_threshold"));
-            return asked
-                .map_or(Ok(None), |argument| Err(Error::input(argument, "an index with cells, built with ann=\"ivf\"", "an exact one")));
+        let given = [("nprobe", params.nprobe), ("probes", params.probes), ("ratio_threshold", params.ratio_threshold.map(|_| 1))];
+        let own = match &self.ann {
+            Some(Ann { few: Few::Cells(_), .. }) => ["nprobe", "ratio_threshold"].as_slice(),
+            Some(Ann { few: Few::Buckets(_), .. }) => &["probes"],
+            None => &[],
         };
-        let cells = ann.ivf.cells();
-        let probes = params.nprobe.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
-        let probes = probes.map_err(|got| Error::input("nprobe", "a whole number of at least 1", got))?;
-        // Cells by cosine order rows of one length for any metric, others for the metric that they were tuned for.
-        let fits = metric == self.about.metric || ann.ivf.metric() == Metric::Cosine && self.about.unit;
+        if let Some((name, value)) = given.iter().find(|(name, value)| value.is_some() && !own.contains(name)) {
+            let kind = if *name == "probes" { "'lsh'" } else { "'ivf'" };
+            return Err(Error::input(name, format!("it only for an index built with ann={kind}"), value.unwrap_or_default()));
+        }
+        let Some(ann) = &self.ann else { return Ok(None) };
+        let most = ann.few.most();
+        let probes = params.nprobe.or(params.probes);
+        let probes = probes.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
+        let probes = probes.map_err(|got| Error::input(ann.few.argument(), "a whole number of at least 1", got))?;
+        // Directions order rows of one length for any metric, others for the metric that they were tuned for.
+        let directions = !matches!(&ann.few, Few::Cells(ivf) if ivf.metric() != Metric::Cosine);
+        let fits = metric == self.about.metric || directions && self.about.unit;
         if params.method != Method::Auto || !fits || allowed == 0 {
             return Ok(None);
         }
         if let Some(probes) = probes {
-            return Ok(Some(Effort { probes: probes.min(cells), visited: 0.0 }));
+            return Ok(Some(Effort { probes: probes.min(most), visited: 0.0 }));
         }
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);
-        // A filter that knows nothing of the query leaves k rows of the best k / share.
+        // A filter that knows nothing of the query leaves k rows of about the best k / share, now of more, now of fewer.
         let (rows, k) = (self.rows() as f64, super::wanted(params.k)? as f64);
-        let effort = tune::effort(&tuning, recall, (k * rows / allowed as f64).min(rows));
-        Ok((recall < 1.0 && self.pays(&ann.ivf, effort, Some(allowed))).then_some(effort))
+        let among = if (allowed as f64) < rows { SPREAD * k * rows / allowed as f64 } else { k };
+        let effort = tune::effort(&tuning, recall, among.min(rows));
+        Ok((recall < 1.0 && self.pays(&ann.few, effort, Some(allowed))).then_some(effort))
     }
 
-    /// Whether visiting cells costs less than an exact search of the `allowed` rows; `None`: of all.
-    fn pays(&self, ivf: &Ivf, effort: Effort, allowed: Option<u64>) -> bool {
+    /// Whether visiting few rows costs less than an exact search of the `allowed` rows; `None`: of all.
+    fn pays(&self, few: &Few, effort: Effort, allowed: Option<u64>) -> bool {
         let views = self.views();
         let (rows, row_bytes) = (self.rows() as f64, views.iter().map(Rows::row_bytes).max().unwrap_or(1) as f64);
-        let streamed = self.coder.as_ref().map_or(row_bytes, |coder| coder.line_bytes() as f64);
-        let listed = self.coder.as_ref().map_or(row_bytes + READ_COST, |coder| coder.line_bytes() as f64);
+        let line = self.coder.as_ref().map(|coder| coder.line_bytes() as f64);
         let allowed = allowed.map_or(rows, |allowed| allowed as f64);
-        let all = if allowed * SPARSE >= rows { rows * streamed } else { f64::INFINITY };
-        (ivf.cells() as f64 + effort.visited * LISTED_COST) * listed < all.min(allowed * (row_bytes + READ_COST))
+        let in_full = row_bytes + READ_COST;
+        let streamed = if allowed * SPARSE >= rows { rows * line.unwrap_or(row_bytes) } else { f64::INFINITY };
+        let cost = match (few, line) {
+            (Few::Cells(ivf), Some(line)) => (ivf.cells() as f64 + effort.visited * LISTED_COST) * line,
+            (Few::Cells(ivf), None) => ivf.cells() as f64 * 4.0 * self.about.dims as f64 + effort.visited * in_full,
+            (Few::Buckets(_), _) => effort.probes as f64 * PROBE_COST + effort.visited * allowed / rows * in_full,
+        };
+        cost < streamed.min(allowed * in_full)
     }
 
     fn plain_plan(&self, k: usize, threads: usize) -> Result<Plan<'_>> {
@@ -373,8 +470,4 @@ impl Index {
 
 fn check_recall(recall: f64) -> Result<()> {
     if recall > 0.0 && recall <= 1.0 { Ok(()) } else { Err(Error::input("recall", "a number above 0, at most 1", recall)) }
-}
-
-fn cells_expected(rows: usize, got: i64) -> Error {
-    Error::input("nlist", format!("a whole number from 1 to {rows}, the number of rows"), got)
 }

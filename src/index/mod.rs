@@ -2,13 +2,15 @@
 
 mod ann;
 
-pub use ann::{AnnParams, Missed, Recall};
+pub use ann::{AnnKind, AnnParams, Missed, Recall};
 
+use crate::ann::Few;
+use crate::ann::buckets::Buckets;
 use crate::ann::ivf::Ivf;
 use crate::candidates::{Filter, candidates};
 use crate::code::Coder;
 use crate::error::{Error, Result};
-use crate::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, IndexRecord, Mode, SegmentBytes, Verify};
+use crate::format::{self, AnnBytes, AnnRecord, CodeBytes, CoderBytes, Contents, IndexRecord, Mode, SegmentBytes, Verify};
 use crate::hits::{Certificate, Hits};
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::Level;
@@ -45,10 +47,12 @@ pub struct SearchParams<'a> {
     pub bound: Option<f64>,
     /// Workers; `None`: as [`pool::thread_count`] says.
     pub threads: Option<i64>,
-    /// Of an index with cells: the recall wanted; `None`: what it was tuned for. 1 is an exact search.
+    /// Of an index for approximate search: the recall wanted; `None`: what it was tuned for. 1 is an exact search.
     pub recall: Option<f64>,
     /// Of an index with cells: how many to visit, whatever the recall.
     pub nprobe: Option<i64>,
+    /// The same of an index with buckets.
+    pub probes: Option<i64>,
     /// Cells whose centroid's key is below this part of the nearest one's are not visited.
     pub ratio_threshold: Option<f64>,
 }
@@ -64,6 +68,7 @@ impl Default for SearchParams<'_> {
             threads: None,
             recall: None,
             nprobe: None,
+            probes: None,
             ratio_threshold: None,
         }
     }
@@ -108,7 +113,13 @@ impl Index {
         let coder = header.coder.as_ref();
         let coder =
             coder.map(|record| Coder { dims: header.index.dims, lead: record.lead, skew: record.skew, values: section(&record.values) });
-        let ann = header.ann.map(|(cells, tuning)| ann::Ann::new(Ivf::new(cells, &bytes), tuning));
+        let (dims, rows) = (header.index.dims, header.rows() as usize);
+        let few = |record| match record {
+            AnnRecord::Cells(cells) => Ok(Few::Cells(Ivf::new(cells, &bytes))),
+            AnnRecord::Buckets(buckets) => Buckets::new(buckets, dims, rows, &bytes).map(Few::Buckets),
+        };
+        let ann = header.ann.map(|(record, tuning)| few(record).map(|few| ann::Ann::new(few, tuning))).transpose();
+        let ann = ann.map_err(|reason| Error::Format { path: path.to_path_buf(), reason: format!("F25: {reason}") })?;
         Ok(Index { about: header.index, segments, coder, ann, file: Some((path.to_path_buf(), bytes)) })
     }
 
@@ -131,7 +142,8 @@ impl Index {
         });
         let coder = self.coder.as_ref().map(|coder| CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() });
         let tuning = self.ann.as_ref().map(|ann| ann.tuning().payload());
-        let ann = self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { cells: ann.ivf.payload(), tuning });
+        let ann =
+            self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { kind: ann.few.kind(), few: ann.few.payload(), tuning });
         let segments: Vec<SegmentBytes> = parts.collect();
         format::write(path, &Contents { index: &self.about, segments: &segments, coder, ann }, &|| watch.check())
     }
@@ -168,7 +180,7 @@ impl Index {
         let codes = self.segments.iter().filter_map(|segment| segment.codes.as_ref());
         let codes = codes.flat_map(|codes| [&codes.lines, &codes.factors, &codes.rest]);
         let coder = self.coder.iter().map(|coder| &coder.values);
-        let cells = self.ann.iter().map(|ann| ann.ivf.payload().len()).sum::<usize>();
+        let cells = self.ann.iter().map(|ann| ann.few.payload().len()).sum::<usize>();
         rows.chain(codes).chain(coder).map(|section| section.range.len()).sum::<usize>() + cells
     }
 

@@ -2,9 +2,10 @@
 
 use super::array::{Allowed, HitArrays, Matrix, hits, matrix};
 use super::error::{raise, released};
+use crate::ann::Few;
 use crate::build::{self, BuildParams};
 use crate::format::{Mode, Verify};
-use crate::index::{self, AnnParams, Method, SearchParams};
+use crate::index::{self, AnnKind, AnnParams, Method, SearchParams};
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::store::rows::DecodedRows;
@@ -12,13 +13,15 @@ use pyo3::prelude::*;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Whether exact search may be chosen, the recall wanted, cells, whether rows get a second cell.
-type AnnWords = (bool, f64, Option<i64>, bool);
-/// Whether rows stand in two cells, cells, recall, queries, whether they were given, and what was measured: k, cells
-/// visited, recall, its standard error, rows visited.
-type Tuning = (bool, usize, f64, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
-/// Cells to visit or the recall wanted, and the least part of the nearest cell's key.
-type Effort = (Option<f64>, Option<i64>, Option<f64>);
+/// The way, if it is not to be chosen; the recall wanted, cells, whether rows get a second cell, tables, bits.
+type AnnWords = (Option<String>, f64, Option<i64>, bool, Option<i64>, Option<i64>);
+/// The way, cells or tables, whether rows stand in two cells or bits of a bucket, the recall, queries, whether they
+/// were given, and what was measured: k, cells or buckets visited, recall, its standard error, rows visited.
+type Tuning = (&'static str, usize, usize, f64, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
+/// The key, that of the last row found, cells or tables with places, cells or buckets visited, whether it was found.
+type Missed = (f64, f64, Vec<(u32, usize)>, usize, bool);
+/// The recall wanted, cells to visit, buckets to visit, and the least part of the nearest cell's key.
+type Effort = (Option<f64>, Option<i64>, Option<i64>, Option<f64>);
 
 /// Takes in rows block by block.
 #[pyclass(module = "nseekfs._core")]
@@ -41,7 +44,11 @@ impl Builder {
     ) -> PyResult<Self> {
         let level = Level::parse(level).map_err(raise)?;
         let metric = Metric::parse("metric", metric).map_err(raise)?;
-        let ann = ann.map(|(choose, recall, cells, spill)| AnnParams { choose, recall, cells, spill });
+        let ann = ann.map(|(kind, recall, cells, spill, tables, bits)| {
+            let kind = kind.map(|kind| AnnKind::parse(&kind)).transpose()?;
+            Ok(AnnParams { kind, recall, cells, spill, tables, bits })
+        });
+        let ann = ann.transpose().map_err(raise)?;
         let params = BuildParams { level, metric, normalized, seed, codes, ann, threads };
         build::Builder::new(rows, dims, params).map(|builder| Builder(Some(builder))).map_err(raise)
     }
@@ -94,9 +101,13 @@ impl Index {
     /// How few rows are visited; none where all are.
     #[getter]
     fn ann(&self) -> Option<Tuning> {
-        let (ivf, tuning) = self.0.cells()?;
+        let (few, tuning) = self.0.few()?;
         let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
-        Some((ivf.spilled(), ivf.cells(), tuning.recall, tuning.queries, tuning.given, points))
+        let (kind, count, more) = match few {
+            Few::Cells(ivf) => ("ivf", ivf.cells(), usize::from(ivf.spilled())),
+            Few::Buckets(buckets) => ("lsh", buckets.size().0, buckets.size().1),
+        };
+        Some((kind, count, more, tuning.recall, tuning.queries, tuning.given, points))
     }
 
     #[getter]
@@ -136,14 +147,14 @@ impl Index {
         let method = Method::parse(method).map_err(raise)?;
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let filter = filter.as_ref().map(Allowed::filter).transpose()?;
-        let (recall, nprobe, ratio_threshold) = effort;
-        let params = SearchParams { k, method, metric, filter, bound, threads, recall, nprobe, ratio_threshold };
+        let (recall, nprobe, probes, ratio_threshold) = effort;
+        let params = SearchParams { k, method, metric, filter, bound, threads, recall, nprobe, probes, ratio_threshold };
         let (block, [count, dims]) = (queries.block()?, queries.shape());
         let found = released(py, |watch| self.0.search(block, dims, &params, watch))?;
         hits(py, found, count)
     }
 
-    /// Measures again how many cells a recall takes.
+    /// Measures again how many cells or buckets a recall takes.
     fn tune(&self, py: Python<'_>, recall: Option<f64>, queries: Option<Matrix<'_>>, threads: Option<i64>) -> PyResult<()> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
         released(py, |watch| self.0.tune(recall, queries, threads, watch)).map(|_| ())
@@ -159,13 +170,13 @@ impl Index {
         threads: Option<i64>,
     ) -> PyResult<(f64, f64, usize, f64, f64)> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
-        let (recall, nprobe, ratio_threshold) = effort;
-        let params = SearchParams { k, recall, nprobe, ratio_threshold, threads, ..SearchParams::default() };
+        let (recall, nprobe, probes, ratio_threshold) = effort;
+        let params = SearchParams { k, recall, nprobe, probes, ratio_threshold, threads, ..SearchParams::default() };
         let found = released(py, |watch| self.0.recall(queries, &params, watch))?;
         Ok((found.recall, found.error, found.queries, found.visited, found.exact))
     }
 
-    /// (key, key of the last row found, cells with their places, cells visited, whether it was found).
+    /// Why a row is found, or not.
     fn explain_miss(
         &self,
         py: Python<'_>,
@@ -174,10 +185,10 @@ impl Index {
         k: i64,
         similarity: Option<&str>,
         effort: Effort,
-    ) -> PyResult<(f64, f64, Vec<(u32, usize)>, usize, bool)> {
+    ) -> PyResult<Missed> {
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
-        let (recall, nprobe, ratio_threshold) = effort;
-        let params = SearchParams { k, metric, recall, nprobe, ratio_threshold, ..SearchParams::default() };
+        let (recall, nprobe, probes, ratio_threshold) = effort;
+        let params = SearchParams { k, metric, recall, nprobe, probes, ratio_threshold, ..SearchParams::default() };
         let (block, [_, dims]) = (query.block()?, query.shape());
         let missed = released(py, |watch| self.0.explain((block, dims), row, &params, watch))?;
         Ok((missed.key, missed.kth, missed.cells, missed.probes, missed.found))

@@ -9,7 +9,6 @@ use crate::kernel::{Kernel, padded};
 use crate::level::Level;
 use crate::numbers::{Block, check_row};
 use crate::pool::{self, Watch};
-use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Queries that meet the axes together.
@@ -100,13 +99,14 @@ impl Queries {
 
     /// Query `i` alone.
     pub fn only(&self, i: usize) -> Queries {
-        self.some(i..i + 1)
+        self.some(&[i])
     }
 
     /// Some of the queries.
-    pub fn some(&self, range: Range<usize>) -> Queries {
-        let wide = self.wide[range.start * self.stride..range.end * self.stride].to_vec();
-        Queries { dims: self.dims, stride: self.stride, wide, norms: self.norms[range].to_vec(), looks: OnceLock::new() }
+    pub fn some(&self, which: &[usize]) -> Queries {
+        let wide = which.iter().flat_map(|&i| self.wide(i)).copied().collect();
+        let norms = which.iter().map(|&i| self.norms[i]).collect();
+        Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new() }
     }
 
     /// Every query as codes see it; none for one without a direction, such as zero. Made once, for the one

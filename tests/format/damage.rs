@@ -1,15 +1,15 @@
 //! Accidents: any byte changed, any length lost, anything added. All are refused by a full check, and
 //! in header and table by every check.
 
-use crate::sample::{LEVELS, coded_file, file, open, refusal};
+use crate::sample::{LEVELS, celled_file, coded_file, file, open, refusal};
 use nseekfs::format::{Header, Mode, Verify};
 use nseekfs::level::Level;
 use std::path::Path;
 
-/// A file of each level, one of two segments, and one with codes.
+/// A file of each level, one of two segments, one with codes, and one with cells.
 fn files() -> Vec<Vec<u8>> {
     let single = LEVELS.map(|level| file(level, &[5]));
-    single.into_iter().chain([file(Level::F8, &[5, 2]), coded_file(&[20])]).collect()
+    single.into_iter().chain([file(Level::F8, &[5, 2]), coded_file(&[20]), celled_file(&[20])]).collect()
 }
 
 /// Where the first section starts: everything before is header and table.

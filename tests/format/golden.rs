@@ -5,10 +5,13 @@
 use crate::sample::patient;
 use nseekfs::code::encode::{CodesMut, Encoder, Room};
 use nseekfs::code::{Coder, from16};
-use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, IndexRecord, Kind, Mode, SegmentBytes, Verify};
+use nseekfs::index::{Index, Method, SearchParams};
 use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
+use nseekfs::numbers::Block;
+use nseekfs::pool::Watch;
 use nseekfs::store::rows::PanelValues;
 use std::path::PathBuf;
 
@@ -66,6 +69,7 @@ fn write_the_golden_files() {
         write(&path(name), level, metric);
     }
     write_coded(&path(CODED));
+    write_celled(&path(CELLED));
 }
 
 #[test]
@@ -100,9 +104,11 @@ fn the_writer_still_gives_the_golden_bytes() {
         write(&again, level, metric);
         assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(path(name)).unwrap(), "{name}");
     }
-    let again = folder.path().join(CODED);
-    write_coded(&again);
-    assert!(std::fs::read(&again).unwrap() == std::fs::read(path(CODED)).unwrap());
+    for (name, write) in [(CODED, write_coded as fn(&std::path::Path)), (CELLED, write_celled)] {
+        let again = folder.path().join(name);
+        write(&again);
+        assert!(std::fs::read(&again).unwrap() == std::fs::read(path(name)).unwrap(), "{name}");
+    }
 }
 
 /// Rows of norm 2, 0 and 5.
@@ -123,27 +129,39 @@ fn coder() -> Coder {
     Coder { dims: DIMS, lead: LEAD, skew: 0.0, values: Coder::pack(&centre, &steps, &axes).unwrap() }
 }
 
-fn write_coded(path: &std::path::Path) {
+/// Codes of some rows by the scalar kernel: lines, factors, rest.
+fn encoded(rows: &[f32], norms: &[f64]) -> [Vec<u8>; 3] {
     let _mode = FloatMode::standard();
-    let (rows, norms, coder) = (coded_rows(), [2.0, 0.0, 5.0], coder());
+    let coder = coder();
+    assert!(norms.len() <= 16, "one block");
     let mut lines = vec![0; coder.block_bytes()];
-    let mut rest = vec![0; 3 * coder.rest_bytes()];
+    let mut rest = vec![0; norms.len() * coder.rest_bytes()];
     let mut offsets = [0.0f32; 16];
     let mut residuals = [[0u16; 16]; 3];
     let [lead_residuals, tail_residuals, rest_residuals] = &mut residuals;
     let mut out = CodesMut { lines: &mut lines, offsets: &mut offsets, lead_residuals, tail_residuals, rest_residuals, rest: &mut rest };
-    Encoder::new(&scalar::KERNEL, &coder).encode(PanelValues::F32(&rows), &norms, &mut Room::default(), &mut out, 0);
+    Encoder::new(&scalar::KERNEL, &coder).encode(PanelValues::F32(rows), norms, &mut Room::default(), &mut out, 0);
     let factors = [bytemuck::cast_slice::<f32, u8>(&offsets), bytemuck::cast_slice(&residuals)].concat();
+    [lines, factors, rest]
+}
+
+/// Writes rows with their codes, and with cells.
+fn write_encoded(path: &std::path::Path, rows: &[f32], norms: &[f64], ann: Option<AnnBytes>) {
+    let ([lines, factors, rest], coder) = (encoded(rows, norms), coder());
     let segment = SegmentBytes {
-        rows: 3,
-        row_values: bytemuck::cast_slice(&rows),
-        norms: bytemuck::cast_slice(&norms),
+        rows: norms.len() as u64,
+        row_values: bytemuck::cast_slice(rows),
+        norms: bytemuck::cast_slice(norms),
         scales: None,
         codes: Some(CodeBytes { lines: &lines, factors: &factors, rest: &rest }),
     };
     let about = IndexRecord { dims: DIMS, ..index(Level::F32, Metric::Cosine) };
     let record = CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() };
-    format::write(path, &Contents { index: &about, segments: &[segment], coder: Some(record), ann: None }, &patient).unwrap();
+    format::write(path, &Contents { index: &about, segments: &[segment], coder: Some(record), ann }, &patient).unwrap();
+}
+
+fn write_coded(path: &std::path::Path) {
+    write_encoded(path, &coded_rows(), &[2.0, 0.0, 5.0], None);
 }
 
 #[test]
@@ -171,4 +189,102 @@ fn the_golden_file_with_codes_holds_what_its_rows_are_in_codes() {
     let is = |half: u16, exact: f64| (exact..exact * 1.01 + 1e-4).contains(&f64::from(from16(half)));
     assert!(is(residuals[0], f64::from(15 * 9 + 1).sqrt() / 128.0) && residuals[1] == 0x7f80);
     assert!(is(residuals[16], 0.5f64.sqrt()) && residuals[17] == 0 && is(residuals[32], 0.0));
+}
+
+/// A file with cells too: six rows around three axes, each in two cells.
+const CELLED: &str = "f32_cells.bin";
+const CELLED_NORMS: [f64; 6] = [2.0, 1.0, 5.0, 5.0, 0.0, 5.0];
+/// First values of the rows; the others are 0.
+const CELLED_ROWS: [[f32; 3]; 6] = [[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 5.0], [4.0, 3.0, 0.0], [0.0; 3], [0.0, 3.0, 4.0]];
+/// Rows of the cells, whose centroids are the first three axes, and the least cosine of a row that is nearest to each.
+const LISTS: [&[u32]; 3] = [&[0, 2, 3, 4], &[0, 1, 3, 4, 5], &[1, 2, 5]];
+const REACHES: [f64; 3] = [0.0, 1.0, 0.8];
+/// `(k, probes, recall, error, visited)`.
+const TUNED: [(u32, u32, f64, f64, f64); 4] =
+    [(1, 1, 0.5, 0.25, 16.0), (1, 2, 1.0, 0.0, 32.0), (10, 1, 0.75, 0.125, 16.0), (10, 3, 1.0, 0.0, 48.0)];
+
+/// Rows of [`DIMS`] values that begin like these.
+fn padded(firsts: &[[f32; 3]]) -> Vec<f32> {
+    firsts.iter().flat_map(|first| first.iter().copied().chain(std::iter::repeat_n(0.0, DIMS - 3))).collect()
+}
+
+fn write_celled(path: &std::path::Path) {
+    let rows = padded(&CELLED_ROWS);
+    let centroids = padded(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
+    let [lines, factors, _] = encoded(&rows, &CELLED_NORMS);
+    let [centroid_lines, centroid_factors, centroid_rest] = encoded(&centroids, &[1.0; 3]);
+    // A block for each cell: its rows, and of each the dword of every line, the product and three residuals.
+    let (mut numbers, mut listed_lines) = (vec![u32::MAX; 3 * 16], vec![0u8; 3 * lines.len()]);
+    let (mut products, mut residuals) = (vec![f32::NEG_INFINITY; 3 * 16], [[0u16; 3 * 16]; 3]);
+    let (own_products, own_residuals) = factors.split_at(64);
+    for (cell, list) in LISTS.iter().enumerate() {
+        for (at, &row) in (16 * cell..).zip(*list) {
+            let number = row as usize;
+            numbers[at] = row;
+            products[at] = bytemuck::pod_read_unaligned(&own_products[4 * number..4 * number + 4]);
+            for (kind, residuals) in residuals.iter_mut().enumerate() {
+                let from = 32 * kind + 2 * number;
+                residuals[at] = bytemuck::pod_read_unaligned(&own_residuals[from..from + 2]);
+            }
+            for line in (0..lines.len()).step_by(64) {
+                let to = cell * lines.len() + line + at % 16 * 4;
+                listed_lines[to..to + 4].copy_from_slice(&lines[line + 4 * number..line + 4 * number + 4]);
+            }
+        }
+    }
+    let mut cells = [3u32, Metric::Cosine as u32, LEAD as u32, 1, 3].map(u32::to_le_bytes).concat();
+    let parts = [
+        bytemuck::cast_slice(&[0u32, 1, 2, 3]),
+        bytemuck::cast_slice(&REACHES),
+        bytemuck::cast_slice(&[1.0f64; 3]),
+        bytemuck::cast_slice(&centroids),
+        &centroid_lines,
+        &centroid_factors,
+        &centroid_rest,
+        bytemuck::cast_slice(&numbers),
+        &listed_lines,
+        &[bytemuck::cast_slice(&products), bytemuck::cast_slice::<_, u8>(residuals.as_flattened())].concat(),
+    ];
+    for part in parts {
+        cells.resize(cells.len().next_multiple_of(64), 0);
+        cells.extend_from_slice(part);
+    }
+    let mut tuning = [&0.95f64.to_le_bytes()[..], &[3u32, 0, 4].map(u32::to_le_bytes).concat()].concat();
+    tuning.resize(64, 0);
+    for (k, probes, recall, error, visited) in TUNED {
+        tuning.extend([k, probes].map(u32::to_le_bytes).as_flattened());
+        tuning.extend([recall, error, visited].map(f64::to_le_bytes).as_flattened());
+        tuning.resize(tuning.len().next_multiple_of(64), 0);
+    }
+    write_encoded(path, &rows, &CELLED_NORMS, Some(AnnBytes { kind: Kind::Cells, few: &cells, tuning: &tuning }));
+}
+
+#[test]
+fn the_golden_file_with_cells_holds_them_and_answers_from_few() {
+    let watch = Watch::new(&|| true);
+    for mode in [Mode::Mmap, Mode::Ram] {
+        let index = Index::open(&path(CELLED), mode, Verify::Full, &watch).unwrap();
+        let (few, tuning) = index.few().unwrap();
+        let cells = few.cells().unwrap();
+        assert_eq!((cells.cells(), cells.spilled(), cells.metric()), (3, true, Metric::Cosine));
+        assert!(index.coder().is_some() && cells.lists().codes.is_some() && cells.centroids().codes.is_some());
+        assert_eq!((tuning.recall, tuning.queries, tuning.given), (0.95, 3, false));
+        let points: Vec<_> = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
+        assert_eq!(points, TUNED);
+        // The nearest cell, of two as near the first, holds all of the best but one: row 1 has the key of row 0.
+        let query = padded(&[[1.0, 1.0, 0.0]]);
+        let ask = |k, nprobe: Option<i64>, method| {
+            let hits =
+                index.search(Block::F32(&query), DIMS, &SearchParams { k, nprobe, method, ..SearchParams::default() }, &watch).unwrap();
+            (hits.rows, hits.certificates[0].exact)
+        };
+        assert_eq!(ask(3, None, Method::Scalar), (vec![3, 0, 1], true));
+        assert_eq!(ask(3, Some(1), Method::Auto), (vec![3, 0, 2], false));
+        assert_eq!(ask(3, Some(2), Method::Auto), (vec![3, 0, 1], true));
+        assert_eq!(ask(6, Some(1), Method::Auto), (vec![3, 0, 1, 5, 2, 4], true));
+        let query = padded(&[[0.0, 1.0, 64.0]]);
+        let params = SearchParams { k: 2, nprobe: Some(1), ..SearchParams::default() };
+        let hits = index.search(Block::F32(&query), DIMS, &params, &watch).unwrap();
+        assert_eq!((hits.rows, hits.keys), (vec![2, 5], vec![64.0 / 4097f64.sqrt(), 259.0 / (5.0 * 4097f64.sqrt())]));
+    }
 }

@@ -1,11 +1,13 @@
 //! Malice: any bytes, and headers that say anything with every checksum right. None makes the reader
 //! panic, read out of bounds or take memory that the file does not back.
 
-use crate::sample::{LEVELS, SLOT_A, SLOT_B, TABLE, coded_file, entry, file, open, patient, rehash};
-use nseekfs::format::{self, Header, Mode, Verify};
+use crate::sample::{LEVELS, SLOT_A, SLOT_B, TABLE, celled_file, coded_file, entry, file, header_refusal, open, patient, put, rehash};
+use nseekfs::ann::ivf::Ivf;
+use nseekfs::format::{self, AnnRecord, Header, Kind, Mode, Verify};
 use nseekfs::level::Level;
 use nseekfs::store::Bytes;
 use proptest::prelude::*;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// What must hold for anything that was accepted: the ranges lie in the file, apart from one another, and fit.
@@ -26,6 +28,7 @@ fn assert_in_bounds(content: &[u8], header: &Header) {
         assert_eq!(segment.scales.as_ref().map(|scales| scales.len()), (per_row == header.index.dims).then_some(rows * 4));
         assert_eq!(segment.codes.is_some(), header.coder.is_some());
     }
+    assert_cells_in_bounds(content, header);
     let Some(coder) = &header.coder else { return };
     let (dims, lead) = (header.index.dims, coder.lead);
     assert!((32..=4096).contains(&dims) && lead % 8 == 0 && 0 < lead && lead <= dims && (0.0..1e-3).contains(&coder.skew));
@@ -35,6 +38,26 @@ fn assert_in_bounds(content: &[u8], header: &Header) {
         assert!(codes.lines.len() == blocks * lead * 8 && codes.factors.len() == blocks * 160);
         assert!(codes.rest.len() == rows * (lead / 2 + dims - lead));
     }
+}
+
+/// The same for cells: their parts lie in the section, apart from one another, and fit.
+fn assert_cells_in_bounds(content: &[u8], header: &Header) {
+    let Some((AnnRecord::Cells(cells), tuning)) = &header.ann else { return };
+    let (shape, parts) = (cells.shape, &cells.parts);
+    assert!((1..=header.rows()).contains(&(shape.cells as u64)) && shape.dims == header.index.dims);
+    assert!(shape.lead == 0 || header.coder.as_ref().is_some_and(|coder| coder.lead == shape.lead));
+    assert!((shape.lead > 0) == parts.codes.is_some() && parts.codes.is_some() == parts.listed.is_some());
+    let mut ranges = vec![parts.starts.clone(), parts.reaches.clone(), parts.norms.clone(), parts.centroids.clone()];
+    ranges.extend(parts.codes.iter().flat_map(|codes| [&codes.lines, &codes.factors, &codes.rest]).cloned());
+    ranges.push(parts.rows.clone());
+    ranges.extend(parts.listed.iter().flatten().cloned());
+    let mut end = cells.payload.start + 64;
+    for range in ranges {
+        assert!(range.start % 64 == 0 && range.start >= end && range.end >= range.start);
+        end = range.end;
+    }
+    assert!(end == parts.end && end == cells.payload.end && end <= content.len());
+    assert!(tuning.points.capacity() * 64 <= 2 * content.len().max(256));
 }
 
 /// Opens `content` in full and touches all that it claims to hold; whether it was accepted.
@@ -58,6 +81,13 @@ fn survive(content: &[u8]) -> bool {
         }
         segment.scales.clone().inspect(|scales| assert!(bytes.view::<f32>(scales.clone()).len() as u64 == segment.rows));
     }
+    if let Some((AnnRecord::Cells(record), _)) = header.ann {
+        let ivf = Ivf::new(record, &bytes);
+        let (lists, centroids) = (ivf.lists(), ivf.centroids());
+        assert!(lists.cells() == ivf.cells() && centroids.len() == ivf.cells());
+        assert!((0..ivf.cells()).map(|cell| lists.rows[lists.places(cell)].len()).sum::<usize>() == lists.rows.len());
+        assert_eq!(centroids.codes.is_some(), lists.codes.is_some());
+    }
     true
 }
 
@@ -66,20 +96,26 @@ fn coder_start(content: &[u8]) -> usize {
     Header::parse(content, Path::new("whole.bin")).unwrap().coder.unwrap().values.start - 64
 }
 
+/// The same of the cells section of a whole file with cells, and of its tuning.
+fn ann_starts(content: &[u8]) -> [usize; 2] {
+    let sections = Header::parse(content, Path::new("whole.bin")).unwrap().sections;
+    [Kind::Cells, Kind::Tuning].map(|kind| sections.iter().find(|section| section.kind == Some(kind)).unwrap().extent.start)
+}
+
 /// Numbers at which sums, products and roundings turn over.
 fn edge() -> impl Strategy<Value = u64> {
     let near = (0u32..64, -2i64..=2).prop_map(|(bit, by)| (1u64 << bit).wrapping_add_signed(by));
     prop_oneof![near, 0u64..1024, any::<u64>(), any::<u64>().prop_map(u64::wrapping_neg), (0u64..16).prop_map(|n| n * 64)]
 }
 
-/// `(offset, size)` of a field of the header, of slot A or B, of the index record or of one of eleven entries.
+/// `(offset, size)` of a field of the header, of slot A or B, of the index record or of one of thirteen entries.
 fn field() -> impl Strategy<Value = (usize, usize)> {
     let prologue = prop::sample::select(vec![(0, 8), (8, 4), (12, 4), (16, 8), (24, 8), (32, 8), (40, 8)]);
     let slot = prop::sample::select(vec![0, 8, 16, 24, 40]).prop_map(|at| (SLOT_A + at, 8));
     let empty = (0usize..8).prop_map(|word| (SLOT_B + 8 * word, 8));
     let index = prop::sample::select(vec![(0, 4), (4, 4), (8, 4), (12, 4), (16, 8), (24, 4), (28, 4), (32, 8), (40, 8)]);
     let fields = prop::sample::select(vec![(0, 4), (4, 4), (8, 8), (16, 8), (24, 8), (56, 8)]);
-    let entries = (0usize..11, fields).prop_map(|(number, (at, size))| (entry(number) + at, size));
+    let entries = (0usize..13, fields).prop_map(|(number, (at, size))| (entry(number) + at, size));
     prop_oneof![1 => prologue, 2 => slot, 1 => empty, 4 => index.prop_map(|(at, size)| (TABLE + at, size)), 8 => entries]
 }
 
@@ -92,13 +128,24 @@ proptest! {
         rows in prop::sample::select(vec![vec![5], vec![1, 2], vec![16, 1, 8]]),
         changes in prop::collection::vec((field(), edge()), 1..6),
         coder in prop::option::weighted(0.5, (0usize..80, edge())),
+        cells in prop::option::of(prop::collection::vec((any::<bool>(), 0usize..40, edge(), any::<bool>()), 0..4)),
         length in prop::option::weighted(0.2, 192usize..2048),
     ) {
-        let mut content = level.map_or_else(|| coded_file(&rows), |level| file(level, &rows));
+        let coded = || if cells.is_some() { celled_file(&rows) } else { coded_file(&rows) };
+        let mut content = level.map_or_else(coded, |level| file(level, &rows));
+        let ann = if level.is_none() && cells.is_some() { ann_starts(&content) } else { [0; 2] };
         if let (None, Some((word, value))) = (level, coder) {
             // Its record, centre, steps and first axes.
             let start = coder_start(&content);
             content[start + 4 * word..][..8].copy_from_slice(&value.to_le_bytes());
+        }
+        if let (None, Some(cells)) = (level, &cells) {
+            // The record and starts of cells, or the record and points of their tuning.
+            for &(tuning, word, value, long) in cells {
+                let at = ann[usize::from(tuning)] + 4 * word;
+                let value = &value.to_le_bytes()[..if long { 8 } else { 4 }];
+                content[at..at + value.len()].copy_from_slice(value);
+            }
         }
         if let Some(length) = length {
             // The file also says that it has this length.
@@ -135,12 +182,14 @@ fn every_edge_value_in_every_field_is_harmless() {
     let edges = (0..64).flat_map(|bit| [-1i64, 0, 1].map(|by| (1u64 << bit).wrapping_add_signed(by)));
     let edges: Vec<u64> = edges.chain([u64::MAX, u64::MAX - 63, u64::MAX - 64]).collect();
     let whole = LEVELS.map(|level| file(level, &[5, 2]));
-    let coded = coded_file(&[20, 3]);
+    let (coded, celled) = (coded_file(&[20, 3]), celled_file(&[20, 3]));
     let (mut accepted, mut tried) = (0, 0);
-    for content in whole.iter().chain([&coded]) {
+    for content in whole.iter().chain([&coded, &celled]) {
         let table_end = Header::parse(content, Path::new("whole.bin")).unwrap().sections[0].extent.start;
         let coder = if *content == coded { coder_start(content)..coder_start(content) + 80 } else { 0..0 };
-        for at in (0..table_end).chain(coder).step_by(4) {
+        let [cells, tuning] = if *content == celled { ann_starts(content) } else { [0; 2] };
+        let ann = if *content == celled { (cells..cells + 80).chain(tuning..tuning + 252) } else { (0..0).chain(0..0) };
+        for at in (0..table_end).chain(coder).chain(ann).step_by(4) {
             for size in [4, 8] {
                 for value in &edges {
                     let mut changed = content.clone();
@@ -157,6 +206,54 @@ fn every_edge_value_in_every_field_is_harmless() {
     }
     println!("{tried} headers tried, {accepted} accepted");
     assert!(accepted > 0 && accepted < tried / 4, "seeds, generations and ignorable bits are free, little else is");
+}
+
+/// A file with cells whose last section, the tuning, is `length` bytes of this content and then of holes.
+fn with_sparse_end(content: &mut [u8], tuning: usize, length: u64) -> tempfile::NamedTempFile {
+    put(content, entry(7) + 16, length.to_le_bytes());
+    put(content, SLOT_A + 24, (tuning as u64 + length).to_le_bytes());
+    rehash(content);
+    let sparse = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(sparse.path(), content).unwrap();
+    sparse.as_file().set_len(tuning as u64 + length).unwrap();
+    sparse
+}
+
+#[test]
+fn a_huge_tuning_of_nothing_takes_no_memory() {
+    let mut content = celled_file(&[20]);
+    let [_, tuning] = ann_starts(&content);
+    put(&mut content, tuning + 16, u32::MAX.to_le_bytes());
+    let sparse = with_sparse_end(&mut content, tuning, 64 << 32);
+    let mapped = Bytes::map(sparse.path()).unwrap();
+    let reason = header_refusal(&mapped);
+    assert!(reason.starts_with("F24: k and probes: expected more than (2, 2), got (0, 0)"), "{reason}");
+}
+
+#[test]
+fn huge_cells_of_nothing_take_no_memory() {
+    // Every row number of 2^32 - 18 blocks, none of them in the file's few kilobytes.
+    let (mut content, blocks) = (celled_file(&[20]), (1u64 << 32) - 18);
+    let [cells, tuning] = ann_starts(&content);
+    let payload = content[tuning..].to_vec();
+    let length = 1088 + 352 * blocks;
+    put(&mut content, cells + 16, blocks.to_le_bytes());
+    put(&mut content, cells + 64 + 12, (blocks as u32).to_le_bytes());
+    put(&mut content, entry(6) + 16, length.to_le_bytes());
+    put(&mut content, entry(7) + 8, (cells as u64 + length).to_le_bytes());
+    let end = cells as u64 + length + 256;
+    put(&mut content, SLOT_A + 24, end.to_le_bytes());
+    rehash(&mut content);
+    let sparse = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(sparse.path(), &content[..tuning]).unwrap();
+    sparse.as_file().set_len(end).unwrap();
+    let mut handle = sparse.reopen().unwrap();
+    handle.seek(SeekFrom::Start(end - 256)).unwrap();
+    handle.write_all(&payload).unwrap();
+    let mapped = Bytes::map(sparse.path()).unwrap();
+    let header = Header::parse(&mapped, sparse.path()).unwrap();
+    assert_in_bounds(&mapped, &header);
+    assert_eq!(header.ann.unwrap().0.cells().unwrap().shape.blocks as u64, blocks);
 }
 
 #[test]

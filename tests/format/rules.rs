@@ -2,12 +2,16 @@
 //! itself refuses it, except where the checksum is the rule.
 
 use crate::sample::{
-    CODED_DIMS, LEAD, LEVELS, SLOT_A, SLOT_B, Segment, TABLE, coded_file, coder_values, entry, file, get, header_refusal, index, open,
-    patient, put, refusal, rehash,
+    BLOCKS, BUCKET_STARTS, BUCKET_VALUES, CELLS, CODED_DIMS, LEAD, LEVELS, SLOT_A, SLOT_B, Segment, TABLE, TUNED, buckets_payload,
+    cell_parts, celled_file, cells_payload, coded_file, coder_values, entry, file, get, header_refusal, index, open, patient, put, refusal,
+    rehash, tuning_payload, write_bucketed, write_celled,
 };
 use nseekfs::error::Error;
-use nseekfs::format::{self, CoderBytes, Contents, Header, Kind, Mode, Verify};
+use nseekfs::format::{self, AnnRecord, CoderBytes, Contents, Header, Kind, Mode, Verify};
+use nseekfs::index::Index;
 use nseekfs::level::Level;
+use nseekfs::metric::Metric;
+use nseekfs::pool::Watch;
 use std::path::Path;
 
 /// A sealed f8 file of one segment (sections rows, norms, scales), changed and hashed again.
@@ -388,6 +392,291 @@ fn f21_lengths_of_codes_are_those_of_their_rows() {
         refused_codes(&expected, |content| put(content, entry(number) + 16, (length - 1).to_le_bytes()));
     }
     refused_codes("F21: length of the lines section of segment 0: expected 128, got 256", |c| put(c, CODER, 8u32.to_le_bytes()));
+}
+
+/// A file with cells (sections of [`refused_codes`], then cells and tuning) must be refused so.
+#[track_caller]
+fn refused_cells(reason: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut content = celled_file(&[20]);
+    change(&mut content);
+    rehash(&mut content);
+    let got = header_refusal(&content);
+    assert!(got.starts_with(reason), "expected {reason:?}, got {got:?}");
+}
+
+/// Cells and tuning that are not written, for `reason`.
+#[track_caller]
+fn not_written(reason: &str, cells: &[u8], tuning: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    match write_celled(&folder.path().join("refused.bin"), &[20], cells, tuning) {
+        Err(Error::Format { reason: got, .. }) => assert!(got.starts_with(reason), "expected {reason:?}, got {got:?}"),
+        other => panic!("expected a format error, got {other:?}"),
+    }
+}
+
+/// First bytes of the cells section and of the tuning section of that file; length of the former.
+const CELLS_AT: usize = 7744;
+const CELLS_BYTES: usize = 2496;
+const TUNING_AT: usize = CELLS_AT + CELLS_BYTES;
+/// A kind that nobody knows and everybody may skip.
+const UNKNOWN: [u8; 4] = 0x8000_0063u32.to_le_bytes();
+
+#[test]
+fn a_file_with_cells_holds_what_was_written() {
+    for (mode, rows) in [(Mode::Mmap, vec![20]), (Mode::Ram, vec![20, 3])] {
+        let (bytes, header) = open(&celled_file(&rows), mode, Verify::Full).unwrap();
+        let (few, tuning) = header.ann.unwrap();
+        let cells = few.cells().unwrap();
+        assert!(cells.metric == Metric::Euclidean && cells.spilled && bytes[cells.payload.clone()] == cells_payload());
+        let shape = cells.shape;
+        assert_eq!((shape.dims, shape.cells, shape.blocks, shape.lead), (CODED_DIMS, CELLS, BLOCKS, LEAD));
+        let (parts, codes) = (cells.parts.clone(), cells.parts.codes.unwrap());
+        let [listed_lines, listed_factors] = parts.listed.unwrap();
+        let ranges = [
+            parts.starts,
+            parts.reaches,
+            parts.norms,
+            parts.centroids,
+            codes.lines,
+            codes.factors,
+            codes.rest,
+            parts.rows,
+            listed_lines,
+            listed_factors,
+        ];
+        for (range, part) in ranges.into_iter().zip(cell_parts()) {
+            assert!(range.start % 64 == 0 && bytes[range] == part);
+        }
+        assert_eq!((parts.end, cells.payload.len()), (cells.payload.end, CELLS_BYTES));
+        assert_eq!((tuning.recall, tuning.queries, tuning.given), (0.9, 77, true));
+        let points: Vec<_> = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
+        assert_eq!(points, TUNED);
+        assert!(tuning.payload() == tuning_payload());
+    }
+    assert!(open(&coded_file(&[20]), Mode::Mmap, Verify::Full).unwrap().1.ann.is_none());
+    let sections = Header::parse(&celled_file(&[20]), Path::new("sample.bin")).unwrap().sections;
+    assert_eq!((sections[6].payload.clone(), sections[7].payload.start), (CELLS_AT..TUNING_AT, TUNING_AT));
+}
+
+#[test]
+fn f10_reserved_bytes_of_cells_and_tuning_are_zero() {
+    for at in 24..64 {
+        refused_cells("F10: reserved bytes of the cells: expected", |content| content[CELLS_AT + at] = 1);
+    }
+    for at in 20..64 {
+        refused_cells("F10: reserved bytes of the tuning: expected", |content| content[TUNING_AT + at] = 0x80);
+    }
+    for (point, at) in [(1, 32), (1, 63), (2, 40), (3, 32), (3, 56)] {
+        refused_cells("F10: reserved bytes of a tuning point: expected", |content| content[TUNING_AT + 64 * point + at] = 1);
+    }
+}
+
+#[test]
+fn f12_cells_and_their_tuning_belong_to_the_whole_index() {
+    refused_cells("F12: segment of entry 6, of kind cells: expected 4294967295, got 0", |c| put(c, entry(6) + 4, 0u32.to_le_bytes()));
+    refused_cells("F12: segment of entry 7, of kind tuning: expected 4294967295, got 1", |c| put(c, entry(7) + 4, 1u32.to_le_bytes()));
+}
+
+#[test]
+fn f22_cells_and_tuning_are_both_there_or_neither() {
+    refused_cells("F22: sections of kind cells: expected one, got none or two", |content| put(content, entry(6), UNKNOWN));
+    refused_cells("F22: sections of kind tuning: expected one, got none or two", |content| put(content, entry(7), UNKNOWN));
+    let kind = |kind: Kind| (kind as u32).to_le_bytes();
+    refused_cells("F22: sections of kind cells: expected one, got none or two", |content| put(content, entry(7), kind(Kind::Cells)));
+    // A second tuning stands where the coder was.
+    refused_cells("F22: sections of kind tuning: expected one, got none or two", |content| {
+        (2..5).for_each(|number| put(content, entry(number), UNKNOWN));
+        put(content, entry(5), kind(Kind::Tuning));
+    });
+    for (number, name) in [(6, "cells"), (7, "tuning")] {
+        for rows in [0u64, 19, 21, 1 << 32, u64::MAX] {
+            let expected = format!("F22: rows of the {name} section: expected 20, got {rows}");
+            refused_cells(&expected, |content| put(content, entry(number) + 24, rows.to_le_bytes()));
+        }
+    }
+    let mut neither = celled_file(&[20]);
+    (6..8).for_each(|number| put(&mut neither, entry(number), UNKNOWN));
+    rehash(&mut neither);
+    assert!(open(&neither, Mode::Mmap, Verify::Full).unwrap().1.ann.is_none());
+}
+
+#[test]
+fn f23_cells_are_of_one_shape() {
+    for cells in [0u32, 21, u32::MAX] {
+        let expected = format!("F23: cells: expected 1 to 20, got {cells}");
+        refused_cells(&expected, |content| put(content, CELLS_AT, cells.to_le_bytes()));
+    }
+    for metric in [3u32, u32::MAX] {
+        let expected = format!("F23: metric: expected 0 to 2, got {metric}");
+        refused_cells(&expected, |content| put(content, CELLS_AT + 4, metric.to_le_bytes()));
+    }
+    for lead in [8u32, 24, 32, u32::MAX] {
+        let expected = format!("F23: lead: expected 0 or that of the coder, 16, got {lead}");
+        refused_cells(&expected, |content| put(content, CELLS_AT + 8, lead.to_le_bytes()));
+    }
+    refused_cells("F23: spilled: expected 0 or 1, got 2", |content| put(content, CELLS_AT + 12, 2u32.to_le_bytes()));
+    for blocks in [1u64 << 32, 1 << 63, u64::MAX] {
+        let expected = format!("F23: blocks: expected 4294967295 at most, got {blocks}");
+        refused_cells(&expected, |content| put(content, CELLS_AT + 16, blocks.to_le_bytes()));
+    }
+    // Without a coder, nothing has codes.
+    refused_cells("F23: lead: expected 0 or that of the coder, 0, got 16", |content| {
+        (2..6).for_each(|number| put(content, entry(number), UNKNOWN));
+    });
+    let whole = cells_payload();
+    for cut in [0, 1, 63] {
+        not_written("F23: cells: expected a whole record, got less", &whole[..cut], &tuning_payload());
+    }
+}
+
+#[test]
+fn f23_the_length_of_cells_is_what_their_shape_makes_it() {
+    let length = "F23: length of the cells section: expected";
+    let blocks = |blocks: u64| move |content: &mut Vec<u8>| put(content, CELLS_AT + 16, blocks.to_le_bytes());
+    // A block takes 64 bytes of rows, 128 of lines and 160 of factors.
+    refused_cells(&format!("{length} 2848, got 2496"), blocks(5));
+    refused_cells(&format!("{length} 1088, got 2496"), blocks(0));
+    // What any number of blocks needs is told, and never looked for.
+    refused_cells(&format!("{length} 1511828488928, got 2496"), blocks((1 << 32) - 1));
+    refused_cells(&format!("{length} 896, got 2496"), |content| put(content, CELLS_AT + 8, 0u32.to_le_bytes()));
+    for cells in [1u32, 2, 4, 20] {
+        refused_cells(length, |content| put(content, CELLS_AT, cells.to_le_bytes()));
+    }
+    refused_cells(&format!("{length} 2496, got 2495"), |content| put(content, entry(6) + 16, (CELLS_BYTES as u64 - 1).to_le_bytes()));
+    let whole = cells_payload();
+    not_written(&format!("{length} 2496, got 64"), &whole[..64], &tuning_payload());
+    not_written(&format!("{length} 2496, got 2560"), &[&whole[..], &[0; 64]].concat(), &tuning_payload());
+}
+
+#[test]
+fn f23_starts_of_cells_never_fall() {
+    let starts = |starts: [u32; CELLS + 1]| {
+        move |content: &mut Vec<u8>| {
+            starts.iter().enumerate().for_each(|(at, start)| put(content, CELLS_AT + 64 + 4 * at, start.to_le_bytes()))
+        }
+    };
+    refused_cells("F23: start of cell 0: expected 0, got 1", starts([1, 1, 1, 4]));
+    refused_cells("F23: start of cell 2: expected 4 or more, got 3", starts([0, 4, 3, 4]));
+    refused_cells("F23: start of cell 3: expected 4294967295 or more, got 4", starts([0, 0, u32::MAX, 4]));
+    for end in [1, 3, 5, u32::MAX] {
+        refused_cells(&format!("F23: end of the last cell: expected 4, got {end}"), starts([0, 1, 1, end]));
+    }
+    for good in [[0, 0, 0, 4], [0, 4, 4, 4], [0, 1, 2, 4]] {
+        let mut content = celled_file(&[20]);
+        starts(good)(&mut content);
+        rehash(&mut content);
+        open(&content, Mode::Ram, Verify::Full).unwrap();
+    }
+}
+
+#[test]
+fn f24_the_tuning_holds_usable_numbers() {
+    let length = "F24: length of the tuning section: expected";
+    let points = |points: u32| move |content: &mut Vec<u8>| put(content, TUNING_AT + 16, points.to_le_bytes());
+    refused_cells(&format!("{length} 64, got 256"), points(0));
+    refused_cells(&format!("{length} 192, got 256"), points(2));
+    refused_cells(&format!("{length} 274877906944, got 256"), points(u32::MAX));
+    refused_cells(&format!("{length} 256, got 255"), |content| put(content, entry(7) + 16, 255u64.to_le_bytes()));
+    let mut tuning = tuning_payload();
+    not_written(&format!("{length} 256, got 320"), &cells_payload(), &[&tuning[..], &[0; 64]].concat());
+    not_written("F24: tuning: expected a whole record, got less", &cells_payload(), &tuning[..63]);
+    put(&mut tuning, 16, 0u32.to_le_bytes());
+    not_written("F24: points: expected 1 or more, got 0", &cells_payload(), &tuning[..64]);
+    refused_cells("F24: given: expected 0 or 1, got 2", |content| put(content, TUNING_AT + 12, 2u32.to_le_bytes()));
+    for value in [-1e-9, 1.0 + 1e-9, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for (at, name) in [(0, "recall"), (72, "recall of a point"), (200, "recall of a point"), (80, "error of a point")] {
+            let expected = format!("F24: {name}: expected 0 to 1, got {value}");
+            refused_cells(&expected, |content| put(content, TUNING_AT + at, value.to_le_bytes()));
+        }
+    }
+    for value in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let expected = format!("F24: visited: expected a finite number from 0, got {value}");
+        refused_cells(&expected, |content| put(content, TUNING_AT + 2 * 64 + 24, value.to_le_bytes()));
+    }
+}
+
+#[test]
+fn f24_points_come_in_order() {
+    let pairs = |pairs: [(u32, u32); 3]| {
+        move |content: &mut Vec<u8>| {
+            for (at, (k, probes)) in (TUNING_AT + 64..).step_by(64).zip(pairs) {
+                put(content, at, k.to_le_bytes());
+                put(content, at + 4, probes.to_le_bytes());
+            }
+        }
+    };
+    let refused = |last: (u32, u32), got: (u32, u32), given| {
+        refused_cells(&format!("F24: k and probes: expected more than {last:?}, got {got:?}"), pairs(given));
+    };
+    refused((0, 0), (0, 1), [(0, 1), (1, 1), (2, 1)]);
+    refused((0, 0), (1, 0), [(1, 0), (1, 1), (2, 1)]);
+    refused((1, 1), (2, 0), [(1, 1), (2, 0), (2, 1)]);
+    refused((1, 2), (1, 2), [(1, 1), (1, 2), (1, 2)]);
+    refused((1, 2), (1, 1), [(1, 2), (1, 1), (2, 1)]);
+    refused((2, 1), (1, 9), [(1, 1), (2, 1), (1, 9)]);
+    for good in [[(1, 1), (1, 2), (1, 3)], [(1, 9), (2, 1), (3, 1)], [(7, 7), (7, u32::MAX), (u32::MAX, 1)]] {
+        let mut content = celled_file(&[20]);
+        pairs(good)(&mut content);
+        rehash(&mut content);
+        open(&content, Mode::Mmap, Verify::Full).unwrap();
+    }
+}
+
+/// A file of 20 rows whose buckets are changed like this must be refused so.
+fn refused_buckets(expected: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut payload = buckets_payload();
+    change(&mut payload);
+    let folder = tempfile::tempdir().unwrap();
+    match write_bucketed(&folder.path().join("buckets.bin"), &payload) {
+        Err(Error::Format { reason, .. }) => assert!(reason.starts_with(expected), "expected {expected:?}, got {reason:?}"),
+        other => panic!("expected {expected:?}, got {other:?}"),
+    }
+}
+
+#[test]
+fn f22_cells_and_buckets_exclude_each_other() {
+    refused_cells("F22: sections of cells, buckets and their tuning: expected 2, got 3", |content| {
+        (2..5).for_each(|number| put(content, entry(number), UNKNOWN));
+        put(content, entry(5), (Kind::Buckets as u32).to_le_bytes());
+    });
+}
+
+#[test]
+fn f25_buckets_are_of_one_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("buckets.bin");
+    write_bucketed(&path, &buckets_payload()).unwrap();
+    let (bytes, header) = open(&std::fs::read(&path).unwrap(), Mode::Mmap, Verify::Full).unwrap();
+    let Some((AnnRecord::Buckets(record), _)) = header.ann else { panic!("expected buckets") };
+    assert_eq!((record.shape.tables, record.shape.bits, record.shape.seed, record.shape.values), (2, 3, 7, BUCKET_VALUES));
+    assert!(bytes[record.payload.clone()] == buckets_payload() && record.parts.end == record.payload.end);
+    for (at, name, most) in [(0, "tables", 64), (4, "bits", 24)] {
+        for value in [0u32, most + 1, u32::MAX] {
+            let expected = format!("F25: {name}: expected 1 to {most}, got {value}");
+            refused_buckets(&expected, |payload| put(payload, at, value.to_le_bytes()));
+        }
+    }
+    for (at, value) in [(0, 1u32), (4, 4), (4, 6), (16, 0), (16, u32::MAX)] {
+        refused_buckets("F25: length of the buckets section: expected", |payload| put(payload, at, value.to_le_bytes()));
+    }
+    refused_buckets("F25: buckets: expected a whole record, got less", |payload| payload.truncate(63));
+    refused_buckets("F25: length of the buckets section: expected", |payload| payload.truncate(payload.len() - 1));
+    refused_buckets("F25: start 0 of table 0: expected 0, got 1", |payload| put(payload, BUCKET_STARTS, 1u32.to_le_bytes()));
+    refused_buckets("F25: start 4 of table 1: expected 6 or more, got 5", |payload| {
+        put(payload, BUCKET_STARTS + 4 * 13, 5u32.to_le_bytes())
+    });
+    refused_buckets("F25: end of table 1: expected 20, got 21", |payload| put(payload, BUCKET_STARTS + 4 * 17, 21u32.to_le_bytes()));
+    refused_buckets("F10: reserved bytes of the buckets: expected", |payload| payload[20] = 1);
+    // Nobody makes hyperplanes of a number that is none, or of too few.
+    for at in [64, 64 + 4 * (BUCKET_VALUES - 1)] {
+        let mut payload = buckets_payload();
+        put(&mut payload, at, f32::NAN.to_le_bytes());
+        write_bucketed(&path, &payload).unwrap();
+        match Index::open(&path, Mode::Mmap, Verify::Full, &Watch::new(&|| true)) {
+            Err(Error::Format { reason, .. }) => assert!(reason.starts_with("F25: value "), "{reason}"),
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
 }
 
 #[test]

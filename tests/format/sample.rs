@@ -2,7 +2,7 @@
 //! out again here, so that a slip in the code's constants shows), and hashed again on request.
 
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, Verify};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::store::Bytes;
@@ -106,6 +106,120 @@ pub fn coded_file(rows: &[usize]) -> Vec<u8> {
         std::fs::read(path).unwrap()
     };
     written.entry(rows.to_vec()).or_insert_with(write).clone()
+}
+
+/// What [`celled_file`] has: cells, blocks of rows in their lists, and points of its tuning.
+pub const CELLS: usize = 3;
+pub const BLOCKS: usize = 4;
+pub const POINTS: usize = 3;
+
+/// The parts of its cells after their record: starts, reaches, norms, centroids, lines, factors and rest of these,
+/// rows, lines and factors of these. Each begins at a multiple of 64 bytes.
+pub fn cell_parts() -> [Vec<u8>; 10] {
+    let lengths = [
+        4 * (CELLS + 1),
+        8 * CELLS,
+        8 * CELLS,
+        4 * CELLS * CODED_DIMS,
+        LEAD / 8 * 64,
+        160,
+        CELLS * (LEAD / 2 + CODED_DIMS - LEAD),
+        64 * BLOCKS,
+        BLOCKS * LEAD / 8 * 64,
+        BLOCKS * 160,
+    ];
+    let mut parts = lengths.map(|length| (0..length).map(|i| (i * 43 % 247) as u8).collect::<Vec<u8>>());
+    parts[0] = [0u32, 1, 1, BLOCKS as u32].map(u32::to_le_bytes).concat();
+    parts
+}
+
+/// The payload of its cells section.
+pub fn cells_payload() -> Vec<u8> {
+    let mut payload = vec![0; 64];
+    for (at, field) in [CELLS as u32, Metric::Euclidean as u32, LEAD as u32, 1, BLOCKS as u32].into_iter().enumerate() {
+        put(&mut payload, 4 * at, field.to_le_bytes());
+    }
+    for part in cell_parts() {
+        payload.resize(payload.len().next_multiple_of(64), 0);
+        payload.extend(part);
+    }
+    payload
+}
+
+/// `(k, probes, recall, error, visited)` of each point.
+pub const TUNED: [(u32, u32, f64, f64, f64); POINTS] = [(1, 1, 0.5, 0.25, 16.0), (1, 3, 1.0, 0.0, 64.0), (2, 2, 0.75, 0.125, 0.0)];
+
+/// The payload of its tuning section.
+pub fn tuning_payload() -> Vec<u8> {
+    let mut payload = vec![0; 64 * (1 + POINTS)];
+    put(&mut payload, 0, 0.9f64.to_le_bytes());
+    put(&mut payload, 8, 77u32.to_le_bytes());
+    put(&mut payload, 12, 1u32.to_le_bytes());
+    put(&mut payload, 16, (POINTS as u32).to_le_bytes());
+    for (at, (k, probes, recall, error, visited)) in (64..).step_by(64).zip(TUNED) {
+        put(&mut payload, at, k.to_le_bytes());
+        put(&mut payload, at + 4, probes.to_le_bytes());
+        put(&mut payload, at + 8, recall.to_le_bytes());
+        put(&mut payload, at + 16, error.to_le_bytes());
+        put(&mut payload, at + 24, visited.to_le_bytes());
+    }
+    payload
+}
+
+/// Writes [`coded_file`] with these cells and this tuning beside its coder.
+pub fn write_celled(path: &Path, rows: &[usize], cells: &[u8], tuning: &[u8]) -> Result<()> {
+    let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::coded(Level::F16, CODED_DIMS, rows, LEAD)).collect();
+    let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
+    let values = coder_values();
+    let coder = Some(CoderBytes { lead: LEAD, skew: 1e-6, values: &values });
+    let ann = Some(AnnBytes { kind: Kind::Cells, few: cells, tuning });
+    format::write(path, &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, coder, ann }, &patient)
+}
+
+/// The content of a file of level f16 with codes, cells and their tuning; coder, cells and tuning come last.
+pub fn celled_file(rows: &[usize]) -> Vec<u8> {
+    static WRITTEN: Mutex<BTreeMap<Vec<usize>, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let write = || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("celled.bin");
+        write_celled(&path, rows, &cells_payload(), &tuning_payload()).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    written.entry(rows.to_vec()).or_insert_with(write).clone()
+}
+
+/// Values of the hyperplanes of [`buckets_payload`], and where its starts begin.
+pub const BUCKET_VALUES: usize = 3 * 5;
+pub const BUCKET_STARTS: usize = 128;
+
+/// The payload of the buckets of 20 rows of 3 values: two tables of three bits, fabricated.
+pub fn buckets_payload() -> Vec<u8> {
+    let mut payload = vec![0; 64];
+    put(&mut payload, 0, 2u32.to_le_bytes());
+    put(&mut payload, 4, 3u32.to_le_bytes());
+    put(&mut payload, 8, 7u64.to_le_bytes());
+    put(&mut payload, 16, (BUCKET_VALUES as u32).to_le_bytes());
+    payload.extend((0..BUCKET_VALUES).flat_map(|i| (0.25 * i as f32 - 1.0).to_le_bytes()));
+    payload.resize(BUCKET_STARTS, 0);
+    for _ in 0..2 {
+        payload.extend([0u32, 2, 4, 6, 8, 9, 9, 15, 20].map(u32::to_le_bytes).as_flattened());
+    }
+    payload.resize(payload.len().next_multiple_of(64), 0);
+    for table in 0..2u32 {
+        payload.extend((0..20u32).flat_map(|row| ((row * (7 + 6 * table)) % 20).to_le_bytes()));
+    }
+    // Of no rows, keys begin at a multiple of 64 all the same.
+    payload.resize(payload.len().next_multiple_of(64), 0);
+    payload
+}
+
+/// Writes a file of 20 rows with these buckets.
+pub fn write_bucketed(path: &Path, buckets: &[u8]) -> Result<()> {
+    let segment = Segment::sample(Level::F32, 3, 20);
+    let tuning = tuning_payload();
+    let ann = Some(AnnBytes { kind: Kind::Buckets, few: buckets, tuning: &tuning });
+    format::write(path, &Contents { index: &index(Level::F32, 3), segments: &[segment.bytes()], coder: None, ann }, &patient)
 }
 
 /// Opens `content` as a file of its own.

@@ -62,7 +62,7 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
                 let wide_first = coded.wide_bounds(kernel, coder, look);
                 for (r, row) in rows.chunks_exact(dims).enumerate() {
                     let n = coded.norms[r];
-                    let second = coded.second(&look, kernel, coder, r, first[r]);
+                    let second = coded.second(look, kernel, coder, r, first[r]);
                     let exact = exact_cosine(query, row);
                     let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
                     if n >= LEAST_NORM {

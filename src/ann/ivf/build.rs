@@ -59,7 +59,7 @@ pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -
     if cells == 0 || cells > count {
         return Err(Error::input("nlist", format!("a whole number from 1 to {count}, the number of rows"), cells));
     }
-    let values = narrow(rows)?;
+    let (values, losses) = narrow(rows)?;
     let points = Points::new("embeddings", &values, dims, kernel, how.threads, watch)?;
     let trained = train(&points, cells, how, watch)?;
     let cells = Cells::new("embeddings", trained, dims, how.metric, how.threads, watch)?;
@@ -68,7 +68,14 @@ pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -
     let second = if among > 1 { Some(spill::second(&points, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
 
     let mut reaches = room(cells.len(), f64::INFINITY, "the reaches of cells")?;
-    for (&cell, &key) in nearest.cells.iter().zip(&nearest.keys).step_by(among) {
+    for (row, (&cell, &key)) in nearest.cells.iter().zip(&nearest.keys).step_by(among).enumerate() {
+        let loss = losses.get(row).copied().unwrap_or(0.0);
+        let key = match how.metric {
+            // A row whose norm is 0 has a cosine of 0 as it is and in float32.
+            Metric::Cosine if rows.norms[row] > 0.0 => (key - super::turned(loss, rows.norms[row])).max(-1.0),
+            Metric::Euclidean if loss > 0.0 => -((-key).sqrt() + loss).powi(2),
+            _ => key,
+        };
         reaches[cell as usize] = reaches[cell as usize].min(key);
     }
     let first = nearest.cells.iter().copied().step_by(among);
@@ -100,11 +107,14 @@ fn default_cells(rows: usize) -> usize {
     wanted.min(rows / ROWS_A_CELL).next_multiple_of(BLOCK).clamp(1, rows)
 }
 
-/// The rows in float32, where they lie if they are.
-fn narrow<'a>(rows: &Rows<'a>) -> Result<Cow<'a, [f32]>> {
+/// The rows in float32, where they lie if they are, and how far each of them is from what it was; nothing where none
+/// is.
+fn narrow<'a>(rows: &Rows<'a>) -> Result<(Cow<'a, [f32]>, Vec<f64>)> {
     if let Values::F32(values) = rows.values {
-        return Ok(Cow::Borrowed(values));
+        return Ok((Cow::Borrowed(values), Vec::new()));
     }
+    let wide = matches!(rows.values, Values::F64(_));
+    let mut losses = room(if wide { rows.len() } else { 0 }, 0.0, "the rows in float32")?;
     let kernel = kernel::selected()?;
     let mut values = room(rows.len() * rows.dims, 0.0f32, "the rows in float32")?;
     let mut buffer = PanelBuffer::default();
@@ -113,10 +123,13 @@ fn narrow<'a>(rows: &Rows<'a>) -> Result<Cow<'a, [f32]>> {
         rows.decode(kernel, row..row + 1, &mut buffer);
         match buffer.values() {
             PanelValues::F32(values) => out.copy_from_slice(values),
-            PanelValues::F64(values) => out.iter_mut().zip(values).for_each(|(out, &x)| *out = x as f32),
+            PanelValues::F64(values) => {
+                out.iter_mut().zip(values).for_each(|(out, &x)| *out = x as f32);
+                losses[row] = out.iter().zip(values).map(|(&near, x)| (x - f64::from(near)).powi(2)).sum::<f64>().sqrt();
+            }
         }
     }
-    Ok(Cow::Owned(values))
+    Ok((Cow::Owned(values), losses))
 }
 
 fn measure(kernel: &kernel::Kernel, values: &[f32], dims: usize) -> Vec<f64> {
@@ -141,11 +154,10 @@ fn train(points: &Points, cells: usize, how: &Cluster, watch: &Watch) -> Result<
     let left: Vec<usize> = (0..points.len()).filter(|row| how.held.binary_search(row).is_err()).collect();
     let enough = left.len() >= cells;
     let wanted = (TRAINED * cells).min(if enough { left.len() } else { points.len() });
-    let mut buffer = Vec::new();
     // Spread evenly: neighbours in a table are often alike, and the sample should not be.
     let chosen: Vec<usize> =
         (0..wanted).map(|i| if enough { left[(i as u64 * left.len() as u64 / wanted as u64) as usize] } else { i }).collect();
-    let sample = points.copy(&chosen, &mut buffer)?;
+    let sample = points.pick(&chosen)?;
     Ok(kmeans::train(&sample, &params, &mut |_, _, _| true, watch)?.centroids)
 }
 

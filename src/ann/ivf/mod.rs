@@ -11,6 +11,7 @@ mod spill;
 
 pub use build::{Cluster, build};
 
+use super::{Asked, Found};
 use crate::ann::cells::Cells;
 use crate::ann::points::Points;
 use crate::code::encode::Columns;
@@ -20,7 +21,7 @@ use crate::format::CellRecord;
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use crate::scan::listed::{self, Mask};
+use crate::scan::listed;
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
@@ -51,32 +52,6 @@ pub struct Ivf {
     columns: OnceLock<Columns>,
     /// The centroids for many queries at a time, made when first needed.
     ready: OnceLock<Arc<Cells>>,
-}
-
-/// What a search over cells is told.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// What is wanted; the coder, if rows have codes.
-    pub plan: &'a Plan<'a>,
-    /// All rows.
-    pub segments: &'a [Rows<'a>],
-    /// Who asks.
-    pub queries: &'a Queries,
-    /// Cells to visit, 1 or more.
-    pub probes: usize,
-    /// Cells whose centroid's key is below this part of the best one's are left out.
-    pub ratio: Option<f64>,
-    /// Which rows may be found, and how many; `None`: all.
-    pub mask: Option<(&'a Mask, u64)>,
-}
-
-/// The best rows found for a query.
-#[derive(Debug)]
-pub struct Found {
-    /// The rows.
-    pub top: TopK,
-    /// Whether no other row can be among the best.
-    pub exact: bool,
 }
 
 impl Ivf {
@@ -178,11 +153,10 @@ impl Ivf {
         Ok(ranks.map(|(cells, keys)| keys.iter().copied().zip(cells.iter().copied()).collect()).collect())
     }
 
-    /// The best rows of the cells nearest to every query. Where these hold fewer rows than are asked for, more
-    /// cells are visited.
+    /// See [`Few::search`](super::Few::search).
     ///
     /// # Errors
-    /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
+    /// As there.
     pub fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
         let narrow = asked.queries.narrow(asked.plan.kernel);
         let ranking = narrow.as_ref().unwrap_or(asked.queries);
@@ -227,7 +201,7 @@ impl Search<'_> {
     /// The best rows for one query, whose nearest cells are `ranks`.
     fn one(&self, query: usize, ranks: &[(f64, u32)], scratch: &mut listed::Scratch, watch: &Watch) -> Result<Found> {
         let asked = self.asked;
-        let wanted = self.allowed().min(asked.plan.k as u64);
+        let wanted = self.asked.allowed().min(asked.plan.k as u64);
         let cells: Vec<u32> = self.chosen(ranks).iter().map(|rank| rank.1).collect();
         let top = self.visit(query, &cells, scratch, watch)?;
         if top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY || cells.len() == self.ivf.cells() {
@@ -239,7 +213,7 @@ impl Search<'_> {
         let all = self.ivf.ranks(asked.plan, &only, self.ivf.cells(), watch)?.swap_remove(0);
         let mut count = cells.len();
         loop {
-            count = (2 * count).min(all.len());
+            count = (2 * count).max(1).min(all.len());
             let cells: Vec<u32> = all[..count].iter().map(|rank| rank.1).collect();
             let top = self.visit(query, &cells, scratch, watch)?;
             if top.held() as u64 >= wanted || count == all.len() {
@@ -249,11 +223,6 @@ impl Search<'_> {
         }
     }
 
-    /// Rows that may be found.
-    fn allowed(&self) -> u64 {
-        self.asked.mask.map_or_else(|| self.asked.segments.iter().map(|rows| rows.len() as u64).sum(), |mask| mask.1)
-    }
-
     /// The cells to visit, nearest first.
     fn chosen<'b>(&self, ranks: &'b [(f64, u32)]) -> &'b [(f64, u32)] {
         let count = self.asked.probes.min(ranks.len());
@@ -261,7 +230,9 @@ impl Search<'_> {
         let best = ranks.first().map_or(0.0, |rank| rank.0);
         // A share of a negative key lies beyond it: the same distance from the best either way.
         let least = best - (1.0 - ratio) * best.abs();
-        &ranks[..ranks[..count].iter().take_while(|rank| rank.0 >= least).count()]
+        let near = ranks[..count].iter().take_while(|rank| rank.0 >= least).count();
+        // The nearest is visited even if its key is infinite, as a false norm makes it, and no share of it a number.
+        &ranks[..near.max(1).min(count)]
     }
 
     /// The best rows of some cells.
@@ -271,7 +242,7 @@ impl Search<'_> {
         let (Some(coder), Some(look), Some(codes)) = (asked.plan.coder, look, self.lists.codes) else {
             return self.plainly(query, cells, watch);
         };
-        let mut top = TopK::new(asked.plan.k, self.allowed())?;
+        let mut top = TopK::new(asked.plan.k, self.asked.allowed())?;
         top.raise(asked.plan.floor);
         let visit = listed::Visit {
             plan: asked.plan,
@@ -303,18 +274,25 @@ impl Search<'_> {
         let sizes: Vec<usize> = asked.segments.iter().map(Rows::len).collect();
         let runs = Run::of(&sizes, rows.iter().map(|&row| row as usize));
         let plan = Plan { threads: 1, ..*asked.plan };
-        Ok(scan::search(&plan, asked.segments, &runs, &asked.queries.only(query), watch)?.swap_remove(0))
+        let mut top = scan::search(&plan, asked.segments, &runs, &asked.queries.only(query), watch)?.swap_remove(0);
+        // What proves the answer is the key of its last row.
+        top.cut();
+        Ok(top)
     }
 
     /// Whether no row outside of `visited` cells can be among the best; `next` is the nearest of the others.
     fn proven(&self, query: usize, visited: &[u32], next: Option<u32>, top: &TopK) -> bool {
-        let (cells, metric) = (self.ivf.cells(), self.asked.plan.metric);
-        if visited.len() == cells {
+        let cells = self.ivf.cells();
+        if visited.len() == cells || top.held() as u64 == self.asked.allowed() {
             return true;
         }
-        // Cosines of centroids say nothing of other keys.
-        if metric != self.ivf.rank_metric(metric) || !next.is_none_or(|cell| self.below(query, cell as usize..cell as usize + 1, &[], top))
-        {
+        // Angles to centroids say nothing of other keys, nor distances of cosines, nor products of anything.
+        let telling = match self.ivf.record.metric {
+            Metric::Cosine => self.asked.plan.metric == Metric::Cosine,
+            Metric::Euclidean => self.asked.plan.metric != Metric::Cosine,
+            Metric::Dot => false,
+        };
+        if !telling || !next.is_none_or(|cell| self.below(query, cell as usize..cell as usize + 1, &[], top)) {
             return false;
         }
         let mut seen = vec![false; cells];
@@ -325,7 +303,7 @@ impl Search<'_> {
     /// Whether every row of these cells, but those seen, has a key below the floor.
     fn below(&self, query: usize, cells: Range<usize>, seen: &[bool], top: &TopK) -> bool {
         let metric = self.asked.plan.metric;
-        let (centroids, norm) = (self.ivf.centroids(), self.ranking.norm(query));
+        let (centroids, asks) = (self.ivf.centroids(), self.asks(query));
         let reaches: &[f64] = self.ivf.reaches.view();
         let mut keys = [0.0; PROVED];
         let keys = &mut keys[..cells.len()];
@@ -336,14 +314,28 @@ impl Search<'_> {
         }
         cells.zip(keys).all(|(cell, sum)| {
             let seen = seen.get(cell).is_some_and(|&seen| seen);
-            seen || farthest(metric, *sum, norm, centroids.norms[cell], reaches[cell]) < top.floor()
+            seen || farthest(metric, *sum, asks, centroids.norms[cell], reaches[cell]) < top.floor()
         })
+    }
+
+    /// How long a query is as centroids meet it, and how far that is from the query itself.
+    fn asks(&self, query: usize) -> Asks {
+        let pairs = self.ranking.wide(query).iter().zip(self.asked.queries.wide(query));
+        Asks { norm: self.ranking.norm(query), loss: pairs.map(|(near, x)| (x - near).powi(2)).sum::<f64>().sqrt() }
     }
 }
 
+/// A query in float32.
+#[derive(Debug, Clone, Copy)]
+struct Asks {
+    norm: f64,
+    loss: f64,
+}
+
 /// An upper bound of the key of a row whose key to a centroid is `reach` or more, for a query whose product
-/// with it, or squared distance from it, is `sum`.
-fn farthest(metric: Metric, sum: f64, query_norm: f64, centroid_norm: f64, reach: f64) -> f64 {
+/// with it, or squared distance from it, is `sum` in float32.
+fn farthest(metric: Metric, sum: f64, asks: Asks, centroid_norm: f64, reach: f64) -> f64 {
+    let Asks { norm: query_norm, loss } = asks;
     if reach == f64::INFINITY {
         // It has no rows of its own.
         return f64::NEG_INFINITY;
@@ -351,7 +343,8 @@ fn farthest(metric: Metric, sum: f64, query_norm: f64, centroid_norm: f64, reach
     match metric {
         Metric::Cosine => {
             // Angles: that of query and row is at least the difference of those to the centroid.
-            let (near, far) = (metric.key(sum, query_norm, centroid_norm) + HAIR, (reach - HAIR).max(-1.0));
+            let near = metric.key(sum, query_norm, centroid_norm) + turned(loss, query_norm) + HAIR;
+            let far = (reach - HAIR).max(-1.0);
             if near >= far {
                 return 1.0 + HAIR;
             }
@@ -359,11 +352,25 @@ fn farthest(metric: Metric, sum: f64, query_norm: f64, centroid_norm: f64, reach
             near * far + ((1.0 - near * near).max(0.0) * (1.0 - far * far).max(0.0)).sqrt() + HAIR
         }
         // <q,x> = <q,c> + <q,x-c>.
-        Metric::Dot => sum + query_norm * (-reach).max(0.0).sqrt() + HAIR * query_norm * (centroid_norm + (-reach).max(0.0).sqrt()),
+        Metric::Dot => {
+            let reach = (-reach).max(0.0).sqrt();
+            sum + query_norm * reach + (HAIR * query_norm + 1.01 * loss) * (centroid_norm + reach)
+        }
         Metric::Euclidean => {
-            let left = sum.sqrt() - (-reach).max(0.0).sqrt();
+            let left = sum.sqrt() - (-reach).max(0.0).sqrt() - loss;
             let slack = HAIR * (query_norm + centroid_norm).powi(2);
             slack - left.max(0.0).powi(2)
         }
+    }
+}
+
+/// How much a cosine may change at most when a vector that is `norm` long, or was, moves by `loss`.
+fn turned(loss: f64, norm: f64) -> f64 {
+    if loss == 0.0 {
+        0.0
+    } else if 4.0 * loss < norm {
+        2.0 * loss / norm
+    } else {
+        2.0
     }
 }

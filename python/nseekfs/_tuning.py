@@ -1,0 +1,85 @@
+"""Recall against speed, as ``python -m nseekfs tune`` prints and plots it."""
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nseekfs._errors import Error, InputError
+from nseekfs.ann import Recall
+from nseekfs.index import Index
+
+TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
+"""What is asked for, one after the other; 1 is the exact search."""
+ASKED = 200
+"""Queries that are timed, one at a time; the median of their times makes the speed."""
+
+
+class Line(NamedTuple):
+    """What one target gives."""
+
+    target: float
+    measured: Recall
+    seconds: float
+
+
+def measure(index: Index, queries: npt.NDArray[Any] | None, k: int) -> list[Line]:
+    """Recall and the median time of a query on one thread, for every target."""
+    if queries is None:
+        rng = np.random.default_rng(index.seed)
+        asked = np.stack([index[int(row)] for row in rng.choice(len(index), min(ASKED, len(index)), replace=False)])
+    else:
+        asked = queries[:ASKED]
+    lines = []
+    for target in TARGETS:
+        spent = []
+        for query in asked:
+            start = time.perf_counter()
+            index.query(query, k, recall=target, threads=1)
+            spent.append(time.perf_counter() - start)
+        lines.append(Line(target, index.recall(queries, k, recall=target), float(np.median(spent))))
+    return lines
+
+
+def show(index: Index, lines: list[Line], k: int) -> None:
+    """Print a table."""
+    print(f"{index.ann}; k {k}, one thread")
+    print("target  recall (19 times in 20)     rows visited   known exact   queries/s")
+    for line in lines:
+        found = line.measured
+        print(
+            f"{line.target:6.2f}  {found.recall:.4f} ({found.low:.4f}..{found.high:.4f})  "
+            f"{found.visited:12.2%}  {found.exact:12.1%}  {1 / line.seconds:10.0f}"
+        )
+
+
+def plot(lines: list[Line], path: str) -> None:
+    """Draw recall against queries per second into a file whose ending says its kind.
+
+    Raises
+    ------
+    Error
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise Error("plot: expected matplotlib, which is not installed: pip install nseekfs[plot]") from None
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([line.measured.recall for line in lines], [1 / line.seconds for line in lines], marker="o")
+    axes.set(xlabel="recall", ylabel="queries per second, one thread", yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    figure.savefig(path)
+
+
+def read_queries(path: str, dims: int) -> npt.NDArray[Any]:
+    """The queries of a .npy file."""
+    try:
+        queries: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"queries: expected a .npy file of numbers, got {path}: {error}") from None
+    if queries.ndim != 2 or queries.shape[1] != dims or len(queries) == 0:
+        raise InputError(f"queries: expected shape (q, {dims}), got {queries.shape} in {path}")
+    return queries

@@ -1,0 +1,156 @@
+//! An index of buckets: the rows in the likeliest buckets of all tables are the candidates, of which the exact
+//! scan finds the best.
+
+use super::hashing::{Hasher, Params};
+use super::lsh::Lsh;
+use super::probing::Aim;
+use super::tables::{Limits, Scratch, Shape, Tables};
+use super::{Asked, Found};
+use crate::error::Result;
+use crate::format::{BucketRecord, BucketShape};
+use crate::kernel::{self, FloatMode};
+use crate::pool::{self, Watch};
+use crate::scan::{self, Plan, Run};
+use crate::store::rows::Rows;
+use crate::store::segment::Section;
+use crate::store::{Bytes, BytesMut};
+use crate::topk::TopK;
+
+/// Rows of a bucket, about: many enough to be worth a probe, few enough to be alike.
+const ROWS_A_BUCKET: usize = 16;
+/// Tables where the caller leaves it open.
+const TABLES: usize = 8;
+/// Times as many probes as before, where they found too few rows.
+const MORE: usize = 4;
+
+/// Tables of buckets.
+#[derive(Debug, Clone)]
+pub struct Buckets {
+    record: BucketRecord,
+    hasher: Hasher,
+    shape: Shape,
+    payload: Section,
+    starts: Section,
+    rows: Section,
+    keys: Section,
+}
+
+impl Buckets {
+    /// Hashes the rows; tables and bits where they are given.
+    ///
+    /// # Errors
+    /// Parameters out of range; no memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
+    pub fn build(rows: &Rows, tables: Option<usize>, bits: Option<usize>, seed: u64, threads: usize, watch: &Watch) -> Result<Self> {
+        let wanted = (rows.len() / ROWS_A_BUCKET).max(2).next_power_of_two().ilog2() as usize;
+        let bits = bits.unwrap_or(wanted.min(super::hashing::MAX_BITS));
+        let params = Params { tables: tables.unwrap_or(TABLES), bits, seed };
+        let made = Lsh::build(kernel::selected()?, rows, params, threads, watch)?;
+        let lengths = Shape::new(params, rows.len());
+        let shape = BucketShape {
+            tables: params.tables,
+            bits,
+            seed,
+            values: made.hasher().values().len(),
+            starts: params.tables * lengths.starts(),
+            rows: params.tables * rows.len(),
+            keys: params.tables * lengths.keys(),
+        };
+        let parts = shape.parts(0);
+        let mut payload = BytesMut::zeroed(parts.end, "the buckets")?;
+        let record = shape.record();
+        payload.view_mut::<u8>(0..size_of_val(&record)).copy_from_slice(bytemuck::bytes_of(&record));
+        payload.view_mut::<f32>(parts.values.clone()).copy_from_slice(made.hasher().values());
+        let [starts, listed, keys] = made.tables().arrays();
+        payload.view_mut::<u32>(parts.starts.clone()).copy_from_slice(starts);
+        payload.view_mut::<u32>(parts.rows.clone()).copy_from_slice(listed);
+        payload.view_mut::<u32>(parts.keys.clone()).copy_from_slice(keys);
+        let record = BucketRecord { shape, payload: 0..parts.end, parts };
+        Ok(Buckets::of(record, made.hasher().clone(), rows.len(), &payload.freeze()?))
+    }
+
+    /// Buckets that lie in `bytes` as their record says, of `rows` rows of `dims` values.
+    ///
+    /// # Errors
+    /// Why the hyperplanes cannot be used.
+    pub fn new(record: BucketRecord, dims: usize, rows: usize, bytes: &Bytes) -> std::result::Result<Self, String> {
+        let BucketShape { tables, bits, seed, .. } = record.shape;
+        let hasher = Hasher::new(dims, Params { tables, bits, seed }, bytes.view(record.parts.values.clone()))?;
+        Ok(Buckets::of(record, hasher, rows, bytes))
+    }
+
+    fn of(record: BucketRecord, hasher: Hasher, rows: usize, bytes: &Bytes) -> Self {
+        let section = |range: &std::ops::Range<usize>| Section { bytes: bytes.clone(), range: range.clone() };
+        let parts = &record.parts;
+        Buckets {
+            shape: Shape::new(hasher.params(), rows),
+            payload: section(&record.payload),
+            starts: section(&parts.starts),
+            rows: section(&parts.rows),
+            keys: section(&parts.keys),
+            hasher,
+            record,
+        }
+    }
+
+    /// The tables.
+    pub fn tables(&self) -> Tables<'_> {
+        Tables::within(self.shape, self.starts.view(), self.rows.view(), self.keys.view())
+    }
+
+    /// Their hyperplanes.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// Buckets of all tables.
+    pub fn most(&self) -> usize {
+        self.record.shape.tables << self.record.shape.bits
+    }
+
+    /// How many tables there are, and bits in each.
+    pub fn size(&self) -> (usize, usize) {
+        (self.record.shape.tables, self.record.shape.bits)
+    }
+
+    /// All of it, as it lies in a file.
+    pub fn payload(&self) -> &[u8] {
+        self.payload.view()
+    }
+
+    /// See [`Few::search`](super::Few::search).
+    pub(super) fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
+        let sizes: Vec<usize> = asked.segments.iter().map(Rows::len).collect();
+        let tables = self.tables();
+        let work = |(scratch, rows, found): &mut (Scratch, Vec<u32>, Vec<(usize, Found)>), query: usize| {
+            let _mode = FloatMode::standard();
+            let dims = asked.queries.dims();
+            let aim = Aim::new(&self.hasher, &asked.queries.wide(query)[..dims], asked.queries.norm(query));
+            let wanted = asked.allowed().min(asked.plan.k as u64);
+            let mut probes = asked.probes;
+            loop {
+                tables.candidates(&aim, Limits { probes: probes as u64, candidates: usize::MAX }, scratch, rows)?;
+                if let Some((mask, _)) = asked.mask {
+                    rows.retain(|&row| mask.allows(row as usize));
+                }
+                let all = rows.len() as u64 == asked.allowed();
+                if rows.len() as u64 >= wanted || all || probes >= self.most() {
+                    found.push((query, Found { top: self.best(asked, query, rows, &sizes, watch)?, exact: all }));
+                    return Ok(());
+                }
+                probes = probes.saturating_mul(MORE);
+            }
+        };
+        let states = pool::run(asked.plan.threads, asked.queries.len(), watch, || Ok(Default::default()), work)?;
+        let mut found: Vec<(usize, Found)> =
+            states.into_iter().flat_map(|state: (Scratch, Vec<u32>, Vec<(usize, Found)>)| state.2).collect();
+        found.sort_unstable_by_key(|found| found.0);
+        Ok(found.into_iter().map(|found| found.1).collect())
+    }
+
+    /// The best of some rows for one query.
+    fn best(&self, asked: &Asked, query: usize, rows: &[u32], sizes: &[usize], watch: &Watch) -> Result<TopK> {
+        let runs = Run::of(sizes, rows.iter().map(|&row| row as usize));
+        let plan = Plan { threads: 1, ..*asked.plan };
+        Ok(scan::search(&plan, asked.segments, &runs, &asked.queries.only(query), watch)?.swap_remove(0))
+    }
+}

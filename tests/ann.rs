@@ -1,0 +1,801 @@
+//! Indexes with cells: visiting all of them is an exact search, visiting some finds the best of the rows visited on
+//! every kernel, and no answer is said to be exact that is not.
+
+mod random;
+
+use nseekfs::ann::Asked;
+use nseekfs::ann::ivf::Ivf;
+use nseekfs::build::{BuildParams, Builder};
+use nseekfs::candidates::Filter;
+use nseekfs::error::Error;
+use nseekfs::format::{
+    AnnBytes, CellRecord, CellShape, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, TuningPoint,
+    TuningRecord, Verify,
+};
+use nseekfs::hits::Hits;
+use nseekfs::index::{AnnKind, AnnParams, Index, Method, SearchParams};
+use nseekfs::kernel::{self, scalar};
+use nseekfs::level::Level;
+use nseekfs::metric::Metric;
+use nseekfs::numbers::Block;
+use nseekfs::pool::Watch;
+use nseekfs::scan::listed::Mask;
+use nseekfs::scan::{Plan, Queries};
+use nseekfs::store::rows::{PanelBuffer, PanelValues, Rows};
+use nseekfs::topk::{Entry, best_first};
+use proptest::prelude::*;
+use random::Random;
+use std::path::Path;
+
+const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::Euclidean];
+const LEVELS: [Level; 4] = [Level::F64, Level::F32, Level::F16, Level::F8];
+
+/// A number from -1 to 1, most often near 0.
+fn normal(random: &mut Random) -> f64 {
+    (0..6).map(|_| (random.next() >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() / 3.0 - 1.0
+}
+
+/// Rows around so many centres, `spread` wide.
+fn clustered(rows: usize, dims: usize, centres: usize, spread: f64, seed: u64) -> Vec<f64> {
+    let mut random = Random::seeded(seed);
+    let middle: Vec<f64> = (0..centres * dims).map(|_| normal(&mut random)).collect();
+    let mut values = Vec::with_capacity(rows * dims);
+    for _ in 0..rows {
+        let centre = random.next() as usize % centres;
+        values.extend(middle[centre * dims..(centre + 1) * dims].iter().map(|x| x + spread * normal(&mut random)));
+    }
+    values
+}
+
+fn unit(values: &[f64], dims: usize) -> Vec<f64> {
+    let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-300);
+    values.chunks_exact(dims).flat_map(|row| row.iter().map(move |x| x / length(row))).collect()
+}
+
+/// Rows of every length, some of them zero, some there twice or four times.
+fn uneven(rows: usize, dims: usize, seed: u64) -> Vec<f64> {
+    let mut values = clustered(rows, dims, 9, 0.3, seed);
+    let mut random = Random::seeded(seed);
+    for row in 0..rows {
+        let own = row * dims..(row + 1) * dims;
+        match random.next() % 16 {
+            0 => values[own].fill(0.0),
+            1..4 if row > 0 => values.copy_within(row / 2 * dims..(row / 2 + 1) * dims, own.start),
+            4..8 => values[own].iter_mut().for_each(|x| *x *= 1e3),
+            _ => {}
+        }
+    }
+    values
+}
+
+fn cells(count: usize, spill: bool) -> AnnParams {
+    AnnParams { kind: Some(AnnKind::Ivf), cells: Some(count as i64), spill, ..AnnParams::default() }
+}
+
+/// The cells of an index, and what was measured of them.
+fn celled(index: &Index) -> Option<(&Ivf, std::sync::Arc<TuningRecord>)> {
+    index.few().map(|(few, tuning)| (few.cells().unwrap(), tuning))
+}
+
+fn build(level: Level, metric: Metric, values: &[f64], dims: usize, ann: AnnParams) -> Index {
+    let watch = Watch::new(&|| true);
+    let params = BuildParams { level, metric, ann: Some(ann), seed: 5, threads: Some(2), ..BuildParams::default() };
+    let mut builder = Builder::new((values.len() / dims) as u64, dims, params).unwrap();
+    builder.push(Block::F64(values), dims, &watch).unwrap();
+    builder.finish(&watch).unwrap()
+}
+
+fn ask(index: &Index, queries: &[f64], params: &SearchParams) -> Hits {
+    index.search(Block::F64(queries), index.about().dims, params, &Watch::new(&|| true)).unwrap()
+}
+
+/// Rows, bits of keys and bits of scores.
+fn bits(hits: &Hits) -> (Vec<i64>, Vec<u64>, Vec<u32>) {
+    (hits.rows.clone(), hits.keys.iter().map(|key| key.to_bits()).collect(), hits.scores.iter().map(|score| score.to_bits()).collect())
+}
+
+/// Some rows, rows moved, zero, long and short queries.
+fn queries(values: &[f64], dims: usize) -> Vec<f64> {
+    let mut random = Random::seeded(77);
+    let count = values.len() / dims;
+    let row = |at: usize| &values[at % count * dims..(at % count + 1) * dims];
+    let mut all = [row(0), row(count / 2), row(count - 1), &vec![0.0; dims]].concat();
+    all.extend(row(count / 3).iter().map(|x| x + 0.1 * normal(&mut random)));
+    all.extend(row(count / 5).iter().map(|x| 1e9 * (x + 0.1)));
+    all.extend(row(count / 7).iter().map(|x| -1e-9 * x));
+    all.extend((0..dims).map(|_| normal(&mut random)));
+    all
+}
+
+/// Visiting all cells answers as the plain scan of all rows by the scalar kernel, and says so.
+fn same_as_exact(index: &Index, asked: &[f64], ks: &[i64]) {
+    let (dims, rows) = (index.about().dims, index.rows());
+    let count = celled(index).unwrap().0.cells() as i64;
+    let mask: Vec<bool> = (0..rows).map(|row| row % 3 != 1).collect();
+    let few: Vec<i64> = (0..rows as i64).step_by(7).chain([0, rows as i64 - 1]).collect();
+    for metric in METRICS {
+        for &k in ks {
+            for filter in [None, Some(Filter::Mask(&mask)), Some(Filter::Rows(&few))] {
+                let exact = SearchParams { k, metric: Some(metric), filter, method: Method::Scalar, ..SearchParams::default() };
+                let all = SearchParams { method: Method::Auto, nprobe: Some(count), threads: Some(2), ..exact };
+                let context = format!("{:?} {metric:?} k {k} of {rows} rows, filter {filter:?}", index.about());
+                let (want, got) = (ask(index, asked, &exact), ask(index, asked, &all));
+                assert_eq!(bits(&got), bits(&want), "{context}");
+                assert!(got.certificates.iter().all(|certificate| certificate.exact));
+                for (i, query) in asked.chunks_exact(dims).enumerate() {
+                    assert_eq!(bits(&ask(index, query, &all)), bits(&ask(index, query, &exact)), "{context}, query {i} alone");
+                    // The score of a row that was found, so that it is met exactly, and one between.
+                    let Some(&key) = want.keys.get(i * want.per_query + want.per_query / 2) else { continue };
+                    let reached = if metric == Metric::Euclidean { key.sqrt() } else { key };
+                    for bound in [reached, reached * 0.75] {
+                        let bounded = |params: &SearchParams| ask(index, query, &SearchParams { bound: Some(bound), ..*params });
+                        assert_eq!(bits(&bounded(&all)), bits(&bounded(&exact)), "{context}, query {i} bound {bound}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn visiting_all_cells_is_an_exact_search() {
+    let dims = 12;
+    let rows = uneven(400, dims, 1);
+    for level in LEVELS {
+        for metric in METRICS {
+            for (values, spill) in [(rows.clone(), true), (rows.clone(), false), (unit(&clustered(400, dims, 8, 0.4, 2), dims), true)] {
+                let index = build(level, metric, &values, dims, cells(21, spill));
+                let (ivf, _) = celled(&index).unwrap();
+                assert_eq!((ivf.cells(), ivf.spilled()), (21, spill));
+                same_as_exact(&index, &queries(&values, dims), &[1, 10, 500]);
+            }
+        }
+    }
+}
+
+/// A table with codes: more than four megabytes.
+fn coded(level: Level, metric: Metric, unit_rows: bool, spill: bool) -> (Index, Vec<f64>, usize) {
+    let (rows, dims) = match level {
+        Level::F64 => (9_000, 64),
+        Level::F16 => (33_500, 64),
+        _ => (17_000, 64),
+    };
+    let mut values = if unit_rows { unit(&clustered(rows, dims, 40, 0.5, 3), dims) } else { uneven(rows, dims, 4) };
+    // Of falling width, as codes like them.
+    values.iter_mut().enumerate().for_each(|(i, x)| *x /= if unit_rows { 1.0 } else { 1.0 + (i % dims) as f64 / 8.0 });
+    let index = build(level, metric, &values, dims, cells(64, spill));
+    assert!(index.coder().is_some() && celled(&index).unwrap().0.lists().codes.is_some());
+    (index, values, dims)
+}
+
+#[test]
+fn visiting_all_cells_of_a_table_with_codes_is_an_exact_search() {
+    let kinds =
+        [(Level::F32, Metric::Cosine, true, true), (Level::F64, Metric::Euclidean, false, true), (Level::F16, Metric::Dot, false, false)];
+    for (level, metric, unit_rows, spill) in kinds {
+        let (index, values, dims) = coded(level, metric, unit_rows, spill);
+        same_as_exact(&index, &queries(&values, dims)[2 * dims..7 * dims], &[30]);
+    }
+}
+
+/// The key of a row by the scalar kernel.
+fn key_of(metric: Metric, rows: &Rows, row: usize, queries: &Queries, query: usize) -> f64 {
+    let mut buffer = PanelBuffer::default();
+    rows.decode(&scalar::KERNEL, row..row + 1, &mut buffer);
+    let (mut sum, wide, dims) = ([0.0], queries.wide(query), queries.dims());
+    match (buffer.values(), metric) {
+        (PanelValues::F32(x), Metric::Euclidean) => (scalar::KERNEL.squared_distance)(wide, x, dims, &mut sum),
+        (PanelValues::F32(x), _) => (scalar::KERNEL.dot)(wide, x, dims, &mut sum),
+        (PanelValues::F64(x), Metric::Euclidean) => (scalar::KERNEL.squared_distance_f64)(wide, x, dims, &mut sum),
+        (PanelValues::F64(x), _) => (scalar::KERNEL.dot_f64)(wide, x, dims, &mut sum),
+    }
+    metric.key(sum[0], queries.norm(query), rows.norms[row])
+}
+
+/// The best of all rows in the `probes` cells nearest to a query, or in twice as many, until there are `k`: by the
+/// scalar kernel, sorted in full.
+fn oracle(
+    index: &Index,
+    metric: Metric,
+    k: usize,
+    probes: usize,
+    allowed: &dyn Fn(usize) -> bool,
+    queries: &Queries,
+    query: usize,
+) -> Vec<Entry> {
+    let (ivf, views) = (celled(index).unwrap().0, index.views());
+    let (rows, lists) = (&views[0], ivf.lists());
+    let narrow = queries.narrow(&scalar::KERNEL);
+    let ranking = narrow.as_ref().unwrap_or(queries);
+    let by = if ivf.metric() == Metric::Cosine { Metric::Cosine } else { metric };
+    let mut order: Vec<Entry> =
+        (0..ivf.cells()).map(|cell| Entry { key: key_of(by, &ivf.centroids(), cell, ranking, query), row: cell as u64 }).collect();
+    order.sort_by(best_first);
+    let wanted = k.min((0..rows.len()).filter(|&row| allowed(row)).count());
+    let mut count = probes.min(order.len());
+    loop {
+        let cells = order[..count].iter().map(|cell| cell.row as usize);
+        let mut found: Vec<usize> = cells.flat_map(|cell| lists.rows[lists.places(cell)].iter().map(|&row| row as usize)).collect();
+        found.retain(|&row| row < rows.len() && allowed(row));
+        found.sort_unstable();
+        found.dedup();
+        if found.len() >= wanted || count == order.len() {
+            let mut best: Vec<Entry> =
+                found.iter().map(|&row| Entry { key: key_of(metric, rows, row, queries, query), row: row as u64 }).collect();
+            best.sort_by(best_first);
+            best.truncate(k);
+            return best;
+        }
+        count = (2 * count).min(order.len());
+    }
+}
+
+/// On every kernel and for any number of threads, alone and together, the answer is the oracle's.
+fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
+    let (dims, level, rows) = (index.about().dims, index.about().level, index.rows());
+    let ivf: &Ivf = celled(index).unwrap().0;
+    let views = index.views();
+    let mut third = Mask::none(rows);
+    (0..rows).step_by(3).for_each(|row| third.allow(row));
+    let third_rows = rows.div_ceil(3) as u64;
+    for &metric in metrics {
+        for (k, probes, masked) in [(1, 1, false), (10, 3, false), (25, 2, true), ((rows / 2).min(2500), 2, false)] {
+            let mask = masked.then_some((&third, third_rows));
+            let allowed = |row: usize| !masked || row.is_multiple_of(3);
+            let ready = Queries::new(&scalar::KERNEL, level, Block::F64(asked), dims, 0).unwrap();
+            let want: Vec<_> = (0..ready.len()).map(|query| oracle(index, metric, k, probes, &allowed, &ready, query)).collect();
+            for kernel in kernel::available() {
+                for (method, threads) in [(Method::Auto, 1), (Method::Auto, 3), (Method::Simd, 2)] {
+                    let (coder, unit) = (index.coder(), index.about().unit);
+                    let plan = Plan { metric, k, kernel, method, threads, coder, unit, floor: f64::NEG_INFINITY };
+                    let watch = Watch::new(&|| true);
+                    let search = |queries: &Queries| {
+                        let asked = Asked { plan: &plan, segments: &views, queries, probes, ratio: None, mask };
+                        let found = ivf.search(&asked, &watch).unwrap();
+                        found.into_iter().map(|found| found.top.into_sorted()).collect::<Vec<_>>()
+                    };
+                    let queries = Queries::new(kernel, level, Block::F64(asked), dims, 0).unwrap();
+                    let alone = (0..queries.len()).flat_map(|query| search(&queries.only(query))).collect();
+                    for (found, how) in [(search(&queries), "together"), (alone, "alone")] {
+                        assert_eq!(found.len(), want.len());
+                        for (query, (found, want)) in found.iter().zip(&want).enumerate() {
+                            let bits = |entries: &[Entry]| entries.iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
+                            assert_eq!(bits(found), bits(want), "{} {metric:?} k {k}, {how}, query {query}", kernel.name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn few_cells_give_the_best_of_their_rows_on_every_kernel() {
+    let dims = 12;
+    for level in LEVELS {
+        let rows = uneven(300, dims, 6);
+        for metric in METRICS {
+            let index = build(level, metric, &rows, dims, cells(17, metric != Metric::Dot));
+            same_as_oracle(&index, &queries(&rows, dims), &[metric]);
+        }
+        let rows = unit(&clustered(300, dims, 7, 0.5, 7), dims);
+        let index = build(level, Metric::Cosine, &rows, dims, cells(17, true));
+        same_as_oracle(&index, &queries(&rows, dims), &METRICS);
+    }
+}
+
+#[test]
+fn few_cells_of_a_table_with_codes_give_the_best_of_their_rows_on_every_kernel() {
+    for (level, metric, unit_rows) in
+        [(Level::F32, Metric::Cosine, true), (Level::F32, Metric::Dot, false), (Level::F64, Metric::Euclidean, false)]
+    {
+        let (index, values, dims) = coded(level, metric, unit_rows, true);
+        let metrics = if unit_rows { &METRICS[..] } else { std::slice::from_ref(&metric) };
+        same_as_oracle(&index, &queries(&values, dims)[2 * dims..6 * dims], metrics);
+    }
+}
+
+#[test]
+fn the_same_cells_are_made_by_any_number_of_threads() {
+    let values = uneven(2000, 16, 8);
+    let build = |threads| {
+        let watch = Watch::new(&|| true);
+        let params = BuildParams { ann: Some(cells(30, true)), threads: Some(threads), ..BuildParams::default() };
+        let mut builder = Builder::new(2000, 16, params).unwrap();
+        builder.push(Block::F64(&values), 16, &watch).unwrap();
+        builder.finish(&watch).unwrap()
+    };
+    let (one, three) = (build(1), build(3));
+    let ((a, tuned_a), (b, tuned_b)) = (celled(&one).unwrap(), celled(&three).unwrap());
+    assert!(a.payload() == b.payload() && tuned_a == tuned_b);
+}
+
+/// Asks for few cells; an answer that is said to be exact is that of all rows. Returns how many were said to be, and how
+/// many were wrong.
+fn never_wrongly_exact(index: &Index, asked: &[f64], metric: Metric, k: i64, probes: &[i64]) -> (usize, usize) {
+    let exact = SearchParams { k, metric: Some(metric), method: Method::Simd, ..SearchParams::default() };
+    let want = ask(index, asked, &exact);
+    let (mut proven, mut wrong) = (0, 0);
+    for &nprobe in probes {
+        let got = ask(index, asked, &SearchParams { method: Method::Auto, nprobe: Some(nprobe), ..exact });
+        for (query, certificate) in got.certificates.iter().enumerate() {
+            let own = query * got.per_query..(query + 1) * got.per_query;
+            let bits =
+                |hits: &Hits| (hits.rows[own.clone()].to_vec(), hits.keys[own.clone()].iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+            let same = bits(&got) == bits(&want);
+            proven += usize::from(certificate.exact);
+            wrong += usize::from(!same);
+            let context = format!("{:?} {metric:?} k {k}, {nprobe} cells, query {query}", index.about());
+            assert!(same || !certificate.exact, "{context}: {:?} for {:?}", bits(&got), bits(&want));
+            assert_eq!(certificate.left.is_infinite(), !certificate.exact, "{context}: {certificate:?}");
+        }
+    }
+    (proven, wrong)
+}
+
+#[test]
+fn no_answer_is_said_to_be_exact_that_is_not() {
+    for level in LEVELS {
+        for metric in METRICS {
+            let (mut proven, mut wrong) = (0, 0);
+            for (dims, centres, spread) in [(2, 12, 0.05), (3, 30, 0.3), (16, 20, 0.1)] {
+                for unit_rows in [false, true] {
+                    let mut values = clustered(600, dims, centres, spread, 9);
+                    if unit_rows {
+                        values = unit(&values, dims);
+                    }
+                    let index = build(level, metric, &values, dims, cells(24, true));
+                    let near = clustered(200, dims, centres, spread, 9);
+                    let asked = [&near[..], &clustered(50, dims, 50, 1.0, 10), &values[..50 * dims], &vec![0.0; dims]].concat();
+                    for k in [1, 10] {
+                        let (more, others) = never_wrongly_exact(&index, &asked, metric, k, &[1, 3]);
+                        (proven, wrong) = (proven + more, wrong + others);
+                    }
+                }
+            }
+            assert!(proven > 200 && wrong > 200, "{level:?} {metric:?}: {proven} proven, {wrong} wrong");
+        }
+    }
+}
+
+#[test]
+fn no_answer_with_a_filter_or_a_bound_is_said_to_be_exact_that_is_not() {
+    let dims = 4;
+    let values = clustered(800, dims, 16, 0.2, 11);
+    for metric in METRICS {
+        let index = build(Level::F32, metric, &values, dims, cells(20, true));
+        let mask: Vec<bool> = (0..800).map(|row| row % 5 != 0).collect();
+        let (mut proven, mut wrong) = (0, 0);
+        for query in clustered(400, dims, 16, 0.2, 11).chunks_exact(dims) {
+            for (filter, k, share) in
+                [(Some(Filter::Mask(&mask)), 30, None), (None, 20, Some(0.98)), (Some(Filter::Mask(&mask)), 100, Some(0.9))]
+            {
+                let exact = SearchParams { k, filter, method: Method::Simd, ..SearchParams::default() };
+                let best = ask(&index, query, &exact).keys[0];
+                let bound = share.map(|share| if metric == Metric::Euclidean { best.sqrt() + 4.0 * (1.0 - share) } else { best * share });
+                let want = ask(&index, query, &SearchParams { bound, ..exact });
+                let got = ask(&index, query, &SearchParams { bound, method: Method::Auto, nprobe: Some(1), ..exact });
+                let (same, said) = (bits(&got) == bits(&want), got.certificates[0].exact);
+                assert!(same || !said, "{metric:?} k {k} bound {bound:?}");
+                (proven, wrong) = (proven + usize::from(said), wrong + usize::from(!same));
+            }
+        }
+        assert!(proven > 50 && wrong > 50, "{metric:?}: {proven} proven, {wrong} wrong");
+    }
+}
+
+/// Rows and a query of the plane, where bounds are attained: one row found in the first cell, and another in the second
+/// that is nearer by `gap`, and on the near side of its centroid.
+fn attained(metric: Metric, turn: f64, gap: f64) -> (Vec<f64>, [f64; 2]) {
+    let (u, v) = ([turn.cos(), turn.sin()], [-turn.sin(), turn.cos()]);
+    let at = |along: f64, across: f64| [along * u[0] + across * v[0], along * u[1] + across * v[1]];
+    let (query, first, near, far) = match metric {
+        Metric::Cosine => {
+            let angle = |angle: f64| at(angle.cos(), angle.sin());
+            (angle(0.0), angle(-0.3), angle(0.3 - gap), angle(0.5))
+        }
+        Metric::Dot => (at(1.0, 0.0), at(1.0, 3.0), at(1.0 + gap, -3.0), at(0.6, -3.0)),
+        Metric::Euclidean => (at(3.0, 0.7), at(2.5, 0.7), at(3.5 - gap, 0.7), at(3.9, 0.7)),
+    };
+    ([first, near, far].concat().repeat(4), query)
+}
+
+#[test]
+fn no_answer_is_said_to_be_exact_that_is_not_for_keys_a_hair_apart() {
+    let mut random = Random::seeded(12);
+    for level in [Level::F64, Level::F32] {
+        for metric in METRICS {
+            let (mut proven, mut wrong) = (0, 0);
+            for table in 0..600 {
+                let gap = normal(&mut random) * 10f64.powi(-4 - table % 7);
+                let (values, query) = attained(metric, f64::from(table), gap);
+                let index = build(level, metric, &values, 2, cells(2, false));
+                let (more, others) = never_wrongly_exact(&index, &query, metric, 1, &[1]);
+                (proven, wrong) = (proven + more, wrong + others);
+            }
+            assert!(proven > 20 && wrong > 20, "{level:?} {metric:?}: {proven} proven, {wrong} wrong");
+        }
+    }
+}
+
+#[test]
+fn rows_too_short_for_float32_are_not_said_to_be_found() {
+    let dims = 3;
+    for scale in [1e-30, 1e-42, 1e-50] {
+        for metric in METRICS {
+            let mut values = clustered(200, dims, 8, 0.2, 13);
+            values.iter_mut().enumerate().for_each(|(i, x)| *x *= if i / dims % 2 == 0 { scale } else { 1.0 });
+            let index = build(Level::F64, metric, &values, dims, cells(10, true));
+            let mut asked = clustered(100, dims, 8, 0.2, 13);
+            asked.extend(asked.clone().iter().map(|x| x * scale));
+            never_wrongly_exact(&index, &asked, metric, 1, &[1, 3]);
+            never_wrongly_exact(&index, &asked, metric, 8, &[1, 3]);
+        }
+    }
+}
+
+#[test]
+fn as_many_rows_are_found_as_are_asked_for() {
+    let dims = 6;
+    for (rows, count) in [(1, 1), (2, 1), (2, 2), (15, 15), (17, 4), (300, 100)] {
+        let values = clustered(rows, dims, 5, 0.2, 14);
+        for metric in METRICS {
+            for spill in [false, true] {
+                let index = build(Level::F32, metric, &values, dims, cells(count, spill));
+                assert_eq!(celled(&index).unwrap().0.cells(), count);
+                for k in [1, 2, rows as i64 - 1, rows as i64, rows as i64 + 1, 1 << 40].into_iter().filter(|&k| k > 0) {
+                    for nprobe in [1, 2, i64::MAX] {
+                        let asked = queries(&values, dims);
+                        let hits = ask(&index, &asked, &SearchParams { k, nprobe: Some(nprobe), ..SearchParams::default() });
+                        let want = (k as usize).min(rows);
+                        assert_eq!((hits.per_query, hits.rows.len()), (want, want * asked.len() / dims));
+                        for found in hits.rows.chunks_exact(want) {
+                            let mut once = found.to_vec();
+                            once.sort_unstable();
+                            once.dedup();
+                            assert_eq!(once.len(), want);
+                        }
+                        if want == rows || nprobe == i64::MAX {
+                            assert!(hits.certificates.iter().all(|certificate| certificate.exact));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_filter_that_leaves_few_rows_still_gives_all_of_them() {
+    let dims = 6;
+    let values = clustered(300, dims, 5, 0.2, 15);
+    let index = build(Level::F32, Metric::Euclidean, &values, dims, cells(40, true));
+    for rows in [vec![], vec![299], vec![3, 77, 150, 151, 299]] {
+        let params = SearchParams { k: 10, nprobe: Some(1), filter: Some(Filter::Rows(&rows)), ..SearchParams::default() };
+        let hits = ask(&index, &values[..dims], &params);
+        let mut found = hits.rows.clone();
+        found.sort_unstable();
+        assert_eq!(found, rows);
+        assert!(hits.certificates[0].exact);
+    }
+}
+
+#[test]
+fn a_ratio_leaves_out_cells_and_never_all() {
+    let dims = 8;
+    let values = clustered(500, dims, 10, 0.2, 16);
+    for metric in METRICS {
+        let index = build(Level::F32, metric, &values, dims, cells(25, true));
+        let asked = queries(&values, dims);
+        let found = |ratio: Option<f64>| {
+            let params = SearchParams { nprobe: Some(25), ratio_threshold: ratio, k: 5, ..SearchParams::default() };
+            let hits = ask(&index, &asked, &params);
+            assert_eq!(hits.rows.len(), 5 * asked.len() / dims);
+            hits.certificates.iter().map(|certificate| certificate.refined).sum::<u64>()
+        };
+        let read = [1.0, 0.99, 0.5, 0.0].map(|ratio| found(Some(ratio)));
+        assert!(read[0] < read[3] && read[3] <= found(None), "{metric:?}: {read:?}");
+    }
+}
+
+fn open(path: &Path, mode: Mode, verify: Verify) -> Result<Index, Error> {
+    Index::open(path, mode, verify, &Watch::new(&|| true))
+}
+
+#[test]
+fn a_saved_index_answers_as_the_built_one_and_without_cells_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, again) = (folder.path().join("index.bin"), folder.path().join("again.bin"));
+    let small = |level, metric| {
+        let values = uneven(500, 10, 17);
+        (build(level, metric, &values, 10, cells(20, true)), values, 10)
+    };
+    let indexes = [small(Level::F64, Metric::Euclidean), small(Level::F8, Metric::Cosine), coded(Level::F32, Metric::Dot, false, true)];
+    for (built, values, dims) in indexes {
+        built.save(&path, &Watch::new(&|| true)).unwrap();
+        let content = std::fs::read(&path).unwrap();
+        let asked = queries(&values, dims);
+        let visited = |nprobe| SearchParams { nprobe: Some(nprobe), threads: Some(2), ..SearchParams::default() };
+        let exact = bits(&ask(&built, &asked, &SearchParams { method: Method::Scalar, ..SearchParams::default() }));
+        for mode in [Mode::Mmap, Mode::Ram] {
+            let opened = open(&path, mode, Verify::Full).unwrap();
+            let ((a, tuned), (b, tuned_again)) = (celled(&built).unwrap(), celled(&opened).unwrap());
+            assert!(a.payload() == b.payload() && tuned == tuned_again);
+            assert_eq!((built.bytes(), built.about()), (opened.bytes(), opened.about()));
+            for params in [visited(1), visited(4), visited(20), SearchParams::default(), SearchParams { recall: Some(0.5), ..visited(2) }] {
+                let (want, got) = (ask(&built, &asked, &params), ask(&opened, &asked, &params));
+                assert_eq!(bits(&got), bits(&want));
+                let said = |hits: &Hits| hits.certificates.iter().map(|certificate| certificate.exact).collect::<Vec<_>>();
+                assert_eq!(said(&got), said(&want));
+            }
+            opened.save(&again, &Watch::new(&|| true)).unwrap();
+            assert!(std::fs::read(&again).unwrap() == content);
+            let without = opened.without_ann();
+            assert!(celled(&without).is_none());
+            let got = ask(&without, &asked, &SearchParams::default());
+            assert!(bits(&got) == exact && got.certificates.iter().all(|certificate| certificate.exact));
+            without.save(&again, &Watch::new(&|| true)).unwrap();
+            assert!(Header::parse(&std::fs::read(&again).unwrap(), &again).unwrap().ann.is_none());
+        }
+    }
+}
+
+#[test]
+fn an_index_without_cells_says_so_where_cells_are_asked_for() {
+    let values = clustered(50, 4, 5, 0.2, 18);
+    let index = build(Level::F32, Metric::Cosine, &values, 4, cells(5, true)).without_ann();
+    let refused = |params: SearchParams| index.search(Block::F64(&values[..4]), 4, &params, &Watch::new(&|| true)).unwrap_err().to_string();
+    assert!(
+        refused(SearchParams { nprobe: Some(1), ..SearchParams::default() })
+            .starts_with("nprobe: expected it only for an index built with ann='ivf'")
+    );
+    assert!(refused(SearchParams { ratio_threshold: Some(0.5), ..SearchParams::default() }).starts_with("ratio_threshold: expected"));
+    ask(&index, &values[..4], &SearchParams { recall: Some(0.9), ..SearchParams::default() });
+}
+
+/// Cells made by hand: a cell's centroid and rows.
+struct Made<'a> {
+    metric: Metric,
+    cells: &'a [([f32; 2], &'a [u32])],
+    reaches: &'a [f64],
+}
+
+impl Made<'_> {
+    fn payload(&self) -> Vec<u8> {
+        let blocks: Vec<u32> = self.cells.iter().map(|cell| cell.1.len().div_ceil(16) as u32).collect();
+        let shape = CellShape { dims: 2, cells: self.cells.len(), blocks: blocks.iter().sum::<u32>() as usize, lead: 0 };
+        let parts = shape.parts(0);
+        let mut payload = vec![0u8; parts.end];
+        payload[..64].copy_from_slice(bytemuck::bytes_of(&CellRecord::record(&shape, self.metric, false)));
+        let mut starts = vec![0u32];
+        blocks.iter().for_each(|count| starts.push(starts[starts.len() - 1] + count));
+        let centroids: Vec<f32> = self.cells.iter().flat_map(|cell| cell.0).collect();
+        let norms: Vec<f64> = self.cells.iter().map(|cell| f64::from(cell.0[0]).hypot(f64::from(cell.0[1]))).collect();
+        let rows: Vec<u32> = self
+            .cells
+            .iter()
+            .flat_map(|cell| cell.1.iter().copied().chain(std::iter::repeat_n(u32::MAX, cell.1.len().next_multiple_of(16) - cell.1.len())))
+            .collect();
+        payload[parts.starts].copy_from_slice(bytemuck::cast_slice(&starts));
+        payload[parts.reaches].copy_from_slice(bytemuck::cast_slice(self.reaches));
+        payload[parts.norms].copy_from_slice(bytemuck::cast_slice(&norms));
+        payload[parts.centroids].copy_from_slice(bytemuck::cast_slice(&centroids));
+        payload[parts.rows].copy_from_slice(bytemuck::cast_slice(&rows));
+        payload
+    }
+
+    /// An index of segments of such rows with these cells.
+    fn index(&self, about: Metric, segments: &[&[f32]]) -> Index {
+        let point = TuningPoint { k: 1, probes: 1, recall: 1.0, error: 0.0, visited: 1.0, reserved: [0; 4] };
+        self.tuned(about, segments, vec![point])
+    }
+
+    /// The same with these points.
+    fn tuned(&self, about: Metric, segments: &[&[f32]], points: Vec<TuningPoint>) -> Index {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made.bin");
+        let norms: Vec<Vec<f64>> =
+            segments.iter().map(|rows| rows.chunks_exact(2).map(|row| f64::from(row[0]).hypot(f64::from(row[1]))).collect()).collect();
+        let parts: Vec<SegmentBytes> = segments
+            .iter()
+            .zip(&norms)
+            .map(|(rows, norms)| SegmentBytes {
+                rows: norms.len() as u64,
+                row_values: bytemuck::cast_slice(rows),
+                norms: bytemuck::cast_slice(norms),
+                scales: None,
+                codes: None,
+            })
+            .collect();
+        let tuning = TuningRecord { recall: 0.9, queries: 1, given: false, points }.payload();
+        let cells = self.payload();
+        let about = IndexRecord { dims: 2, level: Level::F32, metric: about, unit: false, seed: 0 };
+        let ann = Some(AnnBytes { kind: Kind::Cells, few: &cells, tuning: &tuning });
+        nseekfs::format::write(&path, &Contents { index: &about, segments: &parts, coder: None, ann }, &|| Ok(())).unwrap();
+        open(&path, Mode::Ram, Verify::Full).unwrap()
+    }
+}
+
+#[test]
+fn cells_that_are_nearest_by_another_metric_prove_nothing() {
+    let rows = [1.0, 0.0, 0.0, 1.0, -1.0, 0.1];
+    for (cells, index) in METRICS.iter().flat_map(|&cells| METRICS.map(|index| (cells, index))) {
+        // Keys of rows to their centroids that say the most by each metric.
+        let reach = if cells == Metric::Euclidean { 0.0 } else { 9.0 };
+        let made = Made { metric: cells, cells: &[([1.0, 0.0], &[0]), ([0.0, 1.0], &[1, 2])], reaches: &[reach; 2] };
+        let hits = ask(&made.index(index, &[&rows]), &[1.0, 0.25], &SearchParams { k: 1, nprobe: Some(1), ..SearchParams::default() });
+        let fits = (cells == Metric::Cosine) == (index == Metric::Cosine) && cells != Metric::Dot;
+        assert!(hits.rows == [0] && (fits || !hits.certificates[0].exact), "{cells:?} cells, {index:?} index");
+    }
+}
+
+#[test]
+fn cells_serve_rows_of_several_segments() {
+    let values: Vec<f32> = clustered(90, 2, 6, 0.2, 19).iter().map(|&x| x as f32).collect();
+    let first: Vec<u32> = (0..90).filter(|&row| values[2 * row as usize] >= 0.0).collect();
+    let second: Vec<u32> = (0..90).filter(|row| !first.contains(row) || row % 9 == 0).collect();
+    let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
+    let whole = made.index(Metric::Euclidean, &[&values]);
+    let split = made.index(Metric::Euclidean, &[&values[..2 * 31], &values[2 * 31..2 * 32], &values[2 * 32..]]);
+    let asked: Vec<f64> = values[..40].iter().map(|&x| f64::from(x) + 0.01).collect();
+    for (nprobe, k) in [(1, 1), (1, 20), (2, 50), (1, 90)] {
+        let params = SearchParams { k, nprobe: Some(nprobe), ..SearchParams::default() };
+        assert_eq!(bits(&ask(&split, &asked, &params)), bits(&ask(&whole, &asked, &params)));
+    }
+}
+
+#[test]
+fn cells_serve_rows_with_codes_of_several_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index.bin");
+    let (whole, values, dims) = coded(Level::F32, Metric::Euclidean, false, true);
+    whole.save(&path, &Watch::new(&|| true)).unwrap();
+    let content = std::fs::read(&path).unwrap();
+    let header = Header::parse(&content, &path).unwrap();
+    let (segment, coder) = (&header.segments[0], header.coder.as_ref().unwrap());
+    let (codes, lead, rows) = (segment.codes.as_ref().unwrap(), coder.lead, segment.rows as usize);
+    let padded = rows.next_multiple_of(16);
+    let cuts = [0..4096, 4096..4112, 4112..rows];
+    let factors = cuts.clone().map(|cut| {
+        let end = cut.end.next_multiple_of(16);
+        // Products of four bytes, then three residuals of two.
+        let arrays = [(0, 4), (4, 2), (6, 2), (8, 2)].map(|(before, bytes)| {
+            let start = codes.factors.start + before * padded;
+            &content[start + bytes * cut.start..start + bytes * end]
+        });
+        arrays.concat()
+    });
+    let part = |place: &std::ops::Range<usize>, from: usize, to: usize| place.start + from..place.start + to;
+    let parts: Vec<SegmentBytes> = cuts
+        .iter()
+        .zip(&factors)
+        .map(|(cut, factors)| {
+            let (from, to, rest) = (cut.start, cut.end, lead / 2 + dims - lead);
+            SegmentBytes {
+                rows: cut.len() as u64,
+                row_values: &content[part(&segment.row_values, from * dims * 4, to * dims * 4)],
+                norms: &content[part(&segment.norms, from * 8, to * 8)],
+                scales: None,
+                codes: Some(CodeBytes {
+                    lines: &content[part(&codes.lines, from / 16 * lead * 8, to.div_ceil(16) * lead * 8)],
+                    factors,
+                    rest: &content[part(&codes.rest, from * rest, to * rest)],
+                }),
+            }
+        })
+        .collect();
+    let (few, tuning) = header.ann.clone().unwrap();
+    let cells = few.cells().unwrap();
+    let (coder, tuning) = (CoderBytes { lead, skew: coder.skew, values: &content[coder.values.clone()] }, tuning.payload());
+    let ann = Some(AnnBytes { kind: Kind::Cells, few: &content[cells.payload.clone()], tuning: &tuning });
+    let again = folder.path().join("segments.bin");
+    nseekfs::format::write(&again, &Contents { index: &header.index, segments: &parts, coder: Some(coder), ann }, &|| Ok(())).unwrap();
+    let split = open(&again, Mode::Mmap, Verify::Full).unwrap();
+    let asked = queries(&values, dims);
+    let third: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
+    for (nprobe, k, filter) in [(1, 1, None), (3, 20, None), (4, 30, Some(Filter::Mask(&third))), (64, 10, None), (1, 3000, None)] {
+        let params = SearchParams { k, nprobe: Some(nprobe), filter, ..SearchParams::default() };
+        assert!(bits(&ask(&split, &asked, &params)) == bits(&ask(&whole, &asked, &params)), "{nprobe} cells, k {k}");
+    }
+}
+
+#[test]
+fn a_tuning_that_says_anything_ends_no_search() {
+    let values: Vec<f32> = clustered(40, 2, 6, 0.2, 22).iter().map(|&x| x as f32).collect();
+    let (first, second): (Vec<u32>, Vec<u32>) = (0..40).partition(|row| row % 3 == 0);
+    let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
+    let point = |(k, probes, recall, error, visited)| TuningPoint { k, probes, recall, error, visited, reserved: [0; 4] };
+    let tunings = [
+        vec![(1, u32::MAX, 1.0, 0.0, 0.0)],
+        vec![(u32::MAX, 1, 0.0, 1.0, f64::MAX)],
+        vec![(1, 1, 1.0, 0.0, f64::MAX), (u32::MAX, u32::MAX, 1.0, 0.0, 0.0)],
+        vec![(7, 2, 0.3, 0.0, 0.0), (7, 900, 0.2, 1.0, 5e-324), (8, 1, 1.0, 1.0, 0.0), (9, 1, 1.0, 0.0, 1e-300)],
+    ];
+    for points in tunings {
+        let index = made.tuned(Metric::Euclidean, &[&values], points.into_iter().map(point).collect());
+        let asked: Vec<f64> = values[..20].iter().map(|&x| f64::from(x)).collect();
+        for (k, recall) in [(1, None), (10, Some(1e-300)), (40, Some(0.999)), (i64::MAX, Some(0.25)), (10, Some(1.0))] {
+            for filter in [None, Some(Filter::Rows(&[3, 9, 27]))] {
+                let hits = ask(&index, &asked, &SearchParams { k, recall, filter, ..SearchParams::default() });
+                assert_eq!(hits.per_query as i64, k.min(if filter.is_some() { 3 } else { 40 }));
+            }
+        }
+    }
+}
+
+#[test]
+fn centroids_without_a_key_end_no_search() {
+    let rows = [1.0, 0.0, 0.0, 1.0, -1.0, 0.1];
+    for metric in METRICS {
+        for odd in [f32::NAN, f32::INFINITY, f32::MAX, 1e-45] {
+            for centroids in [[[odd, 0.0], [0.0, 1.0]], [[odd, odd], [-odd, odd]]] {
+                let made = Made { metric, cells: &[(centroids[0], &[0]), (centroids[1], &[1, 2])], reaches: &[f64::NAN, 1.0] };
+                let index = made.index(metric, &[&rows]);
+                for (k, ratio_threshold) in [(1, None), (3, None), (1, Some(1.0)), (3, Some(1.0)), (3, Some(0.5))] {
+                    let params = SearchParams { k, nprobe: Some(1), ratio_threshold, ..SearchParams::default() };
+                    let _ = index.search(Block::F64(&[1e9, 0.25]), 2, &params, &Watch::new(&|| true));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+    #[test]
+    fn cells_that_say_anything_end_no_search(
+        codes in prop::bool::weighted(0.2),
+        fills in prop::collection::vec((0usize..10, any::<prop::sample::Index>(), 1usize..3000, any::<[u8; 4]>()), 1..8),
+        ratio in prop::option::of(0.0..=1.0f64),
+        mask in any::<bool>(),
+    ) {
+        static FILES: std::sync::OnceLock<[Vec<u8>; 2]> = std::sync::OnceLock::new();
+        let files = FILES.get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("whole.bin");
+            let values = uneven(400, 8, 20);
+            let content = |index: Index| {
+                index.save(&path, &Watch::new(&|| true)).unwrap();
+                std::fs::read(&path).unwrap()
+            };
+            [content(build(Level::F32, Metric::Dot, &values, 8, cells(20, true))), content(coded(Level::F32, Metric::Cosine, true, true).0)]
+        });
+        let mut content = files[usize::from(codes)].clone();
+        let header = Header::parse(&content, Path::new("whole.bin")).unwrap();
+        let parts = header.ann.unwrap().0.cells().unwrap().parts;
+        let mut ranges = vec![parts.reaches, parts.norms, parts.centroids, parts.rows.clone(), parts.rows];
+        ranges.extend(parts.codes.into_iter().flat_map(|codes| [codes.lines, codes.factors, codes.rest]));
+        ranges.extend(parts.listed.into_iter().flatten());
+        for (part, at, length, bytes) in fills {
+            let range = ranges[part % ranges.len()].clone();
+            let start = range.start + at.index(range.len()) / 4 * 4;
+            for word in content[start..range.end.min(start + length)].chunks_exact_mut(4) {
+                word.copy_from_slice(&bytes);
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged.bin");
+        std::fs::write(&path, &content).unwrap();
+        let index = open(&path, Mode::Mmap, Verify::Header).unwrap();
+        let dims = header.index.dims;
+        let few: Vec<i64> = (0..300).collect();
+        for metric in METRICS {
+            for (k, nprobe) in [(1, 1), (10, 2), (350, 3)] {
+                let params = SearchParams {
+                    k,
+                    metric: Some(metric),
+                    nprobe: Some(nprobe),
+                    ratio_threshold: ratio,
+                    filter: mask.then_some(Filter::Rows(&few)),
+                    ..SearchParams::default()
+                };
+                let asked = clustered(3, dims, 3, 0.5, 21);
+                let _ = index.search(Block::F64(&asked), dims, &params, &Watch::new(&|| true));
+            }
+        }
+        let params = SearchParams { nprobe: Some(2), ..SearchParams::default() };
+        let asked = clustered(1, dims, 3, 0.5, 21);
+        let _ = index.explain((Block::F64(&asked), dims), 7, &params, &Watch::new(&|| true));
+    }
+}
