@@ -86,6 +86,9 @@ def matrix(argument: str, value: object, store: type[np.floating[Any]]) -> tuple
 
 def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array:
     """One vector as (1, dims)."""
+    if type(value) is np.ndarray and value.dtype == store and value.ndim == 1 and value.size and value.flags.carray:
+        # What most callers have needs no more looks.
+        return value.reshape(1, -1)
     array = numbers(argument, value)
     if array.ndim != 1 or array.size == 0:
         raise InputError(

@@ -366,6 +366,8 @@ def _reopen(path: str, method: str, mode: str, ann: bool) -> Index:
 
 def _bound(metric: str, min_score: object, max_distance: object) -> float | None:
     """The one limit that `metric` has, from the argument that is named after it."""
+    if min_score is None and max_distance is None:
+        return None
     euclidean = metric in get_args(EuclideanWord)
     right, wrong = ("max_distance", "min_score") if euclidean else ("min_score", "max_distance")
     given = {"min_score": min_score, "max_distance": max_distance}
