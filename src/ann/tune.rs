@@ -25,13 +25,13 @@ use std::sync::Mutex;
 const LADDER: [(usize, usize); 4] = [(1, usize::MAX), (10, usize::MAX), (100, 256), (1000, 64)];
 /// Queries of a sample of rows.
 const SAMPLE: usize = 1000;
-const HASHED_SAMPLE: usize = 500;
+const HASHED_PART: usize = 4;
 /// Of a table with fewer rows than this many times [`SAMPLE`], a part is taken.
 const SHARE: usize = 8;
 /// From one number of cells measured to the next.
 const RATIO: f64 = 1.15;
-/// One in so many buckets is as far as a query is followed.
-const LIMIT_SHARE: u64 = 4;
+/// One in so many buckets is as far as a query is followed: exact search costs less from there on.
+const LIMIT_SHARE: u64 = 32;
 
 /// Rows to tune on, and others to measure recall on; each in order.
 pub fn samples(rows: usize, seed: u64) -> [Vec<usize>; 2] {
@@ -79,14 +79,16 @@ pub fn neighbours(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], watc
 /// No queries; no memory; [`Error::Interrupted`].
 pub fn measure(few: &Few, sample: Sample, recall: f64, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<TuningRecord> {
     let rows: usize = segments.iter().map(Rows::len).sum();
-    // Following a query through buckets takes longer than ordering cells.
-    let count = sample.queries.len().min(if matches!(few, Few::Buckets(_)) { HASHED_SAMPLE } else { usize::MAX });
+    let count = sample.queries.len();
     if count == 0 {
         return Err(Error::input("queries", "one query or more", "none"));
     }
+    // Buckets are built in less time than following all queries through them would take.
+    let part = if matches!(few, Few::Buckets(_)) { HASHED_PART } else { 1 };
     let measured = Measured { few, grid: grid(few.most()), home: Home::new(few, rows), plan, segments };
     let most = (rows - usize::from(sample.own.is_some())).max(1);
-    let asked: Vec<(usize, usize)> = LADDER.iter().map(|&(k, queries)| (k, queries.min(count))).filter(|&(k, _)| k <= most).collect();
+    let asked: Vec<(usize, usize)> =
+        LADDER.iter().map(|&(k, queries)| (k, (queries.min(count) / part).max(1))).filter(|&(k, _)| k <= most).collect();
     let mut points = Vec::new();
     for same in asked.chunk_by(|a, b| a.1 == b.1) {
         let (widest, queries) = same[same.len() - 1];
@@ -97,7 +99,7 @@ pub fn measure(few: &Few, sample: Sample, recall: f64, plan: &Plan, segments: &[
         let reached = measured.reached(Sample { queries: &some, own: own.as_deref() }, widest, watch)?;
         same.iter().for_each(|&(k, _)| points.extend(curve(&measured.grid, k, &reached)));
     }
-    Ok(TuningRecord { recall, queries: count, given: sample.own.is_none(), points })
+    Ok(TuningRecord { recall, queries: (count / part).max(1), given: sample.own.is_none(), points })
 }
 
 /// What is measured.
