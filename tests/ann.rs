@@ -250,7 +250,7 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
                     let plan = Plan { metric, k, kernel, method, threads, coder, unit, floor: f64::NEG_INFINITY };
                     let watch = Watch::new(&|| true);
                     let search = |queries: &Queries| {
-                        let asked = Asked { plan: &plan, segments: &views, queries, probes, ratio: None, mask };
+                        let asked = Asked { plan: &plan, segments: &views, queries, probes, ratio: None, mask, least: 0.0 };
                         let found = ivf.search(&asked, &watch).unwrap();
                         found.into_iter().map(|found| found.top.into_sorted()).collect::<Vec<_>>()
                     };
@@ -547,7 +547,7 @@ fn an_index_without_cells_says_so_where_cells_are_asked_for() {
     let refused = |params: SearchParams| index.search(Block::F64(&values[..4]), 4, &params, &Watch::new(&|| true)).unwrap_err().to_string();
     assert!(
         refused(SearchParams { nprobe: Some(1), ..SearchParams::default() })
-            .starts_with("nprobe: expected it only for an index built with ann='ivf'")
+            .starts_with("nprobe: expected it only for an index that is asked with ann='ivf'")
     );
     assert!(refused(SearchParams { ratio_threshold: Some(0.5), ..SearchParams::default() }).starts_with("ratio_threshold: expected"));
     ask(&index, &values[..4], &SearchParams { recall: Some(0.9), ..SearchParams::default() });

@@ -1,12 +1,12 @@
 """What an index says and measures of approximate search: the part of `Index` that an exact one has no use for."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core
-from nseekfs._typing import Count, Metric, Vectors
+from nseekfs._typing import Count, EuclideanWord, Metric, Vectors
 from nseekfs.ann import Ann, Miss, Place, Point, Recall
 
 
@@ -137,7 +137,8 @@ class Approximate:
             effort(recall, nprobe, probes, ratio_threshold),
         )
         held = tuple(Place(*place) for place in places)
-        return Miss(found, _reason(found, held, visited, key, kth), key, kth, held, visited)
+        nearer = key < kth if (similarity or core.metric) in get_args(EuclideanWord) else key > kth
+        return Miss(found, _reason(found, held, visited, key, kth, nearer), key, kth, held, visited)
 
     @property
     def ann(self) -> Ann:
@@ -181,9 +182,11 @@ def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[An
     return None if queries is None else _arrays.matrix("queries", queries, query_type(core))[0]
 
 
-def _reason(found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float) -> str:
+def _reason(found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float, nearer: bool) -> str:
     if found:
         return "it was found"
+    if nearer and places and places[0].place < probes:
+        return "its cells were left out by ratio_threshold"
     if not places or places[0].place < probes:
         return f"its key, {key:.6g}, is not among the best: the last row found has {kth:.6g}, or comes first of equals"
     shown = " and ".join(str(place.place + 1) for place in places[:2])

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -71,15 +72,20 @@ def plot(lines: list[Line], path: str) -> None:
     axes.plot([line.measured.recall for line in lines], [1 / line.seconds for line in lines], marker="o")
     axes.set(xlabel="recall", ylabel="queries per second, one thread", yscale="log")
     axes.grid(visible=True, which="both", alpha=0.3)
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except ValueError as error:
+        raise InputError(f"plot: expected the name of an image, got {path}: {error}") from None
 
 
 def read_queries(path: str, dims: int) -> npt.NDArray[Any]:
     """The queries of a .npy file."""
     try:
         queries: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"queries: expected a .npy file of numbers, got {path}: {error}") from None
+    if not isinstance(queries, np.ndarray):
+        raise InputError(f"queries: expected a .npy file of numbers, got an archive: {path}")
     if queries.ndim != 2 or queries.shape[1] != dims or len(queries) == 0:
         raise InputError(f"queries: expected shape (q, {dims}), got {queries.shape} in {path}")
     return queries

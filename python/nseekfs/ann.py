@@ -50,7 +50,7 @@ class Ann(NamedTuple):
         return not self == other
 
     def __hash__(self) -> int:
-        return tuple.__hash__(self)
+        return hash(self.kind)
 
     def __str__(self) -> str:
         if self.kind == "exact":
@@ -100,4 +100,4 @@ class Miss(NamedTuple):
     places: tuple[Place, ...]
     """The row's cells or buckets, the first to be visited first; none where search is exact."""
     probes: int
-    """Cells or buckets that were visited; 0 where search is exact."""
+    """Cells or buckets that such a query visits, before ratio_threshold; 0 where search is exact."""

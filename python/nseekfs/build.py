@@ -50,12 +50,13 @@ def from_embeddings(
     ann : bool or {"ivf", "lsh"}
         Whether an approximate answer will do, of the recall asked for. ``"ivf"`` groups rows into cells around
         centroids, of which queries visit few; ``"lsh"`` hashes them into buckets of several tables, is built in no
-        time, and serves near duplicates; True takes cells if they are measured to cost less than an exact search.
+        time, and serves near duplicates; True takes cells if they are measured to cost less than an exact search,
+        which those of less than 4 MB of rows never do.
     recall : float
         The share of the exact neighbours that approximate queries find, on average, unless they say otherwise;
         measured on rows held out of the training, see `Index.ann` and `Index.recall`.
     nlist : int, optional
-        How many cells there are; five times the root of the number of rows if not given.
+        How many cells there are; five times the root of the number of rows if not given, fewer of few rows.
     spill : bool
         Whether every row stands in a second cell, chosen to be near when the first is not (SOAR). It takes half as
         much room again as the codes, and fewer cells must be visited.
@@ -63,7 +64,7 @@ def from_embeddings(
         How many tables of buckets there are, 1 to 64, and how many bits number a bucket, 1 to 24; 8, and as many as
         leave some ten rows a bucket, if not given.
     method : {"auto", "simd", "scalar"}
-        What queries use unless they say otherwise; the answers are the same.
+        What queries use unless they say otherwise; ``"simd"`` and ``"scalar"`` always answer exactly.
     normalized : bool, optional
         Whether the rows have length 1, within 0.002. Measured if not given, checked if True; never
         changes an answer.
@@ -179,7 +180,8 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     path : path
         A file that `from_embeddings`, `create_index` or `Index.save` wrote.
     ann : bool, optional
-        Whether an index that was built for approximate search is asked so; False makes every answer exact.
+        Whether an index that was built for approximate search is asked so; False makes every answer exact, and `save`
+        then writes the index without its cells or buckets.
     mode : {"mmap", "ram"}
         Whether the file is mapped, so that processes share it, it opens in milliseconds and may be larger
         than memory, or read.

@@ -77,12 +77,12 @@ def _tune(asked: argparse.Namespace) -> None:
             index.tune(asked.recall, queries=queries)
         lines = _tuning.measure(index, queries, asked.k)
         _tuning.show(index, lines, asked.k)
-        if asked.plot is not None:
-            _tuning.plot(lines, asked.plot)
-            print(f"{asked.plot}: drawn")
         if asked.recall is not None:
             index.save(asked.file)
             print(f"{asked.file}: queries get recall {asked.recall:g} from now on")
+        if asked.plot is not None:
+            _tuning.plot(lines, asked.plot)
+            print(f"{asked.plot}: drawn")
 
 
 def _fail(code: int, reason: object) -> int:

@@ -65,7 +65,8 @@ class Index(Approximate):
         top_k : int
             How many rows to return at most, from 1; all rows if there are fewer.
         method : {"auto", "simd", "scalar"}
-            How the rows are searched; the answer is the same to the last bit. ``"auto"`` is what
+            How the rows are searched; exact answers are the same to the last bit, and ``"simd"`` and ``"scalar"`` are
+            always exact. ``"auto"`` is what
             the index was built with, and reads few rows where there are codes; ``"simd"`` reads all
             in full with the vector kernels, ``"scalar"`` with plain loops.
         similarity : str, optional
@@ -85,7 +86,8 @@ class Index(Approximate):
             Of an ``"lsh"``: how many buckets to visit.
         ratio_threshold : float, optional
             Of an ``"ivf"``: cells whose centroid scores less than this share of the best one's are not
-            visited, from 0, none is left out, to 1. Of a negative score the share is that much lower, not higher.
+            visited, from 0 to 1; 0 leaves out those that score below 0. Of a negative score the share is that much
+            lower, not higher.
         threads : int, optional
             How many threads may work, from 1; all that the process may use if not given.
 

@@ -107,6 +107,11 @@ impl Buckets {
         self.record.shape.tables << self.record.shape.bits
     }
 
+    /// Probes after which a query might as well score every row.
+    pub fn enough(&self) -> usize {
+        self.most().min(self.shape.rows.saturating_add(1))
+    }
+
     /// How many tables there are, and bits in each.
     pub fn size(&self) -> (usize, usize) {
         (self.record.shape.tables, self.record.shape.bits)
@@ -128,12 +133,18 @@ impl Buckets {
             let wanted = asked.allowed().min(asked.plan.k as u64);
             let mut probes = asked.probes;
             loop {
-                tables.candidates(&aim, Limits { probes: probes as u64, candidates: usize::MAX }, scratch, rows)?;
+                watch.check()?;
+                if probes >= self.enough() {
+                    rows.clear();
+                    rows.extend(0..self.shape.rows as u32);
+                } else {
+                    tables.candidates(&aim, Limits { probes: probes as u64, candidates: usize::MAX }, scratch, rows)?;
+                }
                 if let Some((mask, _)) = asked.mask {
                     rows.retain(|&row| mask.allows(row as usize));
                 }
                 let all = rows.len() as u64 == asked.allowed();
-                if rows.len() as u64 >= wanted || all || probes >= self.most() {
+                if rows.len() as u64 >= wanted || all || probes >= self.enough() {
                     found.push((query, Found { top: self.best(asked, query, rows, &sizes, watch)?, exact: all }));
                     return Ok(());
                 }

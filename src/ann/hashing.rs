@@ -34,9 +34,9 @@ const ROUNDS: usize = 3;
 const SAMPLE_VALUES: usize = 768 << 10;
 const SAMPLE_ROWS: Range<usize> = 4 * AXES..2048;
 /// Tables, and bits a table, at most: what fits a place in the order of probes beside its score.
-pub const MAX_TABLES: usize = 64;
+pub const MAX_TABLES: usize = crate::format::MAX_TABLES as usize;
 /// See [`MAX_TABLES`].
-pub const MAX_BITS: usize = 24;
+pub const MAX_BITS: usize = crate::format::MAX_BITS as usize;
 
 /// What is decided before building.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

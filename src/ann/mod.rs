@@ -62,6 +62,9 @@ pub struct Asked<'a> {
     pub ratio: Option<f64>,
     /// Which rows may be found, and how many; `None`: all.
     pub mask: Option<(&'a Mask, u64)>,
+    /// Of rows that may be found, the least to visit, as often as they are listed: where a filter goes against the
+    /// query, the nearest cells hold fewer of them than others do.
+    pub least: f64,
 }
 
 /// The best rows found for a query.

@@ -1,8 +1,8 @@
 //! Tables of buckets of rows, wherever their arrays lie, and searches in them.
 //!
 //! A table is all rows sorted by bucket, then by row. `starts` say where the rows of a bucket begin; where there
-//! are more buckets than rows, where those of a slot of buckets do, and `keys` tell its buckets apart. Arrays from a
-//! file become [`Tables`] by a check, after which no search can leave them.
+//! are more buckets than rows, where those of a slot of buckets do, and `keys` tell its buckets apart. The
+//! starts of arrays from a file are checked when it is opened; rows are when they are met.
 
 use super::hashing::Params;
 use super::points::room;

@@ -25,6 +25,7 @@ use std::sync::Mutex;
 const LADDER: [(usize, usize); 4] = [(1, usize::MAX), (10, usize::MAX), (100, 256), (1000, 64)];
 /// Queries of a sample of rows.
 const SAMPLE: usize = 1000;
+/// One in so many of these asks an index of buckets.
 const HASHED_PART: usize = 4;
 /// Of a table with fewer rows than this many times [`SAMPLE`], a part is taken.
 const SHARE: usize = 8;
@@ -201,7 +202,7 @@ impl Measured<'_> {
                 homes.extend(buckets_of(self.plan.kernel, buckets.hasher(), segment, &[(row - segment.first) as u32]));
             }
         }
-        let limit = buckets.most() as u64 / LIMIT_SHARE + 1;
+        let limit = (buckets.most() as u64 / LIMIT_SHARE + 1).min(buckets.enough() as u64);
         let reached = buckets.tables().reach(&aim, &homes, limit, scratch);
         let places = reached.into_iter().map(|reach| reach.map_or(u64::MAX, |reach| reach.tally.probes - 1)).collect();
         let measured = self.grid.partition_point(|&probes| probes as u64 <= limit);

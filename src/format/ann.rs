@@ -109,7 +109,8 @@ impl CellRecord {
         ensure((1..=section.rows).contains(&u64::from(stored.cells)), || {
             format!("F23: cells: expected 1 to {}, got {}", section.rows, stored.cells)
         })?;
-        let most = layout::MAX_SEGMENT_ROWS;
+        // Rows stand in two cells at most, each of which begins one block more than it fills.
+        let most = 2 * section.rows.div_ceil(code::BLOCK as u64) + u64::from(stored.cells);
         ensure(stored.blocks <= most, || format!("F23: blocks: expected {most} at most, got {}", stored.blocks))?;
         let found = stored.lead as usize;
         ensure(found == 0 || found == lead, || format!("F23: lead: expected 0 or that of the coder, {lead}, got {found}"))?;

@@ -22,6 +22,8 @@ const LEAST_BYTES: usize = 4 << 20;
 const USUAL_K: f64 = 10.0;
 /// What visiting a listed row costs beside streaming one: cells begin anew, and rows stand in two of them.
 const LISTED_COST: f64 = 1.5;
+/// The same where each listed row is looked up in a filter.
+const FILTERED_COST: f64 = 3.0;
 /// What reading a row here and there costs beyond its bytes.
 const READ_COST: f64 = 3000.0;
 /// What a probe of a bucket costs, in bytes streamed in the same time.
@@ -30,6 +32,8 @@ const PROBE_COST: f64 = 1000.0;
 const SPREAD: f64 = 2.0;
 /// Rows are streamed by codes when a filter allows at least one in this many.
 const SPARSE: f64 = 20.0;
+/// Or, of allowed rows alone, in runs so long.
+const LONG_RUN: f64 = 64.0;
 
 /// How an index is to visit few rows.
 #[derive(Debug, Clone)]
@@ -179,7 +183,7 @@ impl Index {
         let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
         let effort = match effort {
             Some(known) => known,
-            None => self.effort(params, plan.metric, allowed)?,
+            None => self.effort(params, plan.metric, (allowed, runs.len()))?,
         };
         let (Some(ann), Some(effort)) = (&self.ann, effort) else {
             let best = crate::scan::search(plan, &segments, runs, queries, watch)?;
@@ -200,17 +204,20 @@ impl Index {
             probes: effort.probes,
             ratio: params.ratio_threshold,
             mask: mask.as_ref().map(|mask| (mask, allowed)),
+            least: effort.visited * allowed as f64 / self.rows() as f64,
         };
         Ok(ann.few.search(&asked, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
     }
 
     /// How many cells a search visits; none where it is exact.
-    pub(super) fn effort(&self, params: &SearchParams, metric: Metric, allowed: u64) -> Result<Option<Effort>> {
+    pub(super) fn effort(&self, params: &SearchParams, metric: Metric, (allowed, runs): (u64, usize)) -> Result<Option<Effort>> {
         params.recall.map_or(Ok(()), check_recall)?;
         if let Some(ratio) = params.ratio_threshold.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
             return Err(Error::input("ratio_threshold", "a number from 0 to 1", ratio));
         }
-        let given = [("nprobe", params.nprobe), ("probes", params.probes), ("ratio_threshold", params.ratio_threshold.map(|_| 1))];
+        let shown = |number: Option<i64>| number.map(|number| number.to_string());
+        let ratio = params.ratio_threshold.map(|ratio| ratio.to_string());
+        let given = [("nprobe", shown(params.nprobe)), ("probes", shown(params.probes)), ("ratio_threshold", ratio)];
         let own = match &self.ann {
             Some(Ann { few: Few::Cells(_), .. }) => ["nprobe", "ratio_threshold"].as_slice(),
             Some(Ann { few: Few::Buckets(_), .. }) => &["probes"],
@@ -218,7 +225,11 @@ impl Index {
         };
         if let Some((name, value)) = given.iter().find(|(name, value)| value.is_some() && !own.contains(name)) {
             let kind = if *name == "probes" { "'lsh'" } else { "'ivf'" };
-            return Err(Error::input(name, format!("it only for an index built with ann={kind}"), value.unwrap_or_default()));
+            return Err(Error::input(
+                name,
+                format!("it only for an index that is asked with ann={kind}"),
+                value.as_deref().unwrap_or_default(),
+            ));
         }
         let Some(ann) = &self.ann else { return Ok(None) };
         let most = ann.few.most();
@@ -240,19 +251,26 @@ impl Index {
         let (rows, k) = (self.rows() as f64, super::wanted(params.k)? as f64);
         let among = if (allowed as f64) < rows { SPREAD * k * rows / allowed as f64 } else { k };
         let effort = tune::effort(&tuning, recall, among.min(rows));
-        Ok((recall < 1.0 && self.pays(&ann.few, effort, Some(allowed))).then_some(effort))
+        Ok((recall < 1.0 && self.pays(&ann.few, effort, Some((allowed, runs)))).then_some(effort))
     }
 
-    /// Whether visiting few rows costs less than an exact search of the `allowed` rows; `None`: of all.
-    fn pays(&self, few: &Few, effort: Effort, allowed: Option<u64>) -> bool {
+    /// Whether visiting few rows costs less than an exact search of the allowed rows, so many in so many runs; `None`: of all.
+    fn pays(&self, few: &Few, effort: Effort, allowed: Option<(u64, usize)>) -> bool {
         let views = self.views();
         let (rows, row_bytes) = (self.rows() as f64, views.iter().map(Rows::row_bytes).max().unwrap_or(1) as f64);
         let line = self.coder.as_ref().map(|coder| coder.line_bytes() as f64);
-        let allowed = allowed.map_or(rows, |allowed| allowed as f64);
+        let (allowed, runs) = allowed.map_or((rows, 1.0), |(allowed, runs)| (allowed as f64, runs as f64));
         let in_full = row_bytes + READ_COST;
-        let streamed = if allowed * SPARSE >= rows { rows * line.unwrap_or(row_bytes) } else { f64::INFINITY };
+        let streamed = if allowed >= LONG_RUN * runs {
+            allowed * line.unwrap_or(row_bytes)
+        } else if allowed * SPARSE >= rows {
+            rows * line.unwrap_or(row_bytes)
+        } else {
+            f64::INFINITY
+        };
+        let factor = if allowed < rows { FILTERED_COST } else { LISTED_COST };
         let cost = match (few, line) {
-            (Few::Cells(ivf), Some(line)) => (ivf.cells() as f64 + effort.visited * LISTED_COST) * line,
+            (Few::Cells(ivf), Some(line)) => (ivf.cells() as f64 + effort.visited * factor) * line,
             (Few::Cells(ivf), None) => ivf.cells() as f64 * 4.0 * self.about.dims as f64 + effort.visited * in_full,
             (Few::Buckets(_), _) => effort.probes as f64 * PROBE_COST + effort.visited * allowed / rows * in_full,
         };

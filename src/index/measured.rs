@@ -91,7 +91,7 @@ impl Index {
     pub fn recall(&self, queries: Option<(Block, usize)>, params: &SearchParams, watch: &Watch) -> Result<Recall> {
         let _mode = FloatMode::standard();
         self.check_file()?;
-        let k = super::wanted(params.k)?;
+        let k = super::wanted(params.k)?.min(self.rows());
         let threads = pool::thread_count(params.threads)?;
         let [_, own] = samples(self.rows(), self.about.seed);
         let (queries, own) = match queries {
@@ -142,13 +142,14 @@ impl Index {
             return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
         }
         let metric = params.metric.unwrap_or(self.about.metric);
-        let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?, 1)? };
+        let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?.min(self.rows()), 1)? };
         let found = self.find(&plan, &self.all_runs(), params, None, &queries, watch)?.swap_remove(0).0.into_sorted();
-        let alone = Run::of(&[self.rows()], std::iter::once(row));
+        let sizes: Vec<usize> = self.views().iter().map(|rows| rows.len()).collect();
+        let alone = Run::of(&sizes, std::iter::once(row));
         let key = crate::scan::search(&plan, &self.views(), &alone, &queries, watch)?.swap_remove(0).into_sorted();
         let mut cells = Vec::new();
         let mut probes = 0;
-        if let (Some(ann), Some(effort)) = (&self.ann, self.effort(params, metric, self.rows() as u64)?) {
+        if let (Some(ann), Some(effort)) = (&self.ann, self.effort(params, metric, (self.rows() as u64, 1))?) {
             probes = effort.probes;
             cells = self.homes(&ann.few, &plan, &queries, row, watch)?;
         }
@@ -175,7 +176,7 @@ impl Index {
             Few::Buckets(buckets) => {
                 let homes = buckets_of(plan.kernel, buckets.hasher(), &self.only_view()?, &[row as u32]);
                 let aim = Aim::new(buckets.hasher(), &queries.wide(0)[..queries.dims()], queries.norm(0));
-                let meetings = buckets.tables().explain(&aim, &homes, buckets.most() as u64, &mut Scratch::default());
+                let meetings = buckets.tables().explain(&aim, &homes, buckets.enough() as u64, &mut Scratch::default());
                 let places = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize - 1)));
                 let mut places: Vec<(u32, usize)> = places.collect();
                 places.sort_unstable_by_key(|place| place.1);

@@ -204,7 +204,7 @@ impl Index {
             return Err(Error::input("query", format!("{dims} values each, like the rows"), query_dims));
         }
         let count = queries.len() / dims;
-        let k = wanted(params.k)?;
+        let k = wanted(params.k)?.min(self.rows());
         self.check_file()?;
         let metric = params.metric.unwrap_or(self.about.metric);
         if params.bound.is_some_and(f64::is_nan) {
@@ -221,7 +221,7 @@ impl Index {
         let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
         let kept = (k as u64).min(allowed).max(1) * 2 * size_of::<Entry>() as u64 * plan.threads as u64;
         let group = (GROUP_BYTES / kept).clamp(1, GROUP as u64) as usize;
-        let effort = self.effort(params, metric, allowed)?;
+        let effort = self.effort(params, metric, (allowed, runs.len()))?;
         let mut hits = Hits::with_capacity(count, (k as u64).min(allowed))?;
         for first in (0..count).step_by(group) {
             let block = queries.slice(first * dims..count.min(first + group) * dims);

@@ -35,6 +35,8 @@ const READ_COST: usize = 2000;
 /// so many.
 const PROMISING: usize = 3;
 const LEAST_PROMISING: usize = 48;
+/// Runs are short where there is one in so many rows.
+const SHORT_RUN: usize = 256;
 /// One span in this many is bounded before the others, to see whether codes look like paying.
 const SPANS: usize = 16;
 /// One in this many rows is looked at before it is decided whether to look at all.
@@ -104,11 +106,24 @@ impl Span {
         for run in runs {
             let held = spans.last().map_or(0, |last| last.rows.end);
             let rows = held.max(run.rows.start / BLOCK * BLOCK)..run.rows.end.next_multiple_of(BLOCK);
-            for start in rows.clone().step_by(SPAN) {
-                let rows = start..rows.end.min(start + SPAN);
-                let length = rows.len();
-                spans.push(Span { rows, at });
+            let mut start = rows.start;
+            while start < rows.end {
+                // Short runs share spans.
+                let joined = spans.last_mut().filter(|last| last.rows.end == start && last.rows.len() < SPAN);
+                let length = match joined {
+                    Some(last) => {
+                        let length = (rows.end - start).min(SPAN - last.rows.len());
+                        last.rows.end += length;
+                        length
+                    }
+                    None => {
+                        let length = (rows.end - start).min(SPAN);
+                        spans.push(Span { rows: start..start + length, at });
+                        length
+                    }
+                };
                 at += length;
+                start += length;
             }
         }
         spans
@@ -119,6 +134,17 @@ impl Part<'_> {
     /// How many bounds a query has.
     fn len(&self) -> usize {
         self.spans.last().map_or(0, |last| last.at + last.rows.len())
+    }
+
+    /// Whether its runs hold all rows of its spans, but for padding and the rest of a first and a last block.
+    fn whole(&self) -> bool {
+        self.runs.iter().map(|run| run.rows.len()).sum::<usize>() + 2 * BLOCK > self.len()
+    }
+
+    /// Whether a row is in a run.
+    fn holds(&self, row: usize) -> bool {
+        let run = self.runs.partition_point(|run| run.rows.end <= row);
+        self.runs.get(run).is_some_and(|run| run.rows.start <= row)
     }
 
     /// Where the bound of a row stands, if it is in a span.
@@ -303,18 +329,25 @@ impl Search<'_> {
     /// Calls `each` with allowed rows whose bound is not below what `each` last returned.
     fn scan(&self, bounds: &[f32], mut least: f32, places: &mut Vec<u32>, mut each: impl FnMut(f32, usize) -> f32) {
         places.resize(SPAN, 0);
-        for run in self.part.runs {
-            let own = &bounds[self.part.place(run.rows.start)..][..run.rows.len()];
-            for (bounds, first) in own.chunks(SPAN).zip((run.rows.start..).step_by(SPAN)) {
-                let count = (self.plan.kernel.reaching)(bounds, least, &mut places[..bounds.len()]);
-                for &at in &places[..count] {
-                    let bound = bounds[at as usize];
-                    if bound < least {
-                        continue;
-                    }
+        let mut some = |bounds: &[f32], first: usize, sparse: bool| {
+            let count = (self.plan.kernel.reaching)(bounds, least, &mut places[..bounds.len()]);
+            for &at in &places[..count] {
+                let bound = bounds[at as usize];
+                if !(bound < least || sparse && !self.part.holds(first + at as usize)) {
                     least = each(bound, first + at as usize);
                 }
             }
+        };
+        // Looking for the runs of few rows that reach costs less than going through many short runs.
+        if self.part.runs.len() > self.part.len() / SHORT_RUN {
+            for span in self.part.spans {
+                some(&bounds[span.at..span.at + span.rows.len()], span.rows.start, true);
+            }
+            return;
+        }
+        for run in self.part.runs {
+            let own = &bounds[self.part.place(run.rows.start)..][..run.rows.len()];
+            own.chunks(SPAN).zip((run.rows.start..).step_by(SPAN)).for_each(|(bounds, first)| some(bounds, first, false));
         }
     }
 
@@ -328,7 +361,10 @@ impl Search<'_> {
                 rows.truncate(few);
             }
         };
-        least = least.max(reached_by(bounds, few));
+        // Rows that may not be found, or have no bounds yet, say nothing of those that may.
+        if self.part.whole() {
+            least = least.max(reached_by(bounds, few));
+        }
         self.scan(bounds, least, places, |bound, row| {
             if bound.is_finite() {
                 rows.push((f64::from(bound), row));

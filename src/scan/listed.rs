@@ -38,10 +38,10 @@ impl Mask {
         self.0[row / 64] |= 1 << (row % 64);
     }
 
-    /// Whether a row may be found.
+    /// Whether a row may be found; one that there is not may not.
     #[inline(always)]
     pub fn allows(&self, row: usize) -> bool {
-        self.0[row / 64] >> (row % 64) & 1 == 1
+        self.0.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 }
 

@@ -86,8 +86,9 @@ impl Run {
 
     /// What of runs of one segment lies in `span`.
     fn within<'a>(runs: &'a [Run], span: &'a Range<usize>) -> impl Iterator<Item = Run> + 'a {
-        let clipped = runs.iter().map(|run| Run { segment: run.segment, rows: run.rows.start.max(span.start)..run.rows.end.min(span.end) });
-        clipped.filter(|run| !run.rows.is_empty())
+        let first = runs.partition_point(|run| run.rows.end <= span.start);
+        let inside = runs[first..].iter().take_while(|run| run.rows.start < span.end);
+        inside.map(|run| Run { segment: run.segment, rows: run.rows.start.max(span.start)..run.rows.end.min(span.end) })
     }
 }
 

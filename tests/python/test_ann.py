@@ -121,6 +121,17 @@ def test_filters_keep_the_recall(ann, share):
     assert np.array_equal(index.search(queries[:20], 5, filter=numbers).indices, found[:20])
 
 
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
+def test_filters_that_go_against_the_query_keep_most_of_the_recall(share):
+    rows, queries = rows_of("clusters", 12)
+    index, exact = nseekfs.from_embeddings(rows, ann="ivf"), nseekfs.from_embeddings(rows)
+    near = rows @ rows[7]
+    for allowed in (near >= np.quantile(near, 1 - share), np.arange(len(rows)) < share * len(rows)):
+        found, best = (one.search(queries[:200], 5, filter=allowed).indices for one in (index, exact))
+        shared = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), best.tolist(), strict=True)])
+        assert shared >= 0.85
+
+
 @pytest.mark.parametrize("ann", ["ivf", "lsh"])
 def test_as_many_rows_as_there_are_come_back(ann):
     rows, queries = rows_of("clusters", 4, 3000)
@@ -132,6 +143,9 @@ def test_as_many_rows_as_there_are_come_back(ann):
     assert len(index.query(queries[0], 10, filter=[7, 2999], **how)) == 2
     assert len(index.query(queries[0], 10, filter=np.zeros(3000, bool), **how)) == 0
     assert len(index.query(np.zeros(DIMS), 10, **how)) == 10
+    for k in (2**61, 2**61 + 4, 2**63 - 1):
+        assert len(index.query(queries[0], k, **how)) == 3000
+        assert not index.explain_miss(queries[0], 0, k=k, **how).reason.startswith("its key")
 
 
 @pytest.mark.parametrize("level", ["f64", "f32", "f16", "f8"])
@@ -230,6 +244,12 @@ def test_a_miss_is_explained(clusters):
         worst = exact.query(query, len(index)).indices[-1]
         assert "is not among the best" in index.explain_miss(query, worst, nprobe=index.ann.cells).reason
     assert seen == {"place"}
+    reasons = {
+        index.explain_miss(query, row, nprobe=99, ratio_threshold=1.0).reason
+        for query in queries[:80]
+        for row in exact.query(query, 10).indices
+    }
+    assert "its cells were left out by ratio_threshold" in reasons
     assert exact.explain_miss(queries[0], 5).places == ()
 
 
@@ -273,7 +293,7 @@ def test_what_cannot_be_built_is_refused(build, text):
         ({"recall": 1.5}, "recall: expected a number above 0, at most 1, got 1.5"),
         ({"nprobe": 0}, "nprobe: expected a whole number of at least 1, got 0"),
         ({"nprobe": 2.5}, "nprobe: expected a whole number, got 2.5"),
-        ({"probes": 3}, "probes: expected it only for an index built with ann='lsh'"),
+        ({"probes": 3}, "probes: expected it only for an index that is asked with ann='lsh'"),
         ({"ratio_threshold": 1.5}, "ratio_threshold: expected a number from 0 to 1, got 1.5"),
     ],
 )
@@ -282,7 +302,7 @@ def test_what_cannot_be_asked_is_refused(clusters, asked, text):
     for ask in (index.query, index.search):
         with pytest.raises((nseekfs.InputError, nseekfs.InputTypeError), match=re.escape(text)):
             ask(queries[0], **asked)
-    with pytest.raises(nseekfs.InputError, match="nprobe: expected it only for an index built with ann='ivf'"):
+    with pytest.raises(nseekfs.InputError, match="nprobe: expected it only for an index that is asked with ann='ivf'"):
         exact.query(queries[0], nprobe=3)
     with pytest.raises(nseekfs.InputError, match="ann: expected an index for approximate search"):
         exact.tune()

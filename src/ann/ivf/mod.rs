@@ -37,6 +37,9 @@ const TOGETHER: usize = 8;
 const SMALL_PART: usize = 8;
 /// What cosines of centroids and rows may be off by in float64, with room to spare.
 const HAIR: f64 = 1e-9;
+/// With less than this part of the rows that a filter should leave in the cells visited, the filter goes against the
+/// query; then as many times more than those are visited.
+const AGAINST: f64 = 0.5;
 /// Cells whose keys are computed at a time to prove an answer.
 const PROVED: usize = 64;
 
@@ -202,7 +205,20 @@ impl Search<'_> {
     fn one(&self, query: usize, ranks: &[(f64, u32)], scratch: &mut listed::Scratch, watch: &Watch) -> Result<Found> {
         let asked = self.asked;
         let wanted = self.asked.allowed().min(asked.plan.k as u64);
-        let cells: Vec<u32> = self.chosen(ranks).iter().map(|rank| rank.1).collect();
+        let mut cells: Vec<u32> = self.chosen(ranks).iter().map(|rank| rank.1).collect();
+        let met = self.allowed_in(&cells);
+        // A filter goes against the query, and the order of cells says less of what it leaves.
+        if met < asked.least * AGAINST && cells.len() < self.ivf.cells() {
+            let mut left = asked.least / AGAINST - met;
+            let all = self.ivf.ranks(asked.plan, &self.ranking.only(query), self.ivf.cells(), watch)?.swap_remove(0);
+            for &(_, cell) in &all[cells.len()..] {
+                cells.push(cell);
+                left -= self.allowed_in(&[cell]);
+                if left <= 0.0 {
+                    break;
+                }
+            }
+        }
         let top = self.visit(query, &cells, scratch, watch)?;
         if top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY || cells.len() == self.ivf.cells() {
             let rest = ranks.get(cells.len()).map(|rank| rank.1);
@@ -221,6 +237,13 @@ impl Search<'_> {
                 return Ok(Found { top, exact });
             }
         }
+    }
+
+    /// Listed rows of some cells that may be found; none are counted where all may be.
+    fn allowed_in(&self, cells: &[u32]) -> f64 {
+        let Some((mask, _)) = self.asked.mask else { return f64::INFINITY };
+        let listed = cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.places(cell as usize)]);
+        listed.filter(|&&row| row != NO_ROW && mask.allows(row as usize)).count() as f64
     }
 
     /// The cells to visit, nearest first.
