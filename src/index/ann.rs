@@ -107,13 +107,17 @@ impl Index {
         let _mode = FloatMode::standard();
         check_recall(params.recall)?;
         let threads = pool::thread_count(threads)?;
+        let rows = self.rows();
+        let whole = |given: i64| usize::try_from(given).ok().filter(|cells| (1..=rows).contains(cells)).ok_or(given);
+        let cells = params.cells.map(whole).transpose();
+        let cells = cells.map_err(|got| Error::input("nlist", format!("a whole number from 1 to {rows}, the number of rows"), got))?;
         let bytes: usize = self.views().iter().map(|rows| rows.len() * rows.row_bytes()).sum();
         if params.kind.is_none() && bytes <= LEAST_BYTES {
             return Ok(());
         }
         let few = match params.kind {
             Some(AnnKind::Lsh) => self.buckets(params, threads, watch)?,
-            _ => self.cells(params, threads, watch)?,
+            _ => self.cells(cells, params.spill, threads, watch)?,
         };
         let tuning = self.measure(&few, None, params.recall, threads, watch)?;
         let usual = tune::effort(&tuning, params.recall, USUAL_K);
@@ -123,18 +127,13 @@ impl Index {
         Ok(())
     }
 
-    fn cells(&self, params: &AnnParams, threads: usize, watch: &Watch) -> Result<Few> {
-        let rows = self.rows();
-        let whole = |cells: i64| {
-            usize::try_from(cells).map_err(|_| Error::input("nlist", format!("a whole number from 1 to {rows}, the number of rows"), cells))
-        };
-        let cells = params.cells.map(whole).transpose()?;
+    fn cells(&self, cells: Option<usize>, spill: bool, threads: usize, watch: &Watch) -> Result<Few> {
         let cosine = self.about.metric == Metric::Cosine || self.about.unit;
         let metric = if cosine { Metric::Cosine } else { Metric::Euclidean };
-        let [tuned, tested] = samples(rows, self.about.seed);
+        let [tuned, tested] = samples(self.rows(), self.about.seed);
         let mut held = [tuned.as_slice(), &tested].concat();
         held.sort_unstable();
-        let how = Cluster { cells, metric, spill: params.spill, held: &held, seed: self.about.seed, threads };
+        let how = Cluster { cells, metric, spill, held: &held, seed: self.about.seed, threads };
         Ok(Few::Cells(ivf::build(&self.only_view()?, self.coder.as_ref(), &how, watch)?))
     }
 

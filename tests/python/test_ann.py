@@ -272,6 +272,7 @@ def test_a_share_of_the_best_score_leaves_cells_out(clusters):
         ({"ann": "ivf", "recall": "high"}, "recall: expected a real number, got 'high'"),
         ({"ann": "ivf", "nlist": 0}, "nlist: expected a whole number from 1 to 50, the number of rows, got 0"),
         ({"ann": "ivf", "nlist": 51}, "nlist: expected a whole number from 1 to 50, the number of rows, got 51"),
+        ({"ann": True, "nlist": -5}, "nlist: expected a whole number from 1 to 50, the number of rows, got -5"),
         ({"ann": "ivf", "nlist": -1}, "nlist: expected a whole number from 1 to 50, the number of rows, got -1"),
         ({"ann": "lsh", "tables": 65}, "tables: expected a whole number from 1 to 64, got 65"),
         ({"ann": "lsh", "bits": 0}, "bits: expected a whole number from 1 to 24, got 0"),
