@@ -51,13 +51,13 @@ class Approximate:
             If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
         """
         core = self._open()
-        value, error, count, visited, exact = core.recall(
+        measured = core.recall(
             _maybe_queries(queries, core),
             _arguments.whole("k", k),
             effort(recall, nprobe, probes, ratio_threshold),
             _arguments.maybe_whole("threads", threads),
         )
-        return Recall(value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), count, visited, exact)
+        return Recall(*measured)
 
     def tune(
         self,

@@ -137,7 +137,7 @@ class Index:
         k: int,
         effort: tuple[float | None, int | None, int | None, float | None],
         threads: int | None,
-    ) -> tuple[float, float, int, float, float]: ...
+    ) -> tuple[float, float, float, int, float, float]: ...
     def explain_miss(
         self,
         query: npt.NDArray[Any],

@@ -8,7 +8,7 @@ use super::tables::{Limits, Scratch, Shape, Tables};
 use super::{Asked, Found};
 use crate::error::Result;
 use crate::format::{BucketRecord, BucketShape};
-use crate::kernel::{self, FloatMode};
+use crate::kernel;
 use crate::pool::{self, Watch};
 use crate::scan::{self, Plan, Run};
 use crate::store::rows::Rows;
@@ -127,7 +127,6 @@ impl Buckets {
         let sizes: Vec<usize> = asked.segments.iter().map(Rows::len).collect();
         let tables = self.tables();
         let work = |(scratch, rows, found): &mut (Scratch, Vec<u32>, Vec<(usize, Found)>), query: usize| {
-            let _mode = FloatMode::standard();
             let dims = asked.queries.dims();
             let aim = Aim::new(&self.hasher, &asked.queries.wide(query)[..dims], asked.queries.norm(query));
             let wanted = asked.allowed().min(asked.plan.k as u64);

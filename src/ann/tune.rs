@@ -13,7 +13,6 @@ use super::probing::Aim;
 use super::tables::Scratch;
 use crate::error::{Error, Result};
 use crate::format::{TuningPoint, TuningRecord};
-use crate::kernel::FloatMode;
 use crate::pool::{self, Watch};
 use crate::random::Random;
 use crate::scan::{self, Plan, Queries, Run};
@@ -63,8 +62,7 @@ pub struct Sample<'a> {
 /// No memory; [`Error::Interrupted`].
 pub fn neighbours(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<Vec<Vec<u64>>> {
     let plan = Plan { k: k + usize::from(sample.own.is_some()), floor: f64::NEG_INFINITY, ..*plan };
-    let runs: Vec<Run> = segments.iter().enumerate().map(|(segment, rows)| Run { segment, rows: 0..rows.len() }).collect();
-    let found = scan::search(&plan, segments, &runs, sample.queries, watch)?;
+    let found = scan::search(&plan, segments, &Run::all(segments), sample.queries, watch)?;
     let without = |(i, top): (usize, crate::topk::TopK)| {
         let own = sample.own.map(|own| own[i] as u64);
         let mut rows: Vec<u64> = top.into_sorted().iter().map(|entry| entry.row).filter(|&row| Some(row) != own).collect();
@@ -194,12 +192,11 @@ impl Measured<'_> {
     }
 
     fn by_buckets(&self, buckets: &Buckets, queries: &Queries, query: usize, near: &[u64], scratch: &mut Scratch) -> Result<Reached> {
-        let _mode = FloatMode::standard();
         let aim = Aim::new(buckets.hasher(), &queries.wide(query)[..queries.dims()], queries.norm(query));
         let mut homes = Vec::with_capacity(near.len() * buckets.size().0);
         for &row in near {
-            for segment in self.segments.iter().filter(|rows| (row.wrapping_sub(rows.first) as usize) < rows.len()) {
-                homes.extend(buckets_of(self.plan.kernel, buckets.hasher(), segment, &[(row - segment.first) as u32]));
+            for (segment, row) in self.segments.iter().filter_map(|segment| Some((segment, segment.own_number(row)?))) {
+                homes.extend(buckets_of(self.plan.kernel, buckets.hasher(), segment, &[row as u32]));
             }
         }
         let limit = (buckets.most() as u64 / LIMIT_SHARE + 1).min(buckets.enough() as u64);
@@ -213,6 +210,14 @@ impl Measured<'_> {
     }
 }
 
+/// The mean of some shares, one or more, and its standard error.
+pub fn mean(shares: &[f64]) -> (f64, f64) {
+    let count = shares.len() as f64;
+    let mean = shares.iter().sum::<f64>() / count;
+    let spread = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    (mean, (spread / count).sqrt())
+}
+
 /// Recall by number of cells or buckets, for `k` neighbours.
 fn curve(grid: &[usize], k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
     let count = reached.len() as f64;
@@ -221,17 +226,9 @@ fn curve(grid: &[usize], k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
             let places = &one.places[..k.min(one.places.len())];
             if places.is_empty() { 1.0 } else { places.iter().filter(|&&place| place < probes as u64).count() as f64 / places.len() as f64 }
         };
-        let recall = reached.iter().map(share).sum::<f64>() / count;
-        let spread = reached.iter().map(|one| (share(one) - recall).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+        let (recall, error) = mean(&reached.iter().map(share).collect::<Vec<f64>>());
         let visited = reached.iter().map(|one| one.visited.get(at).copied().unwrap_or(0) as f64).sum::<f64>() / count;
-        TuningPoint {
-            k: k as u32,
-            probes: probes as u32,
-            recall: recall.clamp(0.0, 1.0),
-            error: (spread / count).sqrt().min(1.0),
-            visited,
-            reserved: [0; 4],
-        }
+        TuningPoint { k: k as u32, probes: probes as u32, recall: recall.clamp(0.0, 1.0), error: error.min(1.0), visited, reserved: [0; 4] }
     };
     grid.iter().enumerate().map(point).collect()
 }

@@ -11,7 +11,7 @@ use crate::kernel::{self, FloatMode};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::scan::listed::Mask;
-use crate::scan::{Method, Plan, Queries, Run};
+use crate::scan::{self, LONG_RUN, Method, Plan, Queries, Run, SPARSE};
 use crate::store::rows::Rows;
 use crate::topk::TopK;
 use std::sync::{Arc, Mutex};
@@ -30,11 +30,6 @@ const READ_COST: f64 = 3000.0;
 const PROBE_COST: f64 = 1000.0;
 /// Times as many rows as a filter's share says hold the best that it leaves: the last of few come late.
 const SPREAD: f64 = 2.0;
-/// Rows are streamed by codes when a filter allows at least one in this many.
-const SPARSE: f64 = 20.0;
-/// Or, of allowed rows alone, in runs so long.
-const LONG_RUN: f64 = 64.0;
-
 /// How an index is to visit few rows.
 #[derive(Debug, Clone)]
 pub struct AnnParams {
@@ -150,7 +145,7 @@ impl Index {
     }
 
     /// The rows, which a builder has put into one segment.
-    pub(super) fn only_view(&self) -> Result<Rows<'_>> {
+    fn only_view(&self) -> Result<Rows<'_>> {
         match self.views().as_slice() {
             [view] => Ok(*view),
             views => Err(Error::input("embeddings", "rows of one segment", format!("{} segments", views.len()))),
@@ -168,24 +163,20 @@ impl Index {
         self
     }
 
-    /// The best rows of every query, and whether they are known to be the best of all.
+    /// The best rows of every query with that [`Index::effort`], and whether they are known to be the best of all.
     pub(super) fn find(
         &self,
         plan: &Plan,
         runs: &[Run],
         params: &SearchParams,
-        effort: Option<Option<Effort>>,
+        effort: Option<Effort>,
         queries: &Queries,
         watch: &Watch,
     ) -> Result<Vec<(TopK, bool)>> {
         let segments = self.views();
         let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
-        let effort = match effort {
-            Some(known) => known,
-            None => self.effort(params, plan.metric, (allowed, runs.len()))?,
-        };
         let (Some(ann), Some(effort)) = (&self.ann, effort) else {
-            let best = crate::scan::search(plan, &segments, runs, queries, watch)?;
+            let best = scan::search(plan, &segments, runs, queries, watch)?;
             return Ok(best.into_iter().map(|top| (top, true)).collect());
         };
         let mask = params.filter.map(|_| {
@@ -209,8 +200,9 @@ impl Index {
     }
 
     /// How many cells a search visits; none where it is exact.
-    pub(super) fn effort(&self, params: &SearchParams, metric: Metric, (allowed, runs): (u64, usize)) -> Result<Option<Effort>> {
+    pub(super) fn effort(&self, params: &SearchParams, metric: Metric, runs: &[Run]) -> Result<Option<Effort>> {
         params.recall.map_or(Ok(()), check_recall)?;
+        let (allowed, runs) = (runs.iter().map(|run| run.rows.len() as u64).sum::<u64>(), runs.len());
         if let Some(ratio) = params.ratio_threshold.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
             return Err(Error::input("ratio_threshold", "a number from 0 to 1", ratio));
         }
@@ -260,9 +252,9 @@ impl Index {
         let line = self.coder.as_ref().map(|coder| coder.line_bytes() as f64);
         let (allowed, runs) = allowed.map_or((rows, 1.0), |(allowed, runs)| (allowed as f64, runs as f64));
         let in_full = row_bytes + READ_COST;
-        let streamed = if allowed >= LONG_RUN * runs {
+        let streamed = if allowed >= LONG_RUN as f64 * runs {
             allowed * line.unwrap_or(row_bytes)
-        } else if allowed * SPARSE >= rows {
+        } else if allowed * SPARSE as f64 >= rows {
             rows * line.unwrap_or(row_bytes)
         } else {
             f64::INFINITY
@@ -287,10 +279,6 @@ impl Index {
             unit: self.about.unit,
             floor: f64::NEG_INFINITY,
         })
-    }
-
-    pub(super) fn all_runs(&self) -> Vec<Run> {
-        self.views().iter().enumerate().map(|(segment, rows)| Run { segment, rows: 0..rows.len() }).collect()
     }
 }
 

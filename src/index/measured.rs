@@ -14,17 +14,22 @@ use crate::kernel::{self, FloatMode};
 use crate::level::Level;
 use crate::numbers::Block;
 use crate::pool::{self, Watch};
-use crate::scan::{Plan, Queries, Run};
-use crate::store::rows::{DecodedRows, PanelBuffer};
+use crate::scan::{self, Plan, Queries, Run};
+use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
 use std::sync::Arc;
+
+/// Standard errors that a normal variable keeps to 19 times in 20.
+const DEVIATIONS: f64 = 1.96;
 
 /// A measured recall.
 #[derive(Debug, Clone, Copy)]
 pub struct Recall {
     /// Share of the exact neighbours that were found.
     pub recall: f64,
-    /// Its standard error.
-    pub error: f64,
+    /// Ends of the interval that holds the recall of all such queries 19 times in 20.
+    pub low: f64,
+    /// See `low`.
+    pub high: f64,
     /// Queries asked.
     pub queries: usize,
     /// Rows read by code or in full, on average, as a share of all.
@@ -93,10 +98,12 @@ impl Index {
         self.check_file()?;
         let k = super::wanted(params.k)?.min(self.rows());
         let threads = pool::thread_count(params.threads)?;
-        let [_, own] = samples(self.rows(), self.about.seed);
         let (queries, own) = match queries {
             Some((block, dims)) => (self.asked(block, dims)?, None),
-            None => (self.rows_as_queries(&own)?, Some(own)),
+            None => {
+                let [_, own] = samples(self.rows(), self.about.seed);
+                (self.rows_as_queries(&own)?, Some(own))
+            }
         };
         if queries.is_empty() {
             return Err(Error::input("queries", "one query or more", "none"));
@@ -105,7 +112,9 @@ impl Index {
         let sample = Sample { queries: &queries, own: own.as_deref() };
         let near = tune::neighbours(sample, k, &plan, &self.views(), watch)?;
         let more = k + usize::from(own.is_some());
-        let found = self.find(&Plan { k: more, ..plan }, &self.all_runs(), params, None, &queries, watch)?;
+        let runs = Run::all(&self.views());
+        let effort = self.effort(params, plan.metric, &runs)?;
+        let found = self.find(&Plan { k: more, ..plan }, &runs, params, effort, &queries, watch)?;
         let (count, rows) = (near.len() as f64, self.rows() as f64);
         let (mut shares, mut visited, mut exact) = (Vec::new(), 0.0, 0.0);
         for (near, (top, proven)) in near.iter().zip(found) {
@@ -116,11 +125,11 @@ impl Index {
             let hits = near.iter().filter(|row| found.contains(row)).count();
             shares.push(if near.is_empty() { 1.0 } else { hits as f64 / near.len() as f64 });
         }
-        let recall = shares.iter().sum::<f64>() / count;
-        let spread = shares.iter().map(|share| (share - recall).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+        let (recall, error) = tune::mean(&shares);
         Ok(Recall {
             recall,
-            error: (spread / count).sqrt(),
+            low: (recall - DEVIATIONS * error).max(0.0),
+            high: (recall + DEVIATIONS * error).min(1.0),
             queries: near.len(),
             visited: (visited / count / rows).min(1.0),
             exact: exact / count,
@@ -143,13 +152,15 @@ impl Index {
         }
         let metric = params.metric.unwrap_or(self.about.metric);
         let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?.min(self.rows()), 1)? };
-        let found = self.find(&plan, &self.all_runs(), params, None, &queries, watch)?.swap_remove(0).0.into_sorted();
-        let sizes: Vec<usize> = self.views().iter().map(|rows| rows.len()).collect();
+        let (views, runs) = (self.views(), Run::all(&self.views()));
+        let effort = self.effort(params, metric, &runs)?;
+        let found = self.find(&plan, &runs, params, effort, &queries, watch)?.swap_remove(0).0.into_sorted();
+        let sizes: Vec<usize> = views.iter().map(Rows::len).collect();
         let alone = Run::of(&sizes, std::iter::once(row));
-        let key = crate::scan::search(&plan, &self.views(), &alone, &queries, watch)?.swap_remove(0).into_sorted();
+        let key = scan::search(&plan, &views, &alone, &queries, watch)?.swap_remove(0).into_sorted();
         let mut cells = Vec::new();
         let mut probes = 0;
-        if let (Some(ann), Some(effort)) = (&self.ann, self.effort(params, metric, (self.rows() as u64, 1))?) {
+        if let (Some(ann), Some(effort)) = (&self.ann, effort) {
             probes = effort.probes;
             cells = self.homes(&ann.few, &plan, &queries, row, watch)?;
         }
@@ -174,7 +185,10 @@ impl Index {
                 Ok(order.iter().enumerate().filter(|(_, rank)| holds(rank.1)).map(|(place, rank)| (rank.1, place)).collect())
             }
             Few::Buckets(buckets) => {
-                let homes = buckets_of(plan.kernel, buckets.hasher(), &self.only_view()?, &[row as u32]);
+                let views = self.views();
+                let holds = views.iter().filter_map(|view| Some((view, view.own_number(row as u64)?)));
+                let homes: Vec<u32> =
+                    holds.flat_map(|(view, row)| buckets_of(plan.kernel, buckets.hasher(), view, &[row as u32])).collect();
                 let aim = Aim::new(buckets.hasher(), &queries.wide(0)[..queries.dims()], queries.norm(0));
                 let meetings = buckets.tables().explain(&aim, &homes, buckets.enough() as u64, &mut Scratch::default());
                 let places = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize - 1)));
@@ -197,9 +211,8 @@ impl Index {
         let kernel = kernel::selected()?;
         let mut buffer = PanelBuffer::default();
         for view in self.views() {
-            let first = view.first as usize;
-            for row in rows.iter().filter(|&&row| (first..first + view.len()).contains(&row)) {
-                view.decode(kernel, row - first..row - first + 1, &mut buffer);
+            for row in rows.iter().filter_map(|&row| view.own_number(row as u64)) {
+                view.decode(kernel, row..row + 1, &mut buffer);
             }
         }
         match buffer.into_rows(self.about.level) {

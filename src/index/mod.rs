@@ -221,12 +221,12 @@ impl Index {
         let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
         let kept = (k as u64).min(allowed).max(1) * 2 * size_of::<Entry>() as u64 * plan.threads as u64;
         let group = (GROUP_BYTES / kept).clamp(1, GROUP as u64) as usize;
-        let effort = self.effort(params, metric, (allowed, runs.len()))?;
+        let effort = self.effort(params, metric, &runs)?;
         let mut hits = Hits::with_capacity(count, (k as u64).min(allowed))?;
         for first in (0..count).step_by(group) {
             let block = queries.slice(first * dims..count.min(first + group) * dims);
             let ready = Queries::new(kernel, self.about.level, block, dims, first as u64)?;
-            for (top, exact) in self.find(&plan, &runs, params, Some(effort), &ready, watch)? {
+            for (top, exact) in self.find(&plan, &runs, params, effort, &ready, watch)? {
                 let (tally, reached) = (top.tally, top.floor());
                 let mut best = top.into_sorted();
                 let all = best.len() as u64 == (k as u64).min(allowed);

@@ -160,7 +160,7 @@ impl Index {
         released(py, |watch| self.0.tune(recall, queries, threads, watch)).map(|_| ())
     }
 
-    /// (recall, its standard error, queries, share of rows visited, share known to be exact).
+    /// (recall, ends of its interval, queries, share of rows visited, share known to be exact).
     fn recall(
         &self,
         py: Python<'_>,
@@ -168,12 +168,12 @@ impl Index {
         k: i64,
         effort: Effort,
         threads: Option<i64>,
-    ) -> PyResult<(f64, f64, usize, f64, f64)> {
+    ) -> PyResult<(f64, f64, f64, usize, f64, f64)> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
         let (recall, nprobe, probes, ratio_threshold) = effort;
         let params = SearchParams { k, recall, nprobe, probes, ratio_threshold, threads, ..SearchParams::default() };
         let found = released(py, |watch| self.0.recall(queries, &params, watch))?;
-        Ok((found.recall, found.error, found.queries, found.visited, found.exact))
+        Ok((found.recall, found.low, found.high, found.queries, found.visited, found.exact))
     }
 
     /// Why a row is found, or not.

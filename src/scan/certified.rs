@@ -90,6 +90,8 @@ struct Part<'a> {
     /// Whole blocks around the runs, in order.
     spans: &'a [Span],
     runs: &'a [Run],
+    /// Rows of the runs.
+    allowed: usize,
 }
 
 /// Some blocks, and where their bounds stand among those of a query.
@@ -138,7 +140,7 @@ impl Part<'_> {
 
     /// Whether its runs hold all rows of its spans, but for padding and the rest of a first and a last block.
     fn whole(&self) -> bool {
-        self.runs.iter().map(|run| run.rows.len()).sum::<usize>() + 2 * BLOCK > self.len()
+        self.allowed + 2 * BLOCK > self.len()
     }
 
     /// Whether a row is in a run.
@@ -170,14 +172,14 @@ pub(super) fn visit(
         let segment = &segments[runs[0].segment].scattered();
         let Some(codes) = segment.codes else { continue };
         let spans = Span::around(runs);
-        let part = Part { segment, codes, coder: certified.coder, spans: &spans, runs };
+        let part = Part { segment, codes, coder: certified.coder, spans: &spans, runs, allowed: count(runs) };
         let mut looks: Vec<Option<&Look>> = certified.looks.iter().map(Option::as_ref).collect();
         let chosen = |&(i, _): &(usize, &Span)| i % SPANS == SPANS / 2;
         let (sample, others) = spans.iter().enumerate().partition::<Vec<_>, _>(chosen);
         bound(plan, queries, &looks, &part, &sample, (&mut scratch.bounds, &mut scratch.keys), watch)?;
         if !sample.is_empty() {
             let some: Vec<Run> = sample.iter().flat_map(|(_, span)| Run::within(runs, &span.rows)).collect();
-            let trial = Part { runs: &some, ..part };
+            let trial = Part { runs: &some, allowed: count(&some), ..part };
             for (i, look) in looks.iter_mut().enumerate() {
                 let search = Search { plan, queries, query: i, part: &trial };
                 if look.is_some_and(|look| !search.promises(look, &mut best[i], scratch)) {
@@ -201,6 +203,11 @@ pub(super) fn visit(
         refine::all(plan, segments, runs, queries, &unsettled, (panels, best, tile), watch)?;
     }
     Ok(())
+}
+
+/// Rows of some runs.
+fn count(runs: &[Run]) -> usize {
+    runs.iter().map(|run| run.rows.len()).sum()
 }
 
 /// Bounds of the rows of some spans of the part, query after query, for queries that have a look.
@@ -258,7 +265,7 @@ impl Search<'_> {
     fn promises(&self, look: &Look, top: &mut TopK, scratch: &mut Scratch) -> bool {
         let Scratch { bounds, keys, buffer, rows, places, .. } = scratch;
         let [bounds, ranks] = self.own(bounds, keys);
-        let allowed: usize = self.part.runs.iter().map(|run| run.rows.len()).sum();
+        let allowed = self.part.allowed;
         let k = self.plan.k.div_ceil(SPANS);
         let Ok(mut best) = TopK::new(k, allowed as u64) else { return true };
         best.raise(top.floor());

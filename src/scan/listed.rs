@@ -139,8 +139,7 @@ impl Visit<'_> {
 
     /// A bound of the key from one of the cosine.
     fn rank(&self, cosine: f32, row: u32) -> f32 {
-        let segment = self.segments.iter().find(|segment| (u64::from(row).wrapping_sub(segment.first) as usize) < segment.len());
-        let norm = segment.map(|segment| segment.norms[(u64::from(row) - segment.first) as usize]);
+        let norm = self.segments.iter().find_map(|segment| Some(segment.norms[segment.own_number(u64::from(row))?]));
         norm.map_or(f32::NEG_INFINITY, |norm| {
             up(margin::key_bound(self.plan.metric, f64::from(cosine), self.queries.norm(self.query), norm))
         })

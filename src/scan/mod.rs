@@ -50,9 +50,9 @@ const SIEVE_FROM: usize = 8;
 /// of codes takes dims products of float64 a dim.
 const SIEVE_ROWS: usize = 64;
 /// Codes are streamed when a filter allows at least one row in this many.
-const SPARSE: u64 = 20;
+pub const SPARSE: u64 = 20;
 /// Or when runs of allowed rows are so long, and there are so many rows for each dim.
-const LONG_RUN: usize = 64;
+pub const LONG_RUN: usize = 64;
 /// Codes are streamed when at most one allowed row in this many is kept.
 const KEPT: u64 = 16;
 
@@ -66,6 +66,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// All rows.
+    pub fn all(segments: &[Rows]) -> Vec<Run> {
+        segments.iter().enumerate().map(|(segment, rows)| Run { segment, rows: 0..rows.len() }).collect()
+    }
+
     /// Runs of ascending row numbers; no run crosses a segment. `sizes` holds the rows of each.
     pub fn of(sizes: &[usize], rows: impl Iterator<Item = usize>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();

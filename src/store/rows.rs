@@ -55,6 +55,12 @@ impl<'a> Rows<'a> {
         self.norms.is_empty()
     }
 
+    /// The number here of a row of the whole index, if it is one of these.
+    pub fn own_number(&self, row: u64) -> Option<usize> {
+        let number = row.wrapping_sub(self.first);
+        (number < self.len() as u64).then_some(number as usize)
+    }
+
     /// The same rows for who reads a few of them here and there.
     pub fn scattered(self) -> Self {
         let codes = self.codes.map(|codes| Codes { rest: codes.scattered, ..codes });

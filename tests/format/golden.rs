@@ -3,10 +3,11 @@
 //! `cargo test --test format -- --ignored write_the_golden_files`.
 
 use crate::sample::patient;
+use nseekfs::build::{BuildParams, Builder};
 use nseekfs::code::encode::{CodesMut, Encoder, Room};
 use nseekfs::code::{Coder, from16};
 use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, IndexRecord, Kind, Mode, SegmentBytes, Verify};
-use nseekfs::index::{Index, Method, SearchParams};
+use nseekfs::index::{AnnKind, AnnParams, Index, Method, SearchParams};
 use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
@@ -70,6 +71,7 @@ fn write_the_golden_files() {
     }
     write_coded(&path(CODED));
     write_celled(&path(CELLED));
+    write_hashed(&path(HASHED));
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn the_writer_still_gives_the_golden_bytes() {
         write(&again, level, metric);
         assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(path(name)).unwrap(), "{name}");
     }
-    for (name, write) in [(CODED, write_coded as fn(&std::path::Path)), (CELLED, write_celled)] {
+    for (name, write) in [(CODED, write_coded as fn(&std::path::Path)), (CELLED, write_celled), (HASHED, write_hashed)] {
         let again = folder.path().join(name);
         write(&again);
         assert!(std::fs::read(&again).unwrap() == std::fs::read(path(name)).unwrap(), "{name}");
@@ -286,5 +288,36 @@ fn the_golden_file_with_cells_holds_them_and_answers_from_few() {
         let params = SearchParams { k: 2, nprobe: Some(1), ..SearchParams::default() };
         let hits = index.search(Block::F32(&query), DIMS, &params, &watch).unwrap();
         assert_eq!((hits.rows, hits.keys), (vec![2, 5], vec![64.0 / 4097f64.sqrt(), 259.0 / (5.0 * 4097f64.sqrt())]));
+    }
+}
+
+const HASHED: &str = "f32_buckets.bin";
+/// Rows of four values on the sides of a square, all different.
+fn hashed_rows() -> Vec<f32> {
+    (0..40).flat_map(|i| [(i % 7) as f32 - 3.0, (i % 5) as f32 - 2.0, (i % 3) as f32 - 1.0, i as f32 / 8.0]).collect()
+}
+
+/// Buckets are the same from every kernel, so the library makes them.
+fn write_hashed(path: &std::path::Path) {
+    let watch = Watch::new(&|| true);
+    let ann = AnnParams { kind: Some(AnnKind::Lsh), tables: Some(2), bits: Some(3), ..AnnParams::default() };
+    let params = BuildParams { seed: 5, ann: Some(ann), threads: Some(1), ..BuildParams::default() };
+    let mut builder = Builder::new(40, 4, params).unwrap();
+    builder.push(Block::F32(&hashed_rows()), 4, &watch).unwrap();
+    builder.finish(&watch).unwrap().save(path, &watch).unwrap();
+}
+
+#[test]
+fn the_golden_file_with_buckets_puts_queries_where_its_rows_are() {
+    let watch = Watch::new(&|| true);
+    let index = Index::open(&path(HASHED), Mode::Mmap, Verify::Full, &watch).unwrap();
+    let (few, _) = index.few().unwrap();
+    assert!(few.cells().is_none() && few.most() == 16);
+    // The hyperplanes that the file tells, and those that queries are hashed by, are the same: a row that asks is in
+    // the first bucket that it looks into.
+    for (i, row) in hashed_rows().chunks_exact(4).enumerate() {
+        let params = SearchParams { k: 1, probes: Some(1), ..SearchParams::default() };
+        let hits = index.search(Block::F32(row), 4, &params, &watch).unwrap();
+        assert_eq!(hits.rows, [i as i64]);
     }
 }

@@ -227,6 +227,32 @@ def test_the_same_rows_and_seed_give_the_same_file_for_any_number_of_threads(tmp
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize("ann", ["ivf", "lsh"])
+def test_what_the_caller_gives_is_never_changed(ann):
+    rows, queries = rows_of("clusters", 13, 4000)
+    before = rows.tobytes(), queries.tobytes()
+    index = nseekfs.from_embeddings(rows, ann=ann)
+    index.tune(0.9, queries=queries)
+    index.recall(queries)
+    index.search(queries, 5)
+    index.explain_miss(queries[0], 3)
+    assert (rows.tobytes(), queries.tobytes()) == before
+    rows.flags.writeable = queries.flags.writeable = False
+    assert nseekfs.from_embeddings(rows, ann=ann).tune(0.9, queries=queries) == index.tune(0.9, queries=queries)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_queries_that_are_no_numbers_are_refused_wherever_they_are_given(clusters, bad):
+    index, _, _, queries = clusters
+    spoilt = queries[:3].copy()
+    spoilt[1, 2] = bad
+    for ask in (index.search, index.recall, lambda given: index.tune(queries=given)):
+        with pytest.raises(nseekfs.InputError, match=r"expected finite values, got .* at row 1, column 2"):
+            ask(spoilt)
+    with pytest.raises(nseekfs.InputError, match="expected finite values"):
+        index.explain_miss(spoilt[1], 0)
+
+
 def test_a_miss_is_explained(clusters):
     index, exact, _, queries = clusters
     seen = set()

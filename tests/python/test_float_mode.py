@@ -83,6 +83,28 @@ def test_grouping_is_the_same_in_every_mode(metric, mode, make):
     assert found == expected
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("ann", ["ivf", "lsh"])
+def test_visiting_few_rows_is_the_same_in_every_mode(ann, mode, tmp_path):
+    # Enough rows for codes.
+    rows = np.random.default_rng(13).standard_normal((17_000, 64), dtype=np.float32)
+    few = {"nprobe": 5} if ann == "ivf" else {"probes": 9}
+
+    def visited(folder):
+        path = nseekfs.create_index(rows, tmp_path / folder, ann=ann)
+        with nseekfs.load_index(path) as index:
+            batch = index.search(rows[:30], 10, return_keys=True, **few)
+            alone = [index.query(row, 10, **few).keys.tobytes() for row in rows[:5]]
+            measured = (index.recall(k=5, **few), index.tune(0.8))
+        with open(path, "rb") as file:
+            return file.read(), [part.tobytes() for part in batch], alone, measured
+
+    expected = visited("standard")
+    with float_mode.changed(MODES[mode]):
+        found = visited("changed")
+    assert found == expected
+
+
 @pytest.mark.parametrize("level", ["f64", "f32"])
 def test_flushing_would_have_changed_the_answer(level):
     rows, queries = tiny(level)
