@@ -192,6 +192,36 @@ fn key_of(metric: Metric, rows: &Rows, row: usize, queries: &Queries, query: usi
     metric.key(sum[0], queries.norm(query), rows.norms[row])
 }
 
+/// Cells by the keys of their centroids, nearest first.
+fn by_keys(ivf: &Ivf, metric: Metric, queries: &Queries, query: usize) -> Vec<u32> {
+    let narrow = queries.narrow(&scalar::KERNEL);
+    let (asked, by) = (narrow.as_ref().unwrap_or(queries), if ivf.metric() == Metric::Cosine { Metric::Cosine } else { metric });
+    let entry = |cell: usize| Entry { key: key_of(by, &ivf.centroids(), cell, asked, query), row: cell as u64 };
+    let mut order: Vec<Entry> = (0..ivf.cells()).map(entry).collect();
+    order.sort_by(best_first);
+    order.iter().map(|entry| entry.row as u32).collect()
+}
+
+/// The order in which a query visits cells: that of keys or, by codes, nearly that.
+fn order(index: &Index, metric: Metric, queries: &Queries, query: usize) -> Vec<u32> {
+    let ivf = celled(index).unwrap().0;
+    let exact = by_keys(ivf, metric, queries, query);
+    if index.coder().is_none() {
+        return exact;
+    }
+    let watch = Watch::new(&|| true);
+    let (coder, unit) = (index.coder(), index.about().unit);
+    let plan = Plan { metric, k: 1, kernel: &scalar::KERNEL, method: Method::Auto, threads: 1, coder, unit, floor: f64::NEG_INFINITY };
+    let order = ivf.order(&plan, &queries.only(query), 0, &watch).unwrap();
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    assert!(sorted.into_iter().eq(0..ivf.cells() as u32));
+    let near = ivf.cells() / 4;
+    let same = order[..near].iter().filter(|cell| exact[..near].contains(cell)).count();
+    assert!(2 * order.iter().position(|&cell| cell == exact[0]).unwrap() <= near && 4 * same >= 3 * near, "{same} of {near}");
+    order
+}
+
 /// The best of all rows in the `probes` cells nearest to a query, or in twice as many, until there are `k`: by the
 /// scalar kernel, sorted in full.
 fn oracle(
@@ -205,16 +235,11 @@ fn oracle(
 ) -> Vec<Entry> {
     let (ivf, views) = (celled(index).unwrap().0, index.views());
     let (rows, lists) = (&views[0], ivf.lists());
-    let narrow = queries.narrow(&scalar::KERNEL);
-    let ranking = narrow.as_ref().unwrap_or(queries);
-    let by = if ivf.metric() == Metric::Cosine { Metric::Cosine } else { metric };
-    let mut order: Vec<Entry> =
-        (0..ivf.cells()).map(|cell| Entry { key: key_of(by, &ivf.centroids(), cell, ranking, query), row: cell as u64 }).collect();
-    order.sort_by(best_first);
+    let order = order(index, metric, queries, query);
     let wanted = k.min((0..rows.len()).filter(|&row| allowed(row)).count());
     let mut count = probes.min(order.len());
     loop {
-        let cells = order[..count].iter().map(|cell| cell.row as usize);
+        let cells = order[..count].iter().map(|&cell| cell as usize);
         let mut found: Vec<usize> = cells.flat_map(|cell| lists.rows[lists.places(cell)].iter().map(|&row| row as usize)).collect();
         found.retain(|&row| row < rows.len() && allowed(row));
         found.sort_unstable();
@@ -230,7 +255,8 @@ fn oracle(
     }
 }
 
-/// On every kernel and for any number of threads, alone and together, the answer is the oracle's.
+/// On every kernel and for any number of threads, alone and together, the answer is the oracle's; by codes it is the
+/// same on all, and nearly the oracle's.
 fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
     let (dims, level, rows) = (index.about().dims, index.about().level, index.rows());
     let ivf: &Ivf = celled(index).unwrap().0;
@@ -244,6 +270,7 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
             let allowed = |row: usize| !masked || row.is_multiple_of(3);
             let ready = Queries::new(&scalar::KERNEL, level, Block::F64(asked), dims, 0).unwrap();
             let want: Vec<_> = (0..ready.len()).map(|query| oracle(index, metric, k, probes, &allowed, &ready, query)).collect();
+            let mut same = None;
             for kernel in kernel::available() {
                 for (method, threads) in [(Method::Auto, 1), (Method::Auto, 3), (Method::Simd, 2)] {
                     let (coder, unit) = (index.coder(), index.about().unit);
@@ -258,9 +285,18 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
                     let alone = (0..queries.len()).flat_map(|query| search(&queries.only(query))).collect();
                     for (found, how) in [(search(&queries), "together"), (alone, "alone")] {
                         assert_eq!(found.len(), want.len());
-                        for (query, (found, want)) in found.iter().zip(&want).enumerate() {
-                            let bits = |entries: &[Entry]| entries.iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
-                            assert_eq!(bits(found), bits(want), "{} {metric:?} k {k}, {how}, query {query}", kernel.name);
+                        let bits = |all: &[Vec<Entry>]| -> Vec<Vec<(u64, u64)>> {
+                            all.iter().map(|entries| entries.iter().map(|e| (e.row, e.key.to_bits())).collect()).collect()
+                        };
+                        let (found, want) = (bits(&found), bits(&want));
+                        let context = format!("{} {metric:?} k {k}, {how}", kernel.name);
+                        assert!(same.get_or_insert_with(|| found.clone()) == &found, "{context}");
+                        if index.coder().is_none() {
+                            assert_eq!(found, want, "{context}");
+                        }
+                        for (found, want) in found.iter().zip(&want) {
+                            let held = found.iter().filter(|entry| want.contains(entry)).count();
+                            assert!(found.len() == want.len() && 200 * held >= 199 * want.len(), "{context}: {held} of {}", want.len());
                         }
                     }
                 }
@@ -695,7 +731,18 @@ fn cells_serve_rows_with_codes_of_several_segments() {
     let third: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
     for (nprobe, k, filter) in [(1, 1, None), (3, 20, None), (4, 30, Some(Filter::Mask(&third))), (64, 10, None), (1, 3000, None)] {
         let params = SearchParams { k, nprobe: Some(nprobe), filter, ..SearchParams::default() };
-        assert!(bits(&ask(&split, &asked, &params)) == bits(&ask(&whole, &asked, &params)), "{nprobe} cells, k {k}");
+        let (got, want) = (ask(&split, &asked, &params), ask(&whole, &asked, &params));
+        // Segments come one after the other, and so do floors; few rows may be missed in the one way or the other.
+        let entries = |hits: &Hits, query: usize| -> Vec<(i64, u64)> {
+            let own = query * hits.per_query..(query + 1) * hits.per_query;
+            hits.rows[own.clone()].iter().copied().zip(hits.keys[own].iter().map(|key| key.to_bits())).collect()
+        };
+        assert!(got.per_query == want.per_query && (nprobe < 64 || bits(&got) == bits(&want)), "{nprobe} cells, k {k}");
+        for query in 0..got.certificates.len() {
+            let (found, wanted) = (entries(&got, query), entries(&want, query));
+            let held = found.iter().filter(|entry| wanted.contains(entry)).count();
+            assert!(200 * held >= 199 * wanted.len(), "{nprobe} cells, k {k}: {held} of {}", wanted.len());
+        }
     }
 }
 

@@ -251,6 +251,33 @@ fn products_are_what_float64_says_for_every_shape() {
     }
 }
 
+/// Rows of words against 32 columns, the largest among them.
+#[test]
+fn turned_words_are_exact_sums() {
+    let mut random = Random::seeded(9);
+    for (dims, rows) in [(2, 1), (4, 3), (6, 4), (34, 5), (130, 9), (384, 16), (1538, 2)] {
+        let largest = (i32::MAX / dims as i32).isqrt().min(32_767);
+        let mut word = || match random.next() % 8 {
+            0 => largest as i16,
+            1 => -largest as i16,
+            _ => ((random.uniform() * 2.0 - 1.0) * f64::from(largest)) as i16,
+        };
+        let columns: Vec<i16> = (0..dims * COLUMNS).map(|_| word()).collect();
+        let matrix: Vec<i16> = (0..dims * rows).map(|_| word()).collect();
+        let product = |row: usize, column: usize, j: usize| {
+            i64::from(matrix[row * dims + j]) * i64::from(columns[2 * (j / 2 * COLUMNS + column) + j % 2])
+        };
+        let sum = |at: usize| (0..dims).map(|j| product(at / COLUMNS, at % COLUMNS, j)).sum::<i64>();
+        let expected: Vec<i64> = (0..rows * COLUMNS).map(sum).collect();
+        for kernel in available() {
+            let mut out = vec![-1; rows * COLUMNS];
+            (kernel.turn)(&columns, &matrix, &mut out);
+            let out: Vec<i64> = out.into_iter().map(i64::from).collect();
+            assert_eq!(out, expected, "{}: {rows} rows of {dims}", kernel.name);
+        }
+    }
+}
+
 /// One call of a tile: `rows` rows against `queries` queries, the columns beyond them idle.
 struct TileCase {
     width: usize,

@@ -158,12 +158,10 @@ impl Measured<'_> {
     /// Where every query of the sample reaches its `k` neighbours.
     fn reached(&self, sample: Sample, k: usize, watch: &Watch) -> Result<Vec<Reached>> {
         let near = neighbours(sample, k, self.plan, self.segments, watch)?;
-        let narrow = sample.queries.narrow(self.plan.kernel);
-        let ranking = narrow.as_ref().unwrap_or(sample.queries);
         let out: Vec<Mutex<Option<Reached>>> = near.iter().map(|_| Mutex::new(None)).collect();
         let work = |scratch: &mut Scratch, query: usize| {
             let made = match self.few {
-                Few::Cells(ivf) => self.by_cells(ivf, &ranking.only(query), &near[query], watch)?,
+                Few::Cells(ivf) => self.by_cells(ivf, sample.queries, query, &near[query], watch)?,
                 Few::Buckets(buckets) => self.by_buckets(buckets, sample.queries, query, &near[query], scratch)?,
             };
             *out[query].lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(made);
@@ -173,16 +171,16 @@ impl Measured<'_> {
         Ok(out.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect())
     }
 
-    fn by_cells(&self, ivf: &Ivf, only: &Queries, near: &[u64], watch: &Watch) -> Result<Reached> {
-        let order = ivf.ranks(&Plan { threads: 1, ..*self.plan }, only, ivf.cells(), watch)?.swap_remove(0);
+    fn by_cells(&self, ivf: &Ivf, queries: &Queries, query: usize, near: &[u64], watch: &Watch) -> Result<Reached> {
+        let order = ivf.order(self.plan, queries, query, watch)?;
         // One more, for rows that have no cell, or no second one.
         let mut place = vec![u64::MAX; ivf.cells() + 1];
-        order.iter().enumerate().for_each(|(at, &(_, cell))| place[cell as usize] = at as u64);
+        order.iter().enumerate().for_each(|(at, &cell)| place[cell as usize] = at as u64);
         let at = |cell: u32| place[(cell as usize).min(ivf.cells())];
         let places = near.iter().map(|&row| at(self.home.first[row as usize]).min(at(self.home.second[row as usize]))).collect();
         let (mut visited, mut sum) = (Vec::with_capacity(self.grid.len()), 0);
         let lists = ivf.lists();
-        for (i, &(_, cell)) in order.iter().enumerate() {
+        for (i, &cell) in order.iter().enumerate() {
             sum += lists.places(cell as usize).len() as u64;
             if self.grid.get(visited.len()) == Some(&(i + 1)) {
                 visited.push(sum);

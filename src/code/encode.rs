@@ -11,8 +11,6 @@ const LOST: f64 = 1e-9;
 /// Rows that meet the axes together, and values of them that do: 32 KB, beside 16 KB of axes.
 const TOGETHER: usize = 64;
 const CHUNK: usize = 128;
-/// The same of few directions, which wait for less and should be less off.
-const FEW: usize = 32;
 
 /// Bytes of axes that several directions meet in a cache.
 const AXES_BYTES: usize = 256 << 10;
@@ -81,57 +79,6 @@ pub fn see_all(kernel: &Kernel, coder: &Coder, directions: impl Iterator<Item = 
     seen.into_iter().map(|scratch| scratch.coordinates).collect()
 }
 
-/// The axes of a coder laid out for float32 products, which see a direction some times faster than float64 does
-/// and err by what [`Columns::error`] says.
-#[derive(Debug, Clone)]
-pub struct Columns {
-    /// Of each [`COLUMNS`] axes, all first values, then all second ones; zeros fill up the last.
-    values: Vec<f32>,
-    error: f64,
-}
-
-impl Columns {
-    /// Lays the axes out.
-    pub fn new(coder: &Coder) -> Self {
-        Columns { values: lay_out(coder), error: product_error(coder, FEW) }
-    }
-
-    /// How far all coordinates of a direction together may be off, as a share of its length without the centre.
-    pub fn error(&self) -> f64 {
-        self.error
-    }
-
-    /// What [`see_all`] says, nearly, and the length of each direction without the centre.
-    pub fn see(&self, kernel: &Kernel, coder: &Coder, directions: &[Vec<f64>]) -> Vec<(Vec<f64>, f64)> {
-        let (dims, count) = (coder.dims, directions.len());
-        // Some values of every direction, then the next.
-        let mut parts = vec![0.0f32; dims * count];
-        let mut lengths = Vec::with_capacity(count);
-        for (i, direction) in directions.iter().enumerate() {
-            lengths.push(sum(direction, coder.centre(), |v, m| (v - f64::from(m)) * (v - f64::from(m))).sqrt());
-            for (start, (values, centre)) in direction.chunks(FEW).zip(coder.centre().chunks(FEW)).enumerate() {
-                let place = &mut parts[start * FEW * count + i * values.len()..][..values.len()];
-                place.iter_mut().zip(values).zip(centre).for_each(|((out, v), &m)| *out = (v - f64::from(m)) as f32);
-            }
-        }
-        let mut products = vec![0.0f32; dims.next_multiple_of(COLUMNS) * count];
-        for (columns, out) in self.values.chunks_exact(dims * COLUMNS).zip(products.chunks_exact_mut(count * COLUMNS)) {
-            for (columns, rows) in columns.chunks(FEW * COLUMNS).zip(parts.chunks(FEW * count)) {
-                (kernel.products)(columns, rows, columns.len() / COLUMNS, out);
-            }
-        }
-        let seen = |(i, length): (usize, f64)| {
-            let mut seen = Vec::with_capacity(dims.next_multiple_of(COLUMNS));
-            for group in products.chunks_exact(count * COLUMNS) {
-                seen.extend(group[i * COLUMNS..(i + 1) * COLUMNS].iter().map(|&z| f64::from(z)));
-            }
-            seen.truncate(dims);
-            (seen, length)
-        };
-        lengths.into_iter().enumerate().map(seen).collect()
-    }
-}
-
 /// The sum of `term` over two slices of one length, in lanes: one after the other, every addition would wait for
 /// the last.
 #[inline(always)]
@@ -159,11 +106,11 @@ fn lay_out(coder: &Coder) -> Vec<f32> {
 
 /// What float32 products of a direction with all axes may be off by, as a share of its length v'.
 ///
-/// A sum of `chunk` products errs by `chunk` u of |v'| and the length of its axis, adding up the chunks by u for
+/// A sum of CHUNK products errs by CHUNK u of |v'| and the length of its axis, adding up the chunks by u for
 /// each, rounding v' to float32 by u (Higham, Accuracy and Stability, 3.1); over all axes by as much of the root
 /// of the sum of their squares. The rest is for some u more, see `length_left`.
-fn product_error(coder: &Coder, chunk: usize) -> f64 {
-    let roundings = (chunk + coder.dims.div_ceil(chunk) + 12) as f64;
+fn product_error(coder: &Coder) -> f64 {
+    let roundings = (CHUNK + coder.dims.div_ceil(CHUNK) + 12) as f64;
     1.001 * roundings * UNIT * (coder.dims as f64 * (1.0 + coder.skew)).sqrt()
 }
 
@@ -202,7 +149,7 @@ impl<'a> Encoder<'a> {
     pub fn new(kernel: &'a Kernel, coder: &'a Coder) -> Self {
         let inverse = coder.steps().iter().map(|step| (1.0 / step).min(f32::MAX)).collect();
         let zeros = vec![0.0; coder.dims];
-        Encoder { kernel, coder, columns: lay_out(coder), inverse, zeros, error: product_error(coder, CHUNK) }
+        Encoder { kernel, coder, columns: lay_out(coder), inverse, zeros, error: product_error(coder) }
     }
 
     /// Writes the codes of some rows, the first of them as row `at` of `out`.

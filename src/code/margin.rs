@@ -52,7 +52,7 @@
 //! summed exactly; what e does to those, beside codes of -128 to 127 in the tail, is at most 8 sum |e| and
 //! 128 sum |e|.
 //!
-//! Coordinates of the query by float32 products are off by some d, |d| <= `error`, see [`Columns`]: <z,y> is at most
+//! Coordinates of the query by whole numbers are off by some d, |d| <= `error`, see [`turn`](super::turn): <z,y> is at most
 //! 2.01 |d| above what the computed ones say, as |y| <= 2 (1 + skew). That is added to the slack.
 //!
 //! Batches join all codes and bound with y = s c + r over all j,
@@ -65,7 +65,8 @@
 //! codes of magnitude 128 at most in place of cells, slack' = 2e-6 + 4 skew + 16 u (B' + 2048 dims step +
 //! |base| + 2).
 
-use super::encode::{self, Columns, sum};
+use super::encode::{self, sum};
+use super::turn::{Turned, Turner};
 use super::{Coder, LEAST_NORM, UNIT, from16};
 use crate::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS, Kernel, Probe, SieveFactors};
 use crate::metric::Metric;
@@ -96,11 +97,16 @@ pub fn whole_words(exact: &[f64]) -> (Vec<i16>, f32) {
     let largest = most.iter().chain(left).fold(0.0f64, |most, t| most.max(t.abs()));
     let step = ((largest / LARGEST) as f32).next_up();
     let inverse = 1.0 / f64::from(step);
-    // The sum keeps no bits for a fraction, rounds ties to even, and ends in the whole number's own bits;
-    // `round_ties_even` would be a call on old CPUs, and a cast would look for numbers beyond all.
+    (exact.iter().map(|t| word((t * inverse).clamp(-LARGEST, LARGEST))).collect(), step)
+}
+
+/// The nearest whole number, ties to even, of one within the range of words.
+#[inline(always)]
+pub(super) fn word(x: f64) -> i16 {
+    // The sum keeps no bits for a fraction and ends in the whole number's own bits; `round_ties_even` would be
+    // a call on old CPUs, and a cast would look for numbers beyond all.
     const SHIFT: f64 = 6_755_399_441_055_744.0;
-    let word = |t: &f64| ((t * inverse).clamp(-LARGEST, LARGEST) + SHIFT).to_bits() as i16;
-    (exact.iter().map(word).collect(), step)
+    (x + SHIFT).to_bits() as i16
 }
 
 /// The sum of all |e| of [`whole_words`].
@@ -109,7 +115,7 @@ pub fn lost(exact: &[f64], words: &[i16], step: f32) -> f64 {
 }
 
 /// A query as codes see it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Look {
     high: Vec<i8>,
     low: Vec<i8>,
@@ -126,6 +132,7 @@ pub struct Look {
     fine_sum: i64,
     fine_lost: f64,
     whole: f64,
+    centre_part: f64,
 }
 
 impl Look {
@@ -141,12 +148,16 @@ impl Look {
         queries.iter().zip(seen).map(|(query, z)| Self::of(coder, &direction(query), &z, 0.0)).collect()
     }
 
-    /// The same by float32 products with the axes: sooner, and with wider bounds.
-    pub fn roughly<'a>(kernel: &Kernel, coder: &Coder, columns: &Columns, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
+    /// The same by whole numbers: sooner, and with wider bounds.
+    pub fn turned<'a>(kernel: &Kernel, coder: &Coder, turner: &Turner, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
         let direction = |&(wide, norm): &(&'a [f64], f64)| -> Vec<f64> { wide[..coder.dims].iter().map(|q| q / norm).collect() };
         let directions: Vec<Vec<f64>> = queries.iter().map(direction).collect();
-        let seen = directions.iter().zip(columns.see(kernel, coder, &directions));
-        seen.map(|(direction, (z, length))| Self::of(coder, direction, &z, columns.error() * length)).collect()
+        let turned = turner.turn(kernel, coder, &directions);
+        directions
+            .iter()
+            .zip(turned)
+            .map(|(direction, Turned { coordinates, error })| Self::of(coder, direction, &coordinates, error))
+            .collect()
     }
 
     /// Of a direction and its coordinates, all of which together are off by `error` at most.
@@ -189,9 +200,17 @@ impl Look {
             fine_sum: i64::from(CELL_MIDDLE) * words[lead].iter().map(|&word| i64::from(word)).sum::<i64>(),
             fine_lost: f64::from(CELL_MIDDLE) * lead_lost + 128.0 * tail_lost,
             whole: length(lead_squares + tail_squares),
+            centre_part,
             words,
             word_step,
         }
+    }
+
+    /// The same query in eight bits for the first look, and with a `share` of the margin for what codes leave: its
+    /// bounds prove nothing, and yet hold for nearly all rows, see [`likely_share`].
+    pub fn likely(&self, share: f32) -> Self {
+        let (lead, tail, whole) = (self.lead * share, self.tail * share, self.whole * f64::from(share));
+        Look { low: Vec::new(), low_sum: 0, lead, tail, whole, ..self.clone() }
     }
 
     /// Its coordinates times steps in whole numbers of 16 bits, as a sieve wants them.
@@ -220,6 +239,23 @@ impl Look {
         }
     }
 
+    /// What makes the kernel add up cells times high bytes, as an exact integer and nothing else.
+    pub fn coarse(&self) -> Probe<'_> {
+        // 256 * sum is exact, the sum being less than 2^24, and so is a 256th of it.
+        let step = 1.0 / 256.0;
+        Probe { high: &self.high, low: &[], high_sum: self.high_sum, low_sum: 0, step, base: 0.0, lead: 0.0, tail: 0.0 }
+    }
+
+    /// What a unit of that integer is worth in `<w',v'>`.
+    pub fn coarse_unit(&self) -> f64 {
+        256.0 * f64::from(self.word_step)
+    }
+
+    /// `<w',m>`.
+    pub fn centre_part(&self) -> f64 {
+        self.centre_part
+    }
+
     /// A second look at one row: an upper bound of its cosine from all of its codes, `first` being
     /// the bound that its line gave, and `residuals` those of its lead, its tail and all of it.
     pub fn second(&self, kernel: &Kernel, coder: &Coder, rest: &[u8], residuals: [u16; 3], first: f32) -> f64 {
@@ -230,6 +266,19 @@ impl Look {
         let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + more;
         known + self.whole * left
     }
+}
+
+/// The share of margins that nearly all rows keep within.
+///
+/// Cauchy and Schwarz are met where a residual points where the query does. One that has nothing to do with it, both
+/// spread over coordinates as the steps s say, has a product whose deviation is the root of sum s^4 / (sum s^2)^2
+/// of theirs: five such deviations, or all there is.
+pub fn likely_share(coder: &Coder) -> f32 {
+    let steps = &coder.steps()[..coder.lead];
+    let square = |s: f32| f64::from(s) * f64::from(s);
+    let share = 5.0 * sum(steps, steps, |s, _| square(s) * square(s)).sqrt() / sum(steps, steps, |s, _| square(s));
+    // What is no number is no share.
+    if share < 1.0 { share as f32 } else { 1.0 }
 }
 
 /// An upper bound of the key, as computed, from an upper bound of the cosine.

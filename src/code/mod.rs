@@ -9,6 +9,7 @@ pub mod basis;
 pub mod cells;
 pub mod encode;
 pub mod margin;
+pub mod turn;
 pub mod widths;
 
 pub use crate::store::codes::{BLOCK, Codes};

@@ -178,11 +178,10 @@ impl Index {
     fn homes(&self, few: &Few, plan: &Plan, queries: &Queries, row: usize, watch: &Watch) -> Result<Vec<(u32, usize)>> {
         match few {
             Few::Cells(ivf) => {
-                let narrow = queries.narrow(plan.kernel);
-                let order = ivf.ranks(plan, narrow.as_ref().unwrap_or(queries), ivf.cells(), watch)?.swap_remove(0);
+                let order = ivf.order(plan, queries, 0, watch)?;
                 let lists = ivf.lists();
                 let holds = |cell: u32| lists.rows[lists.places(cell as usize)].contains(&(row as u32));
-                Ok(order.iter().enumerate().filter(|(_, rank)| holds(rank.1)).map(|(place, rank)| (rank.1, place)).collect())
+                Ok(order.into_iter().enumerate().filter(|&(_, cell)| holds(cell)).map(|(place, cell)| (cell, place)).collect())
             }
             Few::Buckets(buckets) => {
                 let views = self.views();

@@ -54,7 +54,7 @@ pub struct Tile<'a> {
 pub struct Probe<'a> {
     /// High bytes.
     pub high: &'a [i8],
-    /// Low bytes.
+    /// Low bytes; empty where all are 0.
     pub low: &'a [i8],
     /// Taken off the high plane's sum.
     pub high_sum: i32,
@@ -209,7 +209,7 @@ pub const CELL_MIDDLE: u8 = 8;
 /// What [`Kernel::widen`] adds to a cell and what stands beside it, so that a code of 0 becomes 128.
 const CELL_TO_BYTE: u8 = 128 - CELL_ZERO - CELL_MIDDLE;
 
-/// Columns that [`Kernel::products`] takes at a time.
+/// Columns that [`Kernel::products`] and [`Kernel::turn`] take at a time.
 pub const COLUMNS: usize = 32;
 
 /// Queries that [`Kernel::sieve`] takes at a time.
@@ -247,11 +247,16 @@ pub struct Kernel {
     /// Value j of column i stands at `columns[j * COLUMNS + i]`, `rows` holds rows of `dims` values, and
     /// `sum x_j c_j`, in float32 in any order of summation, fused or not, is added to `out[row * COLUMNS + i]`.
     pub products: fn(&[f32], &[f32], usize, &mut [f32]),
+    /// `sum w_j a_j` of rows of words with [`COLUMNS`] columns of words, modulo 2^32: `(columns, rows, out)`.
+    ///
+    /// Values 2p and 2p + 1 of column i stand at `columns[2 * (p * COLUMNS + i)..]`, `rows` holds rows of as many
+    /// values as a column, an even number; row after row goes to `out`, [`COLUMNS`] sums each. No word is -32,768.
+    pub turn: fn(&[i16], &[i16], &mut [i32]),
     /// An upper bound a row: `(probe, lines, out)`.
     ///
     /// With `s` the exact sums of cells times plane bytes, less `high_sum` and `low_sum`:
     /// `(256 * s_high + s_low) * step + (offset + base) + lead * row lead + tail * row tail`, in
-    /// float32 with at most a dozen roundings, fused or not.
+    /// float32, every operation rounded by itself, left to right: the same bits on every CPU.
     pub bounds: fn(&Probe, &Lines, &mut [f32]),
     /// Which bounds are not below a floor: `(bounds, floor, places)`, `places` being as long as `bounds`.
     ///
@@ -317,7 +322,8 @@ fn check_widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &
 #[inline(always)]
 fn check_bounds(probe: &Probe, lines: &Lines, out: &[f32]) {
     let rows = out.len();
-    assert!(rows.is_multiple_of(16) && probe.high.len().is_multiple_of(8) && probe.low.len() == probe.high.len());
+    assert!(rows.is_multiple_of(16) && probe.high.len().is_multiple_of(8));
+    assert!(probe.low.len() == probe.high.len() || probe.low.is_empty());
     assert!(lines.codes.len() == rows / 16 * (probe.high.len() / 8) * 64);
     assert!(lines.offsets.len() == rows && lines.lead.len() == rows && lines.tail.len() == rows);
 }
@@ -333,6 +339,15 @@ fn check_reaching(bounds: &[f32], places: &[u32]) {
 fn check_products(columns: &[f32], rows: &[f32], dims: usize, out: &[f32]) {
     assert!(dims > 0 && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));
     assert!(rows.len() == out.len() / COLUMNS * dims);
+}
+
+/// Panics unless the lengths fit; values a row. Called by every [`Kernel::turn`].
+#[inline(always)]
+fn check_turn(columns: &[i16], rows: &[i16], out: &[i32]) -> usize {
+    let dims = columns.len() / COLUMNS;
+    assert!(dims > 0 && dims.is_multiple_of(2) && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));
+    assert!(rows.len() == out.len() / COLUMNS * dims);
+    dims
 }
 
 /// `dims` rounded up to whole lanes.

@@ -23,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8: scalar::KERNEL.decode_f8,
     tile,
     products,
+    turn: scalar::turn,
     bounds,
     reaching: scalar::KERNEL.reaching,
     rest: scalar::KERNEL.rest,
@@ -211,14 +212,13 @@ fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
 /// Sums of cells times plane bytes of the rows of a block, `(high, low)`.
 #[inline(always)]
 fn block_sums(probe: &Probe, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16]) {
-    let (high, low) = (probe.high.as_chunks::<8>().0, probe.low.as_chunks::<8>().0);
     let mut sums = [[i32x4::ZERO; 4]; 2];
-    for ((line, high), low) in lines.iter().zip(high).zip(low) {
-        let planes = [high, low].map(pairs);
+    for (g, line) in lines.iter().enumerate() {
+        let planes = [probe.high, probe.low].map(|plane| plane.as_chunks::<8>().0.get(g).map(pairs));
         for (part, rows) in line.as_chunks::<16>().0.iter().enumerate() {
             let words: [u16; 8] = std::array::from_fn(|i| u16::from_le_bytes([rows[2 * i], rows[2 * i + 1]]));
             let cells = [0, 4, 8, 12].map(|shift| i16x8::new(words.map(|word| i16::from(CELLS[usize::from(word >> shift & 15)]))));
-            for (sums, plane) in sums.iter_mut().zip(planes) {
+            for (sums, plane) in sums.iter_mut().zip(planes).filter_map(|(sums, plane)| Some((sums, plane?))) {
                 for (cells, bytes) in cells.into_iter().zip(plane) {
                     sums[part] += cells.dot(bytes);
                 }

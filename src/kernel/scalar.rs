@@ -6,7 +6,7 @@ use super::{
 };
 use super::{
     check_bounds, check_decode_f8, check_norms, check_products, check_reaching, check_rest, check_sieve, check_sums, check_tile,
-    check_widen,
+    check_turn, check_widen,
 };
 
 /// The table of plain loops.
@@ -22,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     products,
+    turn,
     bounds,
     reaching,
     rest,
@@ -145,6 +146,19 @@ fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     }
 }
 
+pub(super) fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
+    let dims = check_turn(columns, rows, out);
+    for (row, out) in rows.chunks_exact(dims).zip(out.chunks_exact_mut(COLUMNS)) {
+        out.fill(0);
+        for (words, pairs) in row.as_chunks::<2>().0.iter().zip(columns.chunks_exact(2 * COLUMNS)) {
+            for (sum, pair) in out.iter_mut().zip(pairs.as_chunks::<2>().0) {
+                let products = [0, 1].map(|i| i32::from(words[i]) * i32::from(pair[i]));
+                *sum = sum.wrapping_add(products[0]).wrapping_add(products[1]);
+            }
+        }
+    }
+}
+
 fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     check_bounds(probe, lines, out);
     for (row, bound) in out.iter_mut().enumerate() {
@@ -155,7 +169,7 @@ fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
             let byte = lines.codes[64 * line + 4 * lane + j % 4];
             let cell = i32::from(CELLS[usize::from(byte >> (j % 8 / 4 * 4) & 15)]);
             high += cell * i32::from(probe.high[j]);
-            low += cell * i32::from(probe.low[j]);
+            low += cell * i32::from(probe.low.get(j).copied().unwrap_or(0));
         }
         *bound = row_bound(probe, lines, row, high, low);
     }

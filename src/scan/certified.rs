@@ -59,7 +59,7 @@ impl<'a> Certified<'a> {
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn new(plan: &Plan, coder: &'a Coder, queries: &'a Queries, watch: &Watch) -> Result<Self> {
-        Ok(Certified { coder, looks: queries.looks(plan.kernel, coder, None, plan.threads, watch)? })
+        Ok(Certified { coder, looks: queries.looks(plan.kernel, coder, plan.threads, watch)? })
     }
 
     /// Rows of a job, so that each of `threads` workers gets some.

@@ -1,7 +1,8 @@
 //! The scan of lists: as [`certified`](super::certified), but of the rows that some cells hold, whose lines lie
 //! cell by cell. What is left of a list's codes stands with the rows.
 //!
-//! Its answer is that of reading every listed row. A row may stand in several lists and counts once.
+//! Its answer is that of reading every listed row, or, by a look that is only likely to bound them, of nearly every
+//! one; the same on every CPU either way. A row may stand in several lists and counts once.
 
 use super::reach::{UNIT_LENGTHS, by_key, highest_below, least, reached_by, up};
 use super::{Plan, Queries, refine};

@@ -13,7 +13,7 @@ pub mod listed;
 mod panel;
 mod plain;
 mod query;
-mod reach;
+pub(crate) mod reach;
 mod refine;
 mod sieve;
 mod tile;
@@ -199,7 +199,7 @@ fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, que
     let long_runs = allowed >= (LONG_RUN * runs).max(LONG_RUN * queries.dims()) as u64;
     let selective = few && (dense || long_runs && queries.len() < SIEVE_FROM);
     let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
-    let long = queries.turned() || allowed >= (SIEVE_ROWS * queries.dims()) as u64;
+    let long = allowed >= (SIEVE_ROWS * queries.dims()) as u64;
     Ok(match plan.coder {
         Some(coder) if coded && selective && long && queries.len() >= SIEVE_FROM => {
             Way::Sieved(sieve::Sieved::new(plan, coder, queries, watch)?)

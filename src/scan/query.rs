@@ -1,8 +1,8 @@
 //! Queries made ready: rounded once to the type that the rows decode to, widened, measured, and seen along
 //! the axes of codes when first asked for.
 
-use crate::code::encode::Columns;
 use crate::code::margin::Look;
+use crate::code::turn::Turner;
 use crate::code::{Coder, LEAST_NORM};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, padded};
@@ -22,6 +22,7 @@ pub struct Queries {
     wide: Vec<f64>,
     norms: Vec<f64>,
     looks: OnceLock<Vec<Option<Look>>>,
+    turned: OnceLock<Vec<Option<Look>>>,
 }
 
 impl Queries {
@@ -50,12 +51,7 @@ impl Queries {
             check_row("query", if level == Level::F64 { level } else { Level::F32 }, given, norms[i], first + i as u64)?;
             norms[i] = norms[i].sqrt();
         }
-        Ok(Queries { dims, stride, wide, norms, looks: OnceLock::new() })
-    }
-
-    /// Whether they are seen along the axes of codes already.
-    pub fn turned(&self) -> bool {
-        self.looks.get().is_some()
+        Ok(Queries { dims, stride, wide, norms, looks: OnceLock::new(), turned: OnceLock::new() })
     }
 
     /// How many there are.
@@ -94,7 +90,7 @@ impl Queries {
             (kernel.squared_norm_f64)(&row[..self.dims], self.dims, std::slice::from_mut(norm));
             *norm = norm.sqrt();
         }
-        Some(Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new() })
+        Some(Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new(), turned: OnceLock::new() })
     }
 
     /// Query `i` alone.
@@ -106,39 +102,46 @@ impl Queries {
     pub fn some(&self, which: &[usize]) -> Queries {
         let wide = which.iter().flat_map(|&i| self.wide(i)).copied().collect();
         let norms = which.iter().map(|&i| self.norms[i]).collect();
-        Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new() }
+        Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new(), turned: OnceLock::new() }
     }
 
     /// Every query as codes see it; none for one without a direction, such as zero. Made once, for the one
-    /// coder that the queries' index has; by `columns`, sooner and less sharply, if these are given then.
+    /// coder that the queries' index has.
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn looks(
-        &self,
-        kernel: &Kernel,
-        coder: &Coder,
-        columns: Option<&Columns>,
+    pub fn looks(&self, kernel: &Kernel, coder: &Coder, threads: usize, watch: &Watch) -> Result<&[Option<Look>]> {
+        self.seen(&self.looks, threads, watch, |queries| Look::several(kernel, coder, queries))
+    }
+
+    /// The same by a `turner`: sooner, and less sharply.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn turned(&self, kernel: &Kernel, coder: &Coder, turner: &Turner, threads: usize, watch: &Watch) -> Result<&[Option<Look>]> {
+        self.seen(&self.turned, threads, watch, |queries| Look::turned(kernel, coder, turner, queries))
+    }
+
+    fn seen<'a>(
+        &'a self,
+        kept: &'a OnceLock<Vec<Option<Look>>>,
         threads: usize,
         watch: &Watch,
-    ) -> Result<&[Option<Look>]> {
-        if self.looks.get().is_none() {
+        see: impl Fn(&[(&'a [f64], f64)]) -> Vec<Look> + Sync,
+    ) -> Result<&'a [Option<Look>]> {
+        if kept.get().is_none() {
             let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
             let chunks: Vec<&[usize]> = some.chunks(TOGETHER).collect();
             let work = |made: &mut Vec<(usize, Look)>, job: usize| {
                 let asked: Vec<(&[f64], f64)> = chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect();
-                let looks = match columns {
-                    Some(columns) => Look::roughly(kernel, coder, columns, &asked),
-                    None => Look::several(kernel, coder, &asked),
-                };
-                made.extend(chunks[job].iter().copied().zip(looks));
+                made.extend(chunks[job].iter().copied().zip(see(&asked)));
                 Ok(())
             };
             let made = pool::run(threads, chunks.len(), watch, || Ok(Vec::new()), work)?;
             let mut looks: Vec<Option<Look>> = (0..self.len()).map(|_| None).collect();
             made.into_iter().flatten().for_each(|(i, look)| looks[i] = Some(look));
-            return Ok(self.looks.get_or_init(|| looks));
+            return Ok(kept.get_or_init(|| looks));
         }
-        Ok(self.looks.get().map_or(&[], Vec::as_slice))
+        Ok(kept.get().map_or(&[], Vec::as_slice))
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn least(plan: &Plan, floor: f64, query_norm: f64) -> f32 {
 
 /// A bound that `few` finite ones or more reach, most often not many more; where they are few beside all, else one that
 /// all reach.
-pub(super) fn reached_by(bounds: &[f32], few: usize) -> f32 {
+pub(crate) fn reached_by(bounds: &[f32], few: usize) -> f32 {
     // Of so many lanes each has a highest, and the highest of these are mostly those of all.
     let lanes = (4 * few).div_ceil(BLOCK);
     if lanes > MOST_LANES || bounds.len() < 4 * lanes * BLOCK {

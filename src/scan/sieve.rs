@@ -61,7 +61,7 @@ impl<'a> Sieved<'a> {
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn new(plan: &Plan, coder: &'a Coder, queries: &'a Queries, watch: &Watch) -> Result<Self> {
-        let looks = queries.looks(plan.kernel, coder, None, plan.threads, watch)?;
+        let looks = queries.looks(plan.kernel, coder, plan.threads, watch)?;
         let (some, others): (Vec<usize>, Vec<usize>) = (0..queries.len()).partition(|&i| looks[i].is_some());
         let tiles = some.chunks(SIEVE).map(|some| SievedTile::new(coder, looks, some)).collect();
         let floors = (0..queries.len()).map(|_| AtomicU64::new(f64::NEG_INFINITY.to_bits())).collect();

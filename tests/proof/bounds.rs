@@ -2,8 +2,8 @@
 
 use crate::coders::{self, Coded, asked, coder, identity, moved, rotated, skew};
 use crate::tables::{Random, extremes, narrow, table};
-use nseekfs::code::encode::Columns;
 use nseekfs::code::margin::{Look, key_bound, least_cosine};
+use nseekfs::code::turn::Turner;
 use nseekfs::code::{Coder, LEAST_NORM};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
@@ -50,13 +50,13 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
     let dims = coder.dims;
     for kernel in kernel::runnable() {
         let coded = Coded::new(kernel, coder, rows);
-        let columns = Columns::new(coder);
+        let turner = Turner::new(kernel, coder);
         for (i, query) in queries.chunks_exact(dims).enumerate() {
             let (wide, norm) = asked(query);
             if norm < LEAST_NORM {
                 continue;
             }
-            let rough = Look::roughly(kernel, coder, &columns, &[(&wide, norm)]).swap_remove(0);
+            let rough = Look::turned(kernel, coder, &turner, &[(&wide, norm)]).swap_remove(0);
             for (how, look) in [("sharp", &Look::new(kernel, coder, &wide, norm)), ("rough", &rough)] {
                 let first = coded.bounds(kernel, look);
                 let wide_first = coded.wide_bounds(kernel, coder, look);

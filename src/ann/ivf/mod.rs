@@ -1,21 +1,21 @@
 //! An inverted file: rows by the cell of the nearest centroid, of which a query visits those whose centroids
 //! are nearest to it (Sivic and Zisserman, ICCV 2003).
 //!
-//! Cells only name candidates. Centroids are a small table of rows, ranked by the same exact scan; the rows of
-//! the cells visited are bounded by copies of their codes and refined in float64, so that the answer is the
-//! best of all rows visited, on every CPU and for any number of threads. It is the best of all rows, and said
-//! to be, where the least key of each cell's rows to its centroid proves that no other cell has a better one.
+//! Cells only name candidates. Their centroids are a small table of rows, ranked by their codes; the rows of
+//! the cells visited are bounded by copies of their codes, with margins that nearly all rows keep within, and
+//! refined in float64. The answer is the same on every CPU, in any batch and for any number of threads. It is the
+//! best of all rows, and said to be, where the least key of each cell's rows to its centroid proves that no other
+//! cell has a better one, and whole margins that no other row of the cells visited is.
 
 mod build;
+mod rank;
 mod spill;
 
 pub use build::{Cluster, build};
 
 use super::{Asked, Found};
-use crate::ann::cells::Cells;
-use crate::ann::points::Points;
-use crate::code::encode::Columns;
-use crate::code::margin::Look;
+use crate::code::margin::{self, Look};
+use crate::code::turn::Turner;
 use crate::error::Result;
 use crate::format::CellRecord;
 use crate::level::Level;
@@ -30,11 +30,8 @@ use crate::store::rows::{PanelValues, Rows};
 use crate::store::segment::{self, Section, Segment};
 use crate::topk::TopK;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-/// Queries that are worth making centroids ready for many at a time, and the part of all cells that is small enough.
-const TOGETHER: usize = 8;
-const SMALL_PART: usize = 8;
 /// What cosines of centroids and rows may be off by in float64, with room to spare.
 const HAIR: f64 = 1e-9;
 /// With less than this part of the rows that a filter should leave in the cells visited, the filter goes against the
@@ -51,10 +48,8 @@ pub struct Ivf {
     centroids: Segment,
     reaches: Section,
     lists: ListSections,
-    /// The axes of codes for queries that ask for few rows, made when first needed.
-    columns: OnceLock<Columns>,
-    /// The centroids for many queries at a time, made when first needed.
-    ready: OnceLock<Arc<Cells>>,
+    /// The axes of codes in whole numbers, and the share of margins that is likely to do; made when first needed.
+    turner: OnceLock<(Turner, f32)>,
 }
 
 impl Ivf {
@@ -76,15 +71,7 @@ impl Ivf {
         };
         let codes = parts.listed.as_ref().map(|[lines, factors]| ListedCodes { lines: section(lines), factors: section(factors) });
         let lists = ListSections { starts: section(&parts.starts), rows: section(&parts.rows), codes };
-        Ivf {
-            payload: section(&record.payload),
-            reaches: section(&parts.reaches),
-            centroids,
-            lists,
-            columns: OnceLock::new(),
-            ready: OnceLock::new(),
-            record,
-        }
+        Ivf { payload: section(&record.payload), reaches: section(&parts.reaches), centroids, lists, turner: OnceLock::new(), record }
     }
 
     /// How many cells there are.
@@ -117,43 +104,51 @@ impl Ivf {
         self.lists.view()
     }
 
-    /// What cells are ranked by for queries of `metric`.
-    fn rank_metric(&self, metric: Metric) -> Metric {
-        if self.record.metric == Metric::Cosine { Metric::Cosine } else { metric }
+    /// Queries along the axes of codes, as cells and their rows meet them; none where there are no codes.
+    fn looks<'a>(&self, plan: &Plan, queries: &'a Queries, watch: &Watch) -> Result<&'a [Option<Look>]> {
+        let Some(coder) = plan.coder.filter(|_| self.centroids.codes.is_some()) else { return Ok(&[]) };
+        let (turner, _) = self.turner.get_or_init(|| (Turner::new(plan.kernel, coder), margin::likely_share(coder)));
+        queries.turned(plan.kernel, coder, turner, plan.threads, watch)
     }
 
-    /// The `count` nearest cells of every query, nearest first, with their keys.
+    /// All cells for one query, nearest first.
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn ranks(&self, plan: &Plan, queries: &Queries, count: usize, watch: &Watch) -> Result<Vec<Vec<(f64, u32)>>> {
-        let metric = self.rank_metric(plan.metric);
-        if queries.len() >= TOGETHER && metric == self.record.metric && count <= self.cells() / SMALL_PART {
-            return self.ranks_together(plan, queries, count, watch);
-        }
-        let plan = Plan { metric, k: count, floor: f64::NEG_INFINITY, ..*plan };
-        let best = scan::search(&plan, &[self.centroids()], &[Run { segment: 0, rows: 0..self.cells() }], queries, watch)?;
-        let sorted = best.into_iter().map(|top| top.into_sorted().iter().map(|cell| (cell.key, cell.row as u32)).collect());
-        Ok(sorted.collect())
+    pub fn order(&self, plan: &Plan, queries: &Queries, query: usize, watch: &Watch) -> Result<Vec<u32>> {
+        let plan = Plan { threads: 1, ..*plan };
+        let looks = self.looks(&plan, queries, watch)?;
+        let ranks = self.ranks(&plan, (queries, query), look_of(looks, query), self.cells(), &mut rank::Scratch::default(), watch)?;
+        Ok(ranks.into_iter().map(|rank| rank.1).collect())
     }
 
-    /// The same, sixteen queries at a time.
-    fn ranks_together(&self, plan: &Plan, queries: &Queries, count: usize, watch: &Watch) -> Result<Vec<Vec<(f64, u32)>>> {
-        let (dims, kernel) = (queries.dims(), plan.kernel);
-        let cells = match self.ready.get() {
-            Some(cells) => cells,
-            None => {
-                let values: Vec<f32> = self.centroids.values.view().to_vec();
-                let made = Cells::with_kernel(kernel, "cells", values, dims, self.record.metric, plan.threads, watch)?;
-                self.ready.get_or_init(|| Arc::new(made))
-            }
-        };
-        let mut values: Vec<f32> = Vec::with_capacity(queries.len() * dims);
-        (0..queries.len()).for_each(|i| values.extend(queries.wide(i)[..dims].iter().map(|&x| x as f32)));
-        let points = Points::new("query", &values, dims, kernel, plan.threads, watch)?;
-        let nearest = cells.nearest(&points, count, plan.threads, watch)?;
-        let ranks = nearest.cells.chunks(count).zip(nearest.keys.chunks(count));
-        Ok(ranks.map(|(cells, keys)| keys.iter().copied().zip(cells.iter().copied()).collect()).collect())
+    /// The `count` nearest cells of a query, nearest first, with keys of their centroids.
+    fn ranks(
+        &self,
+        plan: &Plan,
+        (queries, query): (&Queries, usize),
+        look: Option<&Look>,
+        count: usize,
+        scratch: &mut rank::Scratch,
+        watch: &Watch,
+    ) -> Result<Vec<(f64, u32)>> {
+        // What cells are ranked by.
+        let metric = if self.record.metric == Metric::Cosine { Metric::Cosine } else { plan.metric };
+        if let Some(look) = look {
+            return Ok(self.by_codes(plan.kernel, metric, (look, queries.norm(query)), count, scratch));
+        }
+        let only = queries.only(query);
+        let narrow = only.narrow(plan.kernel).unwrap_or(only);
+        let plan = Plan { metric, k: count.min(self.cells()), floor: f64::NEG_INFINITY, threads: 1, coder: None, ..*plan };
+        let best = scan::search(&plan, &[self.centroids()], &[Run { segment: 0, rows: 0..self.cells() }], &narrow, watch)?;
+        let mut ranks: Vec<(f64, u32)> = best.into_iter().flat_map(TopK::into_sorted).map(|cell| (cell.key, cell.row as u32)).collect();
+        // A centroid whose key is no number comes last.
+        if count >= self.cells() && ranks.len() < self.cells() {
+            let mut ranked = vec![false; self.cells()];
+            ranks.iter().for_each(|rank| ranked[rank.1 as usize] = true);
+            ranks.extend((0..).zip(ranked).filter(|cell| !cell.1).map(|(cell, _)| (f64::NEG_INFINITY, cell)));
+        }
+        Ok(ranks)
     }
 
     /// See [`Few::search`](super::Few::search).
@@ -161,81 +156,85 @@ impl Ivf {
     /// # Errors
     /// As there.
     pub fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
-        let narrow = asked.queries.narrow(asked.plan.kernel);
-        let ranking = narrow.as_ref().unwrap_or(asked.queries);
-        let (plan, lead) = (asked.plan, self.record.shape.lead);
-        let looks = match plan.coder.filter(|_| lead > 0) {
-            Some(coder) => {
-                let columns = self.columns.get_or_init(|| Columns::new(coder));
-                // Rows and centroids are coded alike.
-                narrow.iter().try_for_each(|queries| queries.looks(plan.kernel, coder, Some(columns), plan.threads, watch).map(|_| ()))?;
-                asked.queries.looks(plan.kernel, coder, Some(columns), plan.threads, watch)?
-            }
-            None => &[],
-        };
-        // One more than are visited: the first to look at for who wants to know whether it might matter.
-        let ranks = self.ranks(plan, ranking, asked.probes.saturating_add(1), watch)?;
-        let search = Search { ivf: self, asked, ranking, looks, lists: self.lists() };
+        let plan = asked.plan;
+        let narrow = asked.queries.narrow(plan.kernel);
+        let looks = self.looks(plan, asked.queries, watch)?;
+        let search = Search { ivf: self, asked, narrow: narrow.as_ref().unwrap_or(asked.queries), looks, lists: self.lists(), watch };
         let bytes: u64 = asked.segments.iter().map(|rows| (rows.len() * rows.row_bytes()) as u64).sum();
         let share = (asked.probes as f64 / self.cells() as f64).min(1.0);
         let work = (bytes as f64 * share) as u64 * asked.queries.len() as u64;
-        let threads = asked.plan.threads.min((work / scan::BYTES_WORTH_A_THREAD + 1) as usize);
-        let work = |(scratch, found): &mut (listed::Scratch, Vec<(usize, Found)>), query: usize| {
-            found.push((query, search.one(query, &ranks[query], scratch, watch)?));
+        let threads = plan.threads.min((work / scan::BYTES_WORTH_A_THREAD + 1) as usize);
+        let work = |(scratch, found): &mut (Scratch, Vec<(usize, Found)>), query: usize| {
+            found.push((query, search.one(query, scratch)?));
             Ok(())
         };
-        let states = pool::run(threads, ranks.len(), watch, || Ok(<(listed::Scratch, Vec<(usize, Found)>)>::default()), work)?;
+        let states = pool::run(threads, asked.queries.len(), watch, || Ok(<(Scratch, Vec<(usize, Found)>)>::default()), work)?;
         let mut found: Vec<(usize, Found)> = states.into_iter().flat_map(|state| state.1).collect();
         found.sort_unstable_by_key(|found| found.0);
         Ok(found.into_iter().map(|found| found.1).collect())
     }
 }
 
+/// A query as codes see it, if they do.
+fn look_of(looks: &[Option<Look>], query: usize) -> Option<&Look> {
+    looks.get(query).and_then(Option::as_ref)
+}
+
+/// A worker's room.
+#[derive(Default)]
+struct Scratch {
+    rank: rank::Scratch,
+    listed: listed::Scratch,
+}
+
 /// A search under way.
 struct Search<'a> {
     ivf: &'a Ivf,
     asked: &'a Asked<'a>,
-    ranking: &'a Queries,
+    /// The queries in float32, as centroids are.
+    narrow: &'a Queries,
     looks: &'a [Option<Look>],
     lists: Lists<'a>,
+    watch: &'a Watch<'a>,
 }
 
 impl Search<'_> {
-    /// The best rows for one query, whose nearest cells are `ranks`.
-    fn one(&self, query: usize, ranks: &[(f64, u32)], scratch: &mut listed::Scratch, watch: &Watch) -> Result<Found> {
+    /// The best rows for one query.
+    fn one(&self, query: usize, scratch: &mut Scratch) -> Result<Found> {
         let asked = self.asked;
-        let wanted = self.asked.allowed().min(asked.plan.k as u64);
-        let mut cells: Vec<u32> = self.chosen(ranks).iter().map(|rank| rank.1).collect();
-        let met = self.allowed_in(&cells);
+        let nearest = |count: usize, scratch: &mut Scratch| -> Result<Vec<(f64, u32)>> {
+            self.ivf.ranks(asked.plan, (asked.queries, query), look_of(self.looks, query), count, &mut scratch.rank, self.watch)
+        };
+        let wanted = asked.allowed().min(asked.plan.k as u64);
+        // One more than are visited: the first to look at for who wants to know whether it might matter.
+        let mut ranks = nearest(asked.probes.saturating_add(1), scratch)?;
+        let mut count = self.chosen(&ranks);
+        let cells = |ranks: &[(f64, u32)]| -> Vec<u32> { ranks.iter().map(|rank| rank.1).collect() };
+        let met = self.allowed_in(&cells(&ranks[..count]));
         // A filter goes against the query, and the order of cells says less of what it leaves.
-        if met < asked.least * AGAINST && cells.len() < self.ivf.cells() {
+        if met < asked.least * AGAINST && count < self.ivf.cells() {
             let mut left = asked.least / AGAINST - met;
-            let all = self.ivf.ranks(asked.plan, &self.ranking.only(query), self.ivf.cells(), watch)?.swap_remove(0);
-            for &(_, cell) in &all[cells.len()..] {
-                cells.push(cell);
-                left -= self.allowed_in(&[cell]);
-                if left <= 0.0 {
-                    break;
-                }
+            ranks = nearest(self.ivf.cells(), scratch)?;
+            while left > 0.0 && count < ranks.len() {
+                left -= self.allowed_in(&[ranks[count].1]);
+                count += 1;
             }
         }
-        let top = self.visit(query, &cells, scratch, watch)?;
-        if top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY || cells.len() == self.ivf.cells() {
-            let rest = ranks.get(cells.len()).map(|rank| rank.1);
-            let exact = self.proven(query, &cells, rest, &top);
-            return Ok(Found { top, exact });
-        }
-        let only = self.ranking.only(query);
-        let all = self.ivf.ranks(asked.plan, &only, self.ivf.cells(), watch)?.swap_remove(0);
-        let mut count = cells.len();
         loop {
-            count = (2 * count).max(1).min(all.len());
-            let cells: Vec<u32> = all[..count].iter().map(|rank| rank.1).collect();
-            let top = self.visit(query, &cells, scratch, watch)?;
-            if top.held() as u64 >= wanted || count == all.len() {
-                let exact = self.proven(query, &cells, all.get(count).map(|rank| rank.1), &top);
+            let visited = cells(&ranks[..count]);
+            let all = count == self.ivf.cells();
+            let mut top = self.visit(query, &visited, all, &mut scratch.listed)?;
+            if all || top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY {
+                let exact = self.proven(query, &visited, ranks.get(count).map(|rank| rank.1), &top);
+                if exact && !all {
+                    top = self.visit(query, &visited, true, &mut scratch.listed)?;
+                }
                 return Ok(Found { top, exact });
             }
+            if ranks.len() < self.ivf.cells() {
+                ranks = nearest(self.ivf.cells(), scratch)?;
+            }
+            count = (2 * count).max(1).min(ranks.len());
         }
     }
 
@@ -246,32 +245,32 @@ impl Search<'_> {
         listed.filter(|&&row| row != NO_ROW && mask.allows(row as usize)).count() as f64
     }
 
-    /// The cells to visit, nearest first.
-    fn chosen<'b>(&self, ranks: &'b [(f64, u32)]) -> &'b [(f64, u32)] {
+    /// How many of the nearest cells to visit.
+    fn chosen(&self, ranks: &[(f64, u32)]) -> usize {
         let count = self.asked.probes.min(ranks.len());
-        let Some(ratio) = self.asked.ratio else { return &ranks[..count] };
+        let Some(ratio) = self.asked.ratio else { return count };
         let best = ranks.first().map_or(0.0, |rank| rank.0);
         // A share of a negative key lies beyond it: the same distance from the best either way.
         let least = best - (1.0 - ratio) * best.abs();
         let near = ranks[..count].iter().take_while(|rank| rank.0 >= least).count();
         // The nearest is visited even if its key is infinite, as a false norm makes it, and no share of it a number.
-        &ranks[..near.max(1).min(count)]
+        near.max(1).min(count)
     }
 
-    /// The best rows of some cells.
-    fn visit(&self, query: usize, cells: &[u32], scratch: &mut listed::Scratch, watch: &Watch) -> Result<TopK> {
+    /// The best rows of some cells, `surely` or but for very few.
+    fn visit(&self, query: usize, cells: &[u32], surely: bool, scratch: &mut listed::Scratch) -> Result<TopK> {
         let asked = self.asked;
-        let look = self.looks.get(query).and_then(Option::as_ref);
-        let (Some(coder), Some(look), Some(codes)) = (asked.plan.coder, look, self.lists.codes) else {
-            return self.plainly(query, cells, watch);
+        let (Some(coder), Some(look), Some(codes)) = (asked.plan.coder, look_of(self.looks, query), self.lists.codes) else {
+            return self.plainly(query, cells);
         };
+        let likely = self.ivf.turner.get().filter(|_| !surely).map(|turner| look.likely(turner.1));
         let mut top = TopK::new(asked.plan.k, self.asked.allowed())?;
         top.raise(asked.plan.floor);
         let visit = listed::Visit {
             plan: asked.plan,
             queries: asked.queries,
             query,
-            look,
+            look: likely.as_ref().unwrap_or(look),
             coder,
             segments: asked.segments,
             lists: &self.lists,
@@ -284,7 +283,7 @@ impl Search<'_> {
     }
 
     /// The same where codes cannot help.
-    fn plainly(&self, query: usize, cells: &[u32], watch: &Watch) -> Result<TopK> {
+    fn plainly(&self, query: usize, cells: &[u32]) -> Result<TopK> {
         let asked = self.asked;
         let listed = cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.places(cell as usize)]);
         let rows: u64 = asked.segments.iter().map(|rows| rows.len() as u64).sum();
@@ -297,7 +296,7 @@ impl Search<'_> {
         let sizes: Vec<usize> = asked.segments.iter().map(Rows::len).collect();
         let runs = Run::of(&sizes, rows.iter().map(|&row| row as usize));
         let plan = Plan { threads: 1, ..*asked.plan };
-        let mut top = scan::search(&plan, asked.segments, &runs, &asked.queries.only(query), watch)?.swap_remove(0);
+        let mut top = scan::search(&plan, asked.segments, &runs, &asked.queries.only(query), self.watch)?.swap_remove(0);
         // What proves the answer is the key of its last row.
         top.cut();
         Ok(top)
@@ -333,7 +332,7 @@ impl Search<'_> {
         if let Some(PanelValues::F32(values)) = centroids.in_place(cells.clone()) {
             let kernel = self.asked.plan.kernel;
             let sums = if metric == Metric::Euclidean { kernel.squared_distance } else { kernel.dot };
-            sums(self.ranking.wide(query), values, centroids.dims, keys);
+            sums(self.narrow.wide(query), values, centroids.dims, keys);
         }
         cells.zip(keys).all(|(cell, sum)| {
             let seen = seen.get(cell).is_some_and(|&seen| seen);
@@ -343,8 +342,8 @@ impl Search<'_> {
 
     /// How long a query is as centroids meet it, and how far that is from the query itself.
     fn asks(&self, query: usize) -> Asks {
-        let pairs = self.ranking.wide(query).iter().zip(self.asked.queries.wide(query));
-        Asks { norm: self.ranking.norm(query), loss: pairs.map(|(near, x)| (x - near).powi(2)).sum::<f64>().sqrt() }
+        let pairs = self.narrow.wide(query).iter().zip(self.asked.queries.wide(query));
+        Asks { norm: self.narrow.norm(query), loss: pairs.map(|(near, x)| (x - near).powi(2)).sum::<f64>().sqrt() }
     }
 }
 

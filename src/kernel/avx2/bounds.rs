@@ -18,26 +18,26 @@ struct Sums {
 /// One bound a row.
 pub fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
+    fn gated<const LOW: bool>(probe: &Probe, lines: &Lines, out: &mut [f32]) {
         let (codes, size) = (lines.codes.as_chunks::<64>().0, probe.high.len() / 8);
         let (blocks, run) = (out.len() / 16, out.len() / 32);
         // A block of either half at a time: two streams reach more of the memory's speed than one.
         // Of an odd number of blocks the middle one is bounded twice.
         for block in (0..blocks - run).flat_map(|one| [one, one + run]) {
-            for (half, sums) in sums(probe, &codes[block * size..][..size]).into_iter().enumerate() {
+            for (half, sums) in sums::<LOW>(probe, &codes[block * size..][..size]).into_iter().enumerate() {
                 finish(probe, lines, sums, 2 * block + half, out);
             }
         }
     }
     check_bounds(probe, lines, out);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(probe, lines, out) }
+    unsafe { if probe.low.is_empty() { gated::<false>(probe, lines, out) } else { gated::<true>(probe, lines, out) } }
 }
 
-/// The sums of either half of a block.
+/// The sums of either half of a block, of the low plane if there is one.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sums(probe: &Probe, block: &[[u8; 64]]) -> [Sums; 2] {
+fn sums<const LOW: bool>(probe: &Probe, block: &[[u8; 64]]) -> [Sums; 2] {
     let (nibble, ones, cells) = (_mm256_set1_epi8(0x0f), _mm256_set1_epi16(1), cells());
     let mut sums = [Sums { high: _mm256_set1_epi32(-probe.high_sum), low: _mm256_set1_epi32(-probe.low_sum) }; 2];
     for (line, (high, low)) in block.iter().zip(planes(probe)) {
@@ -49,7 +49,9 @@ fn sums(probe: &Probe, block: &[[u8; 64]]) -> [Sums; 2] {
             let last = _mm256_shuffle_epi8(cells, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble));
             for (cells, i) in [(first, 0), (last, 1)] {
                 sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(_mm256_maddubs_epi16(cells, high[i]), ones));
-                sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(_mm256_maddubs_epi16(cells, low[i]), ones));
+                if LOW {
+                    sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(_mm256_maddubs_epi16(cells, low[i]), ones));
+                }
             }
         }
     }
@@ -64,12 +66,13 @@ fn cells() -> __m256i {
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(CELLS.as_ptr().cast()) })
 }
 
-/// For each line, both halves of either plane in every lane: `(high, low)`.
+/// For each line, both halves of either plane in every lane: `(high, low)`; of an empty plane, those of the other.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn planes(probe: &Probe) -> impl Iterator<Item = ([__m256i; 2], [__m256i; 2])> {
     let halves = |plane: &[[i8; 4]; 2]| [every_lane(&plane[0]), every_lane(&plane[1])];
-    let (high, low) = (probe.high.as_chunks::<4>().0.as_chunks::<2>().0, probe.low.as_chunks::<4>().0.as_chunks::<2>().0);
+    let low = if probe.low.is_empty() { probe.high } else { probe.low };
+    let [high, low] = [probe.high, low].map(|plane| plane.as_chunks::<4>().0.as_chunks::<2>().0);
     high.iter().zip(low).map(move |(high, low)| (halves(high), halves(low)))
 }
 
@@ -85,12 +88,13 @@ fn every_lane(bytes: &[i8; 4]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn finish(probe: &Probe, lines: &Lines, sums: Sums, half: usize, out: &mut [f32]) {
-    let sum = _mm256_fmadd_ps(_mm256_set1_ps(256.0), _mm256_cvtepi32_ps(sums.high), _mm256_cvtepi32_ps(sums.low));
+    let add = |sum: __m256, a: __m256, b: __m256| _mm256_add_ps(sum, _mm256_mul_ps(a, b));
+    let sum = add(_mm256_cvtepi32_ps(sums.low), _mm256_set1_ps(256.0), _mm256_cvtepi32_ps(sums.high));
     // SAFETY: eight values.
     let offset = unsafe { _mm256_loadu_ps(lines.offsets.as_chunks::<8>().0[half].as_ptr()) };
-    let bound = _mm256_fmadd_ps(sum, _mm256_set1_ps(probe.step), _mm256_add_ps(offset, _mm256_set1_ps(probe.base)));
-    let bound = _mm256_fmadd_ps(_mm256_set1_ps(probe.lead), residuals(lines.lead, half), bound);
-    let bound = _mm256_fmadd_ps(_mm256_set1_ps(probe.tail), residuals(lines.tail, half), bound);
+    let bound = add(_mm256_add_ps(offset, _mm256_set1_ps(probe.base)), sum, _mm256_set1_ps(probe.step));
+    let bound = add(bound, _mm256_set1_ps(probe.lead), residuals(lines.lead, half));
+    let bound = add(bound, _mm256_set1_ps(probe.tail), residuals(lines.tail, half));
     // SAFETY: eight values.
     unsafe { _mm256_storeu_ps(out.as_chunks_mut::<8>().0[half].as_mut_ptr(), bound) };
 }

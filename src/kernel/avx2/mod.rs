@@ -8,7 +8,7 @@ mod bounds;
 mod sieve;
 
 use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, words};
-use super::{check_decode_f8, check_norms, check_products, check_sums, check_tile, scalar};
+use super::{check_decode_f8, check_norms, check_products, check_sums, check_tile, check_turn, scalar};
 use std::arch::x86_64::*;
 
 /// The table for CPUs with AVX2, FMA and F16C.
@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     products,
+    turn,
     bounds: bounds::bounds,
     reaching: scalar::KERNEL.reaching,
     rest: sieve::rest,
@@ -333,6 +334,30 @@ fn add_products<const R: usize>(columns: &[f32], first: usize, rows: &[f32], dim
             // SAFETY: an array of eight.
             unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), sum)) };
         }
+    }
+}
+
+fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn gated(columns: &[i16], row: &[i16], out: &mut [i32; COLUMNS]) {
+        let mut sums = [_mm256_setzero_si256(); COLUMNS / 8];
+        for (words, pairs) in row.as_chunks::<2>().0.iter().zip(columns.as_chunks::<{ 2 * COLUMNS }>().0) {
+            let words = _mm256_set1_epi32(bytemuck::cast(*words));
+            for (sum, pairs) in sums.iter_mut().zip(pairs.as_chunks::<16>().0) {
+                // SAFETY: an array of sixteen words.
+                let pairs = unsafe { _mm256_loadu_si256(pairs.as_ptr().cast()) };
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, words));
+            }
+        }
+        for (sum, out) in sums.into_iter().zip(out.as_chunks_mut::<8>().0) {
+            // SAFETY: an array of eight.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sum) };
+        }
+    }
+    let dims = check_turn(columns, rows, out);
+    for (row, out) in rows.chunks_exact(dims).zip(out.as_chunks_mut().0) {
+        // SAFETY: `available` lists this table only where the CPU has these features.
+        unsafe { gated(columns, row, out) };
     }
 }
 

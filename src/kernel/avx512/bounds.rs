@@ -22,7 +22,11 @@ struct Sums {
 pub fn vnni(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-        streams(probe, lines, out, |blocks, ahead| vnni_sums(probe, blocks, ahead));
+        if probe.low.is_empty() {
+            streams(probe, lines, out, |blocks, ahead| vnni_sums::<false>(probe, blocks, ahead));
+        } else {
+            streams(probe, lines, out, |blocks, ahead| vnni_sums::<true>(probe, blocks, ahead));
+        }
     }
     check_bounds(probe, lines, out);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
@@ -33,7 +37,11 @@ pub fn vnni(probe: &Probe, lines: &Lines, out: &mut [f32]) {
 pub fn madd(probe: &Probe, lines: &Lines, out: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-        streams(probe, lines, out, |blocks, ahead| madd_sums(probe, blocks, ahead));
+        if probe.low.is_empty() {
+            streams(probe, lines, out, |blocks, ahead| madd_sums::<false>(probe, blocks, ahead));
+        } else {
+            streams(probe, lines, out, |blocks, ahead| madd_sums::<true>(probe, blocks, ahead));
+        }
     }
     check_bounds(probe, lines, out);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
@@ -67,17 +75,17 @@ fn streams(probe: &Probe, lines: &Lines, out: &mut [f32], sums: impl Fn([&[[u8; 
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn vnni_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
+fn vnni_sums<const LOW: bool>(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
     let size = blocks[0].len();
     assert!(blocks.iter().all(|block| block.len() == size));
     let (mut sums, cells) = ([start(probe); STREAMS], cells());
     for (g, (high, low)) in (0..size).zip(planes(probe)) {
         for ((block, ahead), sums) in blocks.iter().zip(ahead).zip(&mut sums) {
             let [first, last] = both(cells, load(&block[g], ahead.wrapping_add(64 * g)));
-            sums.high = _mm512_dpbusd_epi32(sums.high, first, high[0]);
-            sums.low = _mm512_dpbusd_epi32(sums.low, first, low[0]);
-            sums.high = _mm512_dpbusd_epi32(sums.high, last, high[1]);
-            sums.low = _mm512_dpbusd_epi32(sums.low, last, low[1]);
+            sums.high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sums.high, first, high[0]), last, high[1]);
+            if LOW {
+                sums.low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sums.low, first, low[0]), last, low[1]);
+            }
         }
     }
     sums
@@ -85,7 +93,7 @@ fn vnni_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; S
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn madd_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
+fn madd_sums<const LOW: bool>(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
     let size = blocks[0].len();
     assert!(blocks.iter().all(|block| block.len() == size));
     let (mut sums, cells, ones) = ([start(probe); STREAMS], cells(), _mm512_set1_epi16(1));
@@ -93,7 +101,9 @@ fn madd_sums(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; S
         for ((block, ahead), sums) in blocks.iter().zip(ahead).zip(&mut sums) {
             for (i, cells) in both(cells, load(&block[g], ahead.wrapping_add(64 * g))).into_iter().enumerate() {
                 sums.high = _mm512_add_epi32(sums.high, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, high[i]), ones));
-                sums.low = _mm512_add_epi32(sums.low, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, low[i]), ones));
+                if LOW {
+                    sums.low = _mm512_add_epi32(sums.low, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, low[i]), ones));
+                }
             }
         }
     }
@@ -124,12 +134,13 @@ fn start(probe: &Probe) -> Sums {
     Sums { high: _mm512_set1_epi32(-probe.high_sum), low: _mm512_set1_epi32(-probe.low_sum) }
 }
 
-/// For each line, both halves of either plane in every lane: `(high, low)`.
+/// For each line, both halves of either plane in every lane: `(high, low)`; of an empty plane, those of the other.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn planes(probe: &Probe) -> impl Iterator<Item = ([__m512i; 2], [__m512i; 2])> {
     let halves = |plane: &[[i8; 4]; 2]| [every_lane(&plane[0]), every_lane(&plane[1])];
-    let (high, low) = (probe.high.as_chunks::<4>().0.as_chunks::<2>().0, probe.low.as_chunks::<4>().0.as_chunks::<2>().0);
+    let low = if probe.low.is_empty() { probe.high } else { probe.low };
+    let [high, low] = [probe.high, low].map(|plane| plane.as_chunks::<4>().0.as_chunks::<2>().0);
     high.iter().zip(low).map(move |(high, low)| (halves(high), halves(low)))
 }
 
@@ -154,12 +165,13 @@ fn load(line: &[u8; 64], ahead: *const u8) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn finish(probe: &Probe, lines: &Lines, sums: Sums, block: usize, out: &mut [f32]) {
-    let sum = _mm512_fmadd_ps(_mm512_set1_ps(256.0), _mm512_cvtepi32_ps(sums.high), _mm512_cvtepi32_ps(sums.low));
+    let add = |sum: __m512, a: __m512, b: __m512| _mm512_add_ps(sum, _mm512_mul_ps(a, b));
+    let sum = add(_mm512_cvtepi32_ps(sums.low), _mm512_set1_ps(256.0), _mm512_cvtepi32_ps(sums.high));
     // SAFETY: sixteen values.
     let offset = unsafe { _mm512_loadu_ps(lines.offsets.as_chunks::<16>().0[block].as_ptr()) };
-    let bound = _mm512_fmadd_ps(sum, _mm512_set1_ps(probe.step), _mm512_add_ps(offset, _mm512_set1_ps(probe.base)));
-    let bound = _mm512_fmadd_ps(_mm512_set1_ps(probe.lead), residuals(lines.lead, block), bound);
-    let bound = _mm512_fmadd_ps(_mm512_set1_ps(probe.tail), residuals(lines.tail, block), bound);
+    let bound = add(_mm512_add_ps(offset, _mm512_set1_ps(probe.base)), sum, _mm512_set1_ps(probe.step));
+    let bound = add(bound, _mm512_set1_ps(probe.lead), residuals(lines.lead, block));
+    let bound = add(bound, _mm512_set1_ps(probe.tail), residuals(lines.tail, block));
     // SAFETY: sixteen values.
     unsafe { _mm512_storeu_ps(out.as_chunks_mut::<16>().0[block].as_mut_ptr(), bound) };
 }
