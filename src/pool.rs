@@ -131,6 +131,32 @@ pub fn run<S: Send>(
     }
 }
 
+/// As [`run`], but returns what `work` made of every job, in order.
+///
+/// # Errors
+/// As there.
+pub fn map<S: Send, T: Send>(
+    threads: usize,
+    jobs: usize,
+    watch: &Watch,
+    start: impl Fn() -> Result<S> + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let states = run(
+        threads,
+        jobs,
+        watch,
+        || Ok((start()?, Vec::new())),
+        |(state, made), job| {
+            made.push((job, work(state, job)?));
+            Ok(())
+        },
+    )?;
+    let mut made: Vec<(usize, T)> = states.into_iter().flat_map(|state| state.1).collect();
+    made.sort_unstable_by_key(|made| made.0);
+    Ok(made.into_iter().map(|made| made.1).collect())
+}
+
 /// A pool of this process with at least `size` threads.
 fn pool(size: usize) -> Result<Arc<ThreadPool>> {
     /// The process that made the pool, and the pool.

@@ -8,7 +8,7 @@ use super::reach::{UNIT_LENGTHS, by_key, highest_below, least, reached_by, up};
 use super::{Plan, Queries, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder};
-use crate::kernel::{Lines, prefetch};
+use crate::kernel::{Kernel, Lines, prefetch};
 use crate::metric::Metric;
 use crate::store::lists::{ListCodes, Lists, NO_ROW};
 use crate::store::rows::{PanelBuffer, Rows};
@@ -44,6 +44,33 @@ impl Mask {
     pub fn allows(&self, row: usize) -> bool {
         self.0.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
+}
+
+/// Bounds of the rows of a cell; asks for the codes of the next one.
+pub fn bound(
+    kernel: &Kernel,
+    coder: &Coder,
+    look: &Look,
+    lists: &Lists,
+    codes: &ListCodes,
+    (cell, next): (usize, Option<usize>),
+    out: &mut [f32],
+) {
+    let block_bytes = coder.block_bytes();
+    let lines = |places: &Range<usize>| &codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes];
+    let (places, next) = (lists.places(cell), next.map_or(0..0, |next| lists.places(next)));
+    prefetch(&codes.offsets[next.clone()]);
+    prefetch(&codes.lead_residuals[next.clone()]);
+    prefetch(&codes.tail_residuals[next.clone()]);
+    prefetch(&lists.rows[next.clone()]);
+    let lines = Lines {
+        codes: lines(&places),
+        offsets: &codes.offsets[places.clone()],
+        lead: &codes.lead_residuals[places.clone()],
+        tail: &codes.tail_residuals[places],
+        next: lines(&next),
+    };
+    (kernel.bounds)(&look.probe(), &lines, out);
 }
 
 /// What a worker needs besides rows.
@@ -97,9 +124,19 @@ pub struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// Offers every row of the cells that may be among the query's best.
-    pub fn run(&self, top: &mut TopK, scratch: &mut Scratch) {
-        self.bound(scratch);
+    /// Offers every row of the cells that may be among the query's best; `known` are its bounds, cell by cell, if there
+    /// are any yet.
+    pub fn run<'a>(&self, known: Option<impl Iterator<Item = &'a [f32]>>, top: &mut TopK, scratch: &mut Scratch) {
+        scratch.bounds.clear();
+        match known {
+            Some(known) => known.for_each(|bounds| scratch.bounds.extend_from_slice(bounds)),
+            None => self.bound(&mut scratch.bounds),
+        }
+        scratch.keys.clear();
+        if by_key(self.plan) {
+            let rows = self.cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.places(cell as usize)]);
+            scratch.keys.extend(scratch.bounds.iter().zip(rows).map(|(&cosine, &row)| self.rank(cosine, row)));
+        }
         top.tally.code_bytes += (scratch.bounds.len() * self.coder.line_bytes()) as u64;
         for segment in self.segments {
             self.settle(&segment.scattered(), top, scratch);
@@ -107,34 +144,14 @@ impl Visit<'_> {
     }
 
     /// Bounds of all rows of the cells, one cell after the other.
-    fn bound(&self, scratch: &mut Scratch) {
-        let block_bytes = self.coder.block_bytes();
-        let probe = self.look.probe();
-        scratch.bounds.clear();
-        scratch.keys.clear();
-        scratch.bounds.resize(self.cells.iter().map(|&cell| self.lists.places(cell as usize).len()).sum(), 0.0);
-        let mut at = 0;
+    fn bound(&self, bounds: &mut Vec<f32>) {
+        bounds.resize(self.cells.iter().map(|&cell| self.lists.places(cell as usize).len()).sum(), 0.0);
+        let mut left = bounds.as_mut_slice();
         for (i, &cell) in self.cells.iter().enumerate() {
-            let codes = |places: &Range<usize>| &self.codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes];
-            let next = self.cells.get(i + 1).map_or(0..0, |&next| self.lists.places(next as usize));
-            prefetch(&self.codes.offsets[next.clone()]);
-            prefetch(&self.codes.lead_residuals[next.clone()]);
-            prefetch(&self.codes.tail_residuals[next.clone()]);
-            prefetch(&self.lists.rows[next.clone()]);
-            let places = self.lists.places(cell as usize);
-            let lines = Lines {
-                codes: codes(&places),
-                offsets: &self.codes.offsets[places.clone()],
-                lead: &self.codes.lead_residuals[places.clone()],
-                tail: &self.codes.tail_residuals[places.clone()],
-                next: codes(&next),
-            };
-            let own = &mut scratch.bounds[at..at + places.len()];
-            (self.plan.kernel.bounds)(&probe, &lines, own);
-            if by_key(self.plan) {
-                scratch.keys.extend(own.iter().zip(&self.lists.rows[places.clone()]).map(|(&cosine, &row)| self.rank(cosine, row)));
-            }
-            at += places.len();
+            let (cell, next) = (cell as usize, self.cells.get(i + 1).map(|&next| next as usize));
+            let own;
+            (own, left) = left.split_at_mut(self.lists.places(cell).len());
+            bound(self.plan.kernel, self.coder, self.look, self.lists, &self.codes, (cell, next), own);
         }
     }
 

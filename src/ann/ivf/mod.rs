@@ -10,6 +10,7 @@
 mod build;
 mod rank;
 mod spill;
+mod together;
 
 pub use build::{Cluster, build};
 
@@ -31,6 +32,7 @@ use crate::store::segment::{self, Section, Segment};
 use crate::topk::TopK;
 use std::ops::Range;
 use std::sync::OnceLock;
+use together::{Ask, Together};
 
 /// What cosines of centroids and rows may be off by in float64, with room to spare.
 const HAIR: f64 = 1e-9;
@@ -39,6 +41,9 @@ const HAIR: f64 = 1e-9;
 const AGAINST: f64 = 0.5;
 /// Cells whose keys are computed at a time to prove an answer.
 const PROVED: usize = 64;
+
+/// Where no bounds are known.
+const NONE: Option<std::iter::Empty<&[f32]>> = None;
 
 /// Rows by cell.
 #[derive(Debug, Clone)]
@@ -164,14 +169,18 @@ impl Ivf {
         let share = (asked.probes as f64 / self.cells() as f64).min(1.0);
         let work = (bytes as f64 * share) as u64 * asked.queries.len() as u64;
         let threads = plan.threads.min((work / scan::BYTES_WORTH_A_THREAD + 1) as usize);
-        let work = |(scratch, found): &mut (Scratch, Vec<(usize, Found)>), query: usize| {
-            found.push((query, search.one(query, scratch)?));
-            Ok(())
-        };
-        let states = pool::run(threads, asked.queries.len(), watch, || Ok(<(Scratch, Vec<(usize, Found)>)>::default()), work)?;
-        let mut found: Vec<(usize, Found)> = states.into_iter().flat_map(|state| state.1).collect();
-        found.sort_unstable_by_key(|found| found.0);
-        Ok(found.into_iter().map(|found| found.1).collect())
+        let count = asked.queries.len();
+        let group = together::group(&search.lists, asked.probes.min(self.cells()), count).filter(|_| !looks.is_empty());
+        let mut found = Vec::with_capacity(count);
+        for first in (0..count).step_by(group.unwrap_or(count).max(1)) {
+            let some = first..count.min(first + group.unwrap_or(count));
+            let choose = |scratch: &mut rank::Scratch, i| search.choose(first + i, scratch);
+            let chosen = pool::map(threads, some.len(), watch, || Ok(rank::Scratch::default()), choose)?;
+            let bounds = if group.is_some() { search.together(&chosen, threads)? } else { None };
+            let one = |scratch: &mut Scratch, i| search.one(first + i, &chosen[i], bounds.as_ref().map(|bounds| bounds.of(i)), scratch);
+            found.extend(pool::map(threads, some.len(), watch, || Ok(Scratch::default()), one)?);
+        }
+        Ok(found)
     }
 }
 
@@ -198,55 +207,94 @@ struct Search<'a> {
     watch: &'a Watch<'a>,
 }
 
+/// The cells that a query visits first.
+struct Chosen {
+    cells: Vec<u32>,
+    /// The nearest of the others: the first to look at for who wants to know whether it might matter.
+    next: Option<u32>,
+    /// The query as it is likely to be met; none where all cells are visited, for sure.
+    likely: Option<Look>,
+}
+
 impl Search<'_> {
-    /// The best rows for one query.
-    fn one(&self, query: usize, scratch: &mut Scratch) -> Result<Found> {
+    /// The `count` nearest cells of a query.
+    fn nearest(&self, query: usize, count: usize, scratch: &mut rank::Scratch) -> Result<Vec<(f64, u32)>> {
+        self.ivf.ranks(self.asked.plan, (self.asked.queries, query), look_of(self.looks, query), count, scratch, self.watch)
+    }
+
+    fn choose(&self, query: usize, scratch: &mut rank::Scratch) -> Result<Chosen> {
         let asked = self.asked;
-        let nearest = |count: usize, scratch: &mut Scratch| -> Result<Vec<(f64, u32)>> {
-            self.ivf.ranks(asked.plan, (asked.queries, query), look_of(self.looks, query), count, &mut scratch.rank, self.watch)
-        };
-        let wanted = asked.allowed().min(asked.plan.k as u64);
-        // One more than are visited: the first to look at for who wants to know whether it might matter.
-        let mut ranks = nearest(asked.probes.saturating_add(1), scratch)?;
-        let mut count = self.chosen(&ranks);
-        let cells = |ranks: &[(f64, u32)]| -> Vec<u32> { ranks.iter().map(|rank| rank.1).collect() };
-        let met = self.allowed_in(&cells(&ranks[..count]));
+        let mut ranks = self.nearest(query, asked.probes.saturating_add(1), scratch)?;
+        let mut count = self.count(&ranks);
+        let met = self.allowed_in(&ranks[..count]);
         // A filter goes against the query, and the order of cells says less of what it leaves.
         if met < asked.least * AGAINST && count < self.ivf.cells() {
             let mut left = asked.least / AGAINST - met;
-            ranks = nearest(self.ivf.cells(), scratch)?;
+            ranks = self.nearest(query, self.ivf.cells(), scratch)?;
             while left > 0.0 && count < ranks.len() {
-                left -= self.allowed_in(&[ranks[count].1]);
+                left -= self.allowed_in(&ranks[count..=count]);
                 count += 1;
             }
         }
+        Ok(self.chosen(query, &ranks, count))
+    }
+
+    /// The first `count` of all cells or some.
+    fn chosen(&self, query: usize, ranks: &[(f64, u32)], count: usize) -> Chosen {
+        let cells: Vec<u32> = ranks[..count].iter().map(|rank| rank.1).collect();
+        let turner = self.ivf.turner.get().filter(|_| count < self.ivf.cells());
+        let likely = look_of(self.looks, query).zip(turner).map(|(look, turner)| look.likely(turner.1));
+        Chosen { cells, next: ranks.get(count).map(|rank| rank.1), likely }
+    }
+
+    /// Bounds of all rows that some queries visit, if all are seen by codes.
+    fn together(&self, chosen: &[Chosen], threads: usize) -> Result<Option<Together>> {
+        let asks: Vec<Ask> = chosen.iter().filter_map(|chosen| Some((chosen.likely.as_ref()?, chosen.cells.as_slice()))).collect();
+        let (Some(coder), Some(codes)) = (self.asked.plan.coder.filter(|_| asks.len() == chosen.len()), &self.lists.codes) else {
+            return Ok(None);
+        };
+        Together::new(self.asked.plan.kernel, coder, (&self.lists, codes), &asks, threads, self.watch).map(Some)
+    }
+
+    /// The best rows for one query.
+    fn one<'b>(
+        &self,
+        query: usize,
+        first: &Chosen,
+        known: Option<impl Iterator<Item = &'b [f32]>>,
+        scratch: &mut Scratch,
+    ) -> Result<Found> {
+        let asked = self.asked;
+        let wanted = asked.allowed().min(asked.plan.k as u64);
+        let mut top = self.visit(query, &first.cells, first.likely.as_ref(), known, &mut scratch.listed)?;
+        let (mut chosen, mut ranks, mut more) = (first, Vec::new(), None);
         loop {
-            let visited = cells(&ranks[..count]);
-            let all = count == self.ivf.cells();
-            let mut top = self.visit(query, &visited, all, &mut scratch.listed)?;
+            let all = chosen.cells.len() == self.ivf.cells();
             if all || top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY {
-                let exact = self.proven(query, &visited, ranks.get(count).map(|rank| rank.1), &top);
-                if exact && !all {
-                    top = self.visit(query, &visited, true, &mut scratch.listed)?;
+                let exact = self.proven(query, chosen, &top);
+                if exact && chosen.likely.is_some() {
+                    top = self.visit(query, &chosen.cells, None, NONE, &mut scratch.listed)?;
                 }
                 return Ok(Found { top, exact });
             }
-            if ranks.len() < self.ivf.cells() {
-                ranks = nearest(self.ivf.cells(), scratch)?;
+            if ranks.is_empty() {
+                ranks = self.nearest(query, self.ivf.cells(), &mut scratch.rank)?;
             }
-            count = (2 * count).max(1).min(ranks.len());
+            let count = (2 * chosen.cells.len()).max(1).min(ranks.len());
+            chosen = more.insert(self.chosen(query, &ranks, count));
+            top = self.visit(query, &chosen.cells, chosen.likely.as_ref(), NONE, &mut scratch.listed)?;
         }
     }
 
     /// Listed rows of some cells that may be found; none are counted where all may be.
-    fn allowed_in(&self, cells: &[u32]) -> f64 {
+    fn allowed_in(&self, ranks: &[(f64, u32)]) -> f64 {
         let Some((mask, _)) = self.asked.mask else { return f64::INFINITY };
-        let listed = cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.places(cell as usize)]);
+        let listed = ranks.iter().flat_map(|&(_, cell)| &self.lists.rows[self.lists.places(cell as usize)]);
         listed.filter(|&&row| row != NO_ROW && mask.allows(row as usize)).count() as f64
     }
 
     /// How many of the nearest cells to visit.
-    fn chosen(&self, ranks: &[(f64, u32)]) -> usize {
+    fn count(&self, ranks: &[(f64, u32)]) -> usize {
         let count = self.asked.probes.min(ranks.len());
         let Some(ratio) = self.asked.ratio else { return count };
         let best = ranks.first().map_or(0.0, |rank| rank.0);
@@ -257,20 +305,26 @@ impl Search<'_> {
         near.max(1).min(count)
     }
 
-    /// The best rows of some cells, `surely` or but for very few.
-    fn visit(&self, query: usize, cells: &[u32], surely: bool, scratch: &mut listed::Scratch) -> Result<TopK> {
+    /// The best rows of some cells: nearly all of them, or for sure without a likely look. Bounds may be `known`.
+    fn visit<'b>(
+        &self,
+        query: usize,
+        cells: &[u32],
+        likely: Option<&Look>,
+        known: Option<impl Iterator<Item = &'b [f32]>>,
+        scratch: &mut listed::Scratch,
+    ) -> Result<TopK> {
         let asked = self.asked;
         let (Some(coder), Some(look), Some(codes)) = (asked.plan.coder, look_of(self.looks, query), self.lists.codes) else {
             return self.plainly(query, cells);
         };
-        let likely = self.ivf.turner.get().filter(|_| !surely).map(|turner| look.likely(turner.1));
         let mut top = TopK::new(asked.plan.k, self.asked.allowed())?;
         top.raise(asked.plan.floor);
         let visit = listed::Visit {
             plan: asked.plan,
             queries: asked.queries,
             query,
-            look: likely.as_ref().unwrap_or(look),
+            look: likely.unwrap_or(look),
             coder,
             segments: asked.segments,
             lists: &self.lists,
@@ -278,7 +332,7 @@ impl Search<'_> {
             cells,
             mask: asked.mask.map(|mask| mask.0),
         };
-        visit.run(&mut top, scratch);
+        visit.run(known, &mut top, scratch);
         Ok(top)
     }
 
@@ -302,10 +356,10 @@ impl Search<'_> {
         Ok(top)
     }
 
-    /// Whether no row outside of `visited` cells can be among the best; `next` is the nearest of the others.
-    fn proven(&self, query: usize, visited: &[u32], next: Option<u32>, top: &TopK) -> bool {
+    /// Whether no row outside of the cells visited can be among the best.
+    fn proven(&self, query: usize, visited: &Chosen, top: &TopK) -> bool {
         let cells = self.ivf.cells();
-        if visited.len() == cells || top.held() as u64 == self.asked.allowed() {
+        if visited.cells.len() == cells || top.held() as u64 == self.asked.allowed() {
             return true;
         }
         // Angles to centroids say nothing of other keys, nor distances of cosines, nor products of anything.
@@ -314,11 +368,11 @@ impl Search<'_> {
             Metric::Euclidean => self.asked.plan.metric != Metric::Cosine,
             Metric::Dot => false,
         };
-        if !telling || !next.is_none_or(|cell| self.below(query, cell as usize..cell as usize + 1, &[], top)) {
+        if !telling || !visited.next.is_none_or(|cell| self.below(query, cell as usize..cell as usize + 1, &[], top)) {
             return false;
         }
         let mut seen = vec![false; cells];
-        visited.iter().for_each(|&cell| seen[cell as usize] = true);
+        visited.cells.iter().for_each(|&cell| seen[cell as usize] = true);
         (0..cells).step_by(PROVED).all(|first| self.below(query, first..cells.min(first + PROVED), &seen, top))
     }
 
