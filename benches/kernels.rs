@@ -93,7 +93,7 @@ fn bounds(criterion: &mut Criterion) {
         };
         let mut group = criterion.benchmark_group(format!("bounds of {rows} x {lead}"));
         group.sample_size(10).throughput(Throughput::Bytes((rows * (lead / 2 + 8)) as u64));
-        each(&mut group, "bounds", |kernel| (kernel.bounds)(&probe, &lines, &mut out[..rows]));
+        each(&mut group, "bounds", |kernel| (kernel.bounds)(&[probe], &lines, &mut out[..rows]));
     }
 }
 

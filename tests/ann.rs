@@ -265,7 +265,9 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
     (0..rows).step_by(3).for_each(|row| third.allow(row));
     let third_rows = rows.div_ceil(3) as u64;
     for &metric in metrics {
-        for (k, probes, masked) in [(1, 1, false), (10, 3, false), (25, 2, true), ((rows / 2).min(2500), 2, false)] {
+        for (k, probes, masked) in
+            [(1, 1, false), (10, 3, false), (25, 2, true), ((rows / 2).min(2500), 2, false), (12, 50, false), (5, 50, true)]
+        {
             let mask = masked.then_some((&third, third_rows));
             let allowed = |row: usize| !masked || row.is_multiple_of(3);
             let ready = Queries::new(&scalar::KERNEL, level, Block::F64(asked), dims, 0).unwrap();

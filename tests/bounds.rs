@@ -83,10 +83,10 @@ impl Case {
             let probe = Probe { high: &self.high, low: &self.low, high_sum, low_sum, step, base, lead, tail };
             let lines = Lines { codes: &lines[1..], offsets: &self.offsets, lead: &self.lead, tail: &self.tail, next: &[] };
             let mut out = vec![f32::NAN; self.offsets.len()];
-            (kernel.bounds)(&probe, &lines, &mut out);
+            (kernel.bounds)(&[probe], &lines, &mut out);
             if self.low.iter().all(|&byte| byte == 0) {
                 let mut without = vec![f32::NAN; out.len()];
-                (kernel.bounds)(&Probe { low: &[], ..probe }, &lines, &mut without);
+                (kernel.bounds)(&[Probe { low: &[], ..probe }], &lines, &mut without);
                 assert_eq!(without, out, "{}: without a plane of zeros", kernel.name);
             }
             (kernel.name, out)
@@ -209,6 +209,38 @@ fn an_infinite_residual_bounds_nothing() {
                     (0 | 1, _) => assert_eq!(bound, f32::INFINITY, "{name}: row {row}"),
                     _ => assert!(bound.is_finite(), "{name}: row {row}: {bound}"),
                 }
+            }
+        }
+    }
+}
+
+/// Probes with a low plane and without, side by side in every order that groups of them may take.
+#[test]
+fn probes_together_are_probes_alone() {
+    let mut random = Random::seeded(5);
+    for (rows, dims) in [(16, 8), (48, 40), (112, 192), (0, 16)] {
+        let case = Case::random(rows, dims, &mut random);
+        let queries: Vec<Case> = (0..9).map(|_| Case::random(0, dims, &mut random)).collect();
+        let codes = case.lines();
+        let lines = Lines { codes: &codes, offsets: &case.offsets, lead: &case.lead, tail: &case.tail, next: &[] };
+        for pattern in 0u32..1 << 9 {
+            let probes: Vec<Probe> = queries
+                .iter()
+                .enumerate()
+                .map(|(i, query)| {
+                    let ([step, base, lead, tail], low) = (query.factors, pattern >> i & 1 == 1);
+                    let (low, low_sum) = if low { (&query.low[..], query.low_sum) } else { (&[][..], 0) };
+                    Probe { high: &query.high, low, high_sum: query.high_sum, low_sum, step, base, lead, tail }
+                })
+                .collect();
+            for kernel in runnable() {
+                let mut alone = vec![f32::NAN; 9 * rows];
+                for (probe, out) in probes.iter().zip(alone.chunks_exact_mut(rows.max(1))) {
+                    (kernel.bounds)(&[*probe], &lines, out);
+                }
+                let mut out = vec![f32::NAN; 9 * rows];
+                (kernel.bounds)(&probes, &lines, &mut out);
+                assert_eq!(out, alone, "{}: {rows} rows of {dims}, {pattern:b}", kernel.name);
             }
         }
     }

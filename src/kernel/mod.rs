@@ -252,12 +252,12 @@ pub struct Kernel {
     /// Values 2p and 2p + 1 of column i stand at `columns[2 * (p * COLUMNS + i)..]`, `rows` holds rows of as many
     /// values as a column, an even number; row after row goes to `out`, [`COLUMNS`] sums each. No word is -32,768.
     pub turn: fn(&[i16], &[i16], &mut [i32]),
-    /// An upper bound a row: `(probe, lines, out)`.
+    /// An upper bound a row, probe after probe: `(probes, lines, out)`.
     ///
     /// With `s` the exact sums of cells times plane bytes, less `high_sum` and `low_sum`:
     /// `(256 * s_high + s_low) * step + (offset + base) + lead * row lead + tail * row tail`, in
     /// float32, every operation rounded by itself, left to right: the same bits on every CPU.
-    pub bounds: fn(&Probe, &Lines, &mut [f32]),
+    pub bounds: fn(&[Probe], &Lines, &mut [f32]),
     /// Which bounds are not below a floor: `(bounds, floor, places)`, `places` being as long as `bounds`.
     ///
     /// Their places, in order, are written to the front of `places`; how many there are is returned, and what
@@ -320,12 +320,13 @@ fn check_widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &
 
 /// Panics unless the lengths fit. Called by every [`Kernel::bounds`].
 #[inline(always)]
-fn check_bounds(probe: &Probe, lines: &Lines, out: &[f32]) {
-    let rows = out.len();
-    assert!(rows.is_multiple_of(16) && probe.high.len().is_multiple_of(8));
-    assert!(probe.low.len() == probe.high.len() || probe.low.is_empty());
-    assert!(lines.codes.len() == rows / 16 * (probe.high.len() / 8) * 64);
-    assert!(lines.offsets.len() == rows && lines.lead.len() == rows && lines.tail.len() == rows);
+fn check_bounds(probes: &[Probe], lines: &Lines, out: &[f32]) {
+    let rows = lines.offsets.len();
+    assert!(rows.is_multiple_of(16) && lines.lead.len() == rows && lines.tail.len() == rows && out.len() == probes.len() * rows);
+    for probe in probes {
+        assert!(probe.high.len().is_multiple_of(8) && (probe.low.len() == probe.high.len() || probe.low.is_empty()));
+        assert!(lines.codes.len() == rows / 16 * (probe.high.len() / 8) * 64);
+    }
 }
 
 /// Panics unless the lengths fit. Called by every [`Kernel::reaching`].

@@ -198,10 +198,12 @@ fn eight(values: &[f32], at: usize) -> f32x8 {
     f32x8::new(values.as_chunks::<8>().0[at / 8])
 }
 
-fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-    check_bounds(probe, lines, out);
-    let (codes, size) = (lines.codes.as_chunks::<64>().0, probe.high.len() / 8);
-    for (block, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+    check_bounds(probes, lines, out);
+    let (codes, blocks) = (lines.codes.as_chunks::<64>().0, lines.offsets.len() / 16);
+    for (at, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let (probe, block) = (&probes[at / blocks], at % blocks);
+        let size = probe.high.len() / 8;
         let (high, low) = block_sums(probe, &codes[block * size..][..size]);
         for (lane, bound) in out.iter_mut().enumerate() {
             *bound = scalar::row_bound(probe, lines, 16 * block + lane, high[lane], low[lane]);

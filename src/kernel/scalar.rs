@@ -159,9 +159,10 @@ pub(super) fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
     }
 }
 
-fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-    check_bounds(probe, lines, out);
-    for (row, bound) in out.iter_mut().enumerate() {
+fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+    check_bounds(probes, lines, out);
+    for (at, bound) in out.iter_mut().enumerate() {
+        let (probe, row) = (&probes[at / lines.offsets.len()], at % lines.offsets.len());
         let (block, lane) = (row / 16, row % 16);
         let (mut high, mut low) = (0, 0);
         for j in 0..probe.high.len() {

@@ -238,7 +238,7 @@ fn bound(
         for (query, (look, bounds)) in looks.iter().zip(bounds.chunks_exact_mut(count)).enumerate() {
             let Some(look) = look else { continue };
             let place = *at..at + span.len();
-            (plan.kernel.bounds)(&look.probe(), &lines, &mut bounds[place.clone()]);
+            (plan.kernel.bounds)(&[look.probe()], &lines, &mut bounds[place.clone()]);
             if by_key(plan) {
                 let norms = &part.segment.norms[span.start..span.end.min(part.segment.len())];
                 let keys = &mut keys[query * count + place.start..query * count + place.end];

@@ -8,7 +8,7 @@ use super::reach::{UNIT_LENGTHS, by_key, highest_below, least, reached_by, up};
 use super::{Plan, Queries, refine};
 use crate::code::margin::{self, Look};
 use crate::code::{BLOCK, Coder};
-use crate::kernel::{Kernel, Lines, prefetch};
+use crate::kernel::{Kernel, Lines, Probe, prefetch};
 use crate::metric::Metric;
 use crate::store::lists::{ListCodes, Lists, NO_ROW};
 use crate::store::rows::{PanelBuffer, Rows};
@@ -46,11 +46,11 @@ impl Mask {
     }
 }
 
-/// Bounds of the rows of a cell; asks for the codes of the next one.
+/// Bounds of the rows of a cell, look after look; asks for the codes of the next one.
 pub fn bound(
     kernel: &Kernel,
     coder: &Coder,
-    look: &Look,
+    probes: &[Probe],
     lists: &Lists,
     codes: &ListCodes,
     (cell, next): (usize, Option<usize>),
@@ -70,7 +70,7 @@ pub fn bound(
         tail: &codes.tail_residuals[places],
         next: lines(&next),
     };
-    (kernel.bounds)(&look.probe(), &lines, out);
+    (kernel.bounds)(probes, &lines, out);
 }
 
 /// What a worker needs besides rows.
@@ -146,12 +146,12 @@ impl Visit<'_> {
     /// Bounds of all rows of the cells, one cell after the other.
     fn bound(&self, bounds: &mut Vec<f32>) {
         bounds.resize(self.cells.iter().map(|&cell| self.lists.places(cell as usize).len()).sum(), 0.0);
-        let mut left = bounds.as_mut_slice();
+        let (mut left, probe) = (bounds.as_mut_slice(), self.look.probe());
         for (i, &cell) in self.cells.iter().enumerate() {
             let (cell, next) = (cell as usize, self.cells.get(i + 1).map(|&next| next as usize));
             let own;
             (own, left) = left.split_at_mut(self.lists.places(cell).len());
-            bound(self.plan.kernel, self.coder, self.look, self.lists, &self.codes, (cell, next), own);
+            bound(self.plan.kernel, self.coder, &[probe], self.lists, &self.codes, (cell, next), own);
         }
     }
 

@@ -152,7 +152,7 @@ impl Coded {
     pub fn bounds(&self, kernel: &Kernel, look: &Look) -> Vec<f32> {
         let lines = Lines { codes: &self.lines, offsets: &self.offsets, lead: &self.lead, tail: &self.tail, next: &[] };
         let mut out = vec![0.0; self.offsets.len()];
-        (kernel.bounds)(&look.probe(), &lines, &mut out);
+        (kernel.bounds)(&[look.probe()], &lines, &mut out);
         out.truncate(self.norms.len());
         out
     }

@@ -127,6 +127,11 @@ impl Ivf {
         Ok(ranks.into_iter().map(|rank| rank.1).collect())
     }
 
+    /// What cells are ranked by.
+    fn rank_metric(&self, plan: &Plan) -> Metric {
+        if self.record.metric == Metric::Cosine { Metric::Cosine } else { plan.metric }
+    }
+
     /// The `count` nearest cells of a query, nearest first, with keys of their centroids.
     fn ranks(
         &self,
@@ -137,10 +142,9 @@ impl Ivf {
         scratch: &mut rank::Scratch,
         watch: &Watch,
     ) -> Result<Vec<(f64, u32)>> {
-        // What cells are ranked by.
-        let metric = if self.record.metric == Metric::Cosine { Metric::Cosine } else { plan.metric };
+        let metric = self.rank_metric(plan);
         if let Some(look) = look {
-            return Ok(self.by_codes(plan.kernel, metric, (look, queries.norm(query)), count, scratch));
+            return Ok(self.by_codes(plan.kernel, metric, &[(look, queries.norm(query))], count, scratch).swap_remove(0));
         }
         let only = queries.only(query);
         let narrow = only.narrow(plan.kernel).unwrap_or(only);
@@ -174,8 +178,13 @@ impl Ivf {
         let mut found = Vec::with_capacity(count);
         for first in (0..count).step_by(group.unwrap_or(count).max(1)) {
             let some = first..count.min(first + group.unwrap_or(count));
-            let choose = |scratch: &mut rank::Scratch, i| search.choose(first + i, scratch);
-            let chosen = pool::map(threads, some.len(), watch, || Ok(rank::Scratch::default()), choose)?;
+            let jobs = some.len().div_ceil(rank::TOGETHER);
+            let choose = |scratch: &mut rank::Scratch, job| {
+                let first = first + job * rank::TOGETHER;
+                search.choose(first..some.end.min(first + rank::TOGETHER), scratch)
+            };
+            let chosen = pool::map(threads, jobs, watch, || Ok(rank::Scratch::default()), choose)?;
+            let chosen: Vec<Chosen> = chosen.into_iter().flatten().collect();
             let bounds = if group.is_some() { search.together(&chosen, threads)? } else { None };
             let one = |scratch: &mut Scratch, i| search.one(first + i, &chosen[i], bounds.as_ref().map(|bounds| bounds.of(i)), scratch);
             found.extend(pool::map(threads, some.len(), watch, || Ok(Scratch::default()), one)?);
@@ -222,9 +231,20 @@ impl Search<'_> {
         self.ivf.ranks(self.asked.plan, (self.asked.queries, query), look_of(self.looks, query), count, scratch, self.watch)
     }
 
-    fn choose(&self, query: usize, scratch: &mut rank::Scratch) -> Result<Chosen> {
+    /// The cells that some queries visit first.
+    fn choose(&self, queries: Range<usize>, scratch: &mut rank::Scratch) -> Result<Vec<Chosen>> {
+        let (plan, count) = (self.asked.plan, self.asked.probes.saturating_add(1));
+        let ask = |query| Some((look_of(self.looks, query)?, self.asked.queries.norm(query)));
+        let ranks = match queries.clone().map(ask).collect::<Option<Vec<_>>>() {
+            Some(asks) => self.ivf.by_codes(plan.kernel, self.ivf.rank_metric(plan), &asks, count, scratch),
+            None => queries.clone().map(|query| self.nearest(query, count, scratch)).collect::<Result<_>>()?,
+        };
+        queries.zip(ranks).map(|(query, ranks)| self.choose_of(query, ranks, scratch)).collect()
+    }
+
+    /// Those of a query whose nearest cells are `ranks`.
+    fn choose_of(&self, query: usize, mut ranks: Vec<(f64, u32)>, scratch: &mut rank::Scratch) -> Result<Chosen> {
         let asked = self.asked;
-        let mut ranks = self.nearest(query, asked.probes.saturating_add(1), scratch)?;
         let mut count = self.count(&ranks);
         let met = self.allowed_in(&ranks[..count]);
         // A filter goes against the query, and the order of cells says less of what it leaves.

@@ -3,7 +3,7 @@
 use crate::code::Coder;
 use crate::code::margin::Look;
 use crate::error::Result;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Probe};
 use crate::pool::{self, Watch};
 use crate::scan::listed;
 use crate::store::lists::{ListCodes, Lists};
@@ -76,13 +76,10 @@ impl Together {
             let mut own = own.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let mut left = &mut **own;
             for (i, (cell, visits)) in cells.iter().enumerate() {
-                let next = cells.get(i + 1).map(|next| next.0);
-                for (last, &(query, _)) in (1..).zip(visits) {
-                    let (own, after) = left.split_at_mut(lists.places(*cell).len());
-                    let next = next.filter(|_| last == visits.len());
-                    listed::bound(kernel, coder, asks[query].0, lists, codes, (*cell, next), own);
-                    left = after;
-                }
+                let probes: Vec<Probe> = visits.iter().map(|&(query, _)| asks[query].0.probe()).collect();
+                let (own, after) = left.split_at_mut(lists.places(*cell).len() * probes.len());
+                listed::bound(kernel, coder, &probes, lists, codes, (*cell, cells.get(i + 1).map(|next| next.0)), own);
+                left = after;
             }
             Ok(())
         };

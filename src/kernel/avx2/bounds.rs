@@ -15,8 +15,8 @@ struct Sums {
     low: __m256i,
 }
 
-/// One bound a row.
-pub fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
+/// One bound a row, probe after probe.
+pub fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn gated<const LOW: bool>(probe: &Probe, lines: &Lines, out: &mut [f32]) {
         let (codes, size) = (lines.codes.as_chunks::<64>().0, probe.high.len() / 8);
@@ -29,9 +29,12 @@ pub fn bounds(probe: &Probe, lines: &Lines, out: &mut [f32]) {
             }
         }
     }
-    check_bounds(probe, lines, out);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { if probe.low.is_empty() { gated::<false>(probe, lines, out) } else { gated::<true>(probe, lines, out) } }
+    check_bounds(probes, lines, out);
+    for (i, probe) in probes.iter().enumerate() {
+        let out = &mut out[i * lines.offsets.len()..][..lines.offsets.len()];
+        // SAFETY: `available` lists this function's table only where the CPU has these features.
+        unsafe { if probe.low.is_empty() { gated::<false>(probe, lines, out) } else { gated::<true>(probe, lines, out) } }
+    }
 }
 
 /// The sums of either half of a block, of the low plane if there is one.

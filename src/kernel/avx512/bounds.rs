@@ -8,9 +8,6 @@ use std::arch::x86_64::*;
 /// fastest from memory on Sapphire Rapids.
 const AHEAD: usize = 2048;
 
-/// Blocks summed side by side, each from its own part of the rows.
-const STREAMS: usize = 4;
-
 /// Sums of cells times plane bytes of the rows of a block, less those of the probe.
 #[derive(Clone, Copy)]
 struct Sums {
@@ -19,90 +16,140 @@ struct Sums {
 }
 
 /// With VNNI: four products and their sum in int32 are one instruction.
-pub fn vnni(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-        if probe.low.is_empty() {
-            streams(probe, lines, out, |blocks, ahead| vnni_sums::<false>(probe, blocks, ahead));
-        } else {
-            streams(probe, lines, out, |blocks, ahead| vnni_sums::<true>(probe, blocks, ahead));
+pub fn vnni(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+    check_bounds(probes, lines, out);
+    in_groups(probes, lines, out, |group, out| {
+        // SAFETY: `available` lists this function's table only where the CPU has these features.
+        unsafe {
+            match group {
+                Group::Whole(probe) => vnni_streams::<true, 1, 4>([probe], lines, out),
+                Group::One(probe) => vnni_streams::<false, 1, 4>([probe], lines, out),
+                Group::Two(probes) => vnni_streams::<false, 2, 4>(probes.each_ref(), lines, out),
+                Group::Four(probes) => vnni_streams::<false, 4, 2>(probes.each_ref(), lines, out),
+            }
         }
-    }
-    check_bounds(probe, lines, out);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(probe, lines, out) }
+    });
 }
 
 /// Without VNNI: products are added in pairs, which fit int16: 2 * 127 * 128 < 2^15.
-pub fn madd(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(probe: &Probe, lines: &Lines, out: &mut [f32]) {
-        if probe.low.is_empty() {
-            streams(probe, lines, out, |blocks, ahead| madd_sums::<false>(probe, blocks, ahead));
-        } else {
-            streams(probe, lines, out, |blocks, ahead| madd_sums::<true>(probe, blocks, ahead));
+pub fn madd(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+    check_bounds(probes, lines, out);
+    in_groups(probes, lines, out, |group, out| {
+        // SAFETY: `available` lists this function's table only where the CPU has these features.
+        unsafe {
+            match group {
+                Group::Whole(probe) => madd_streams::<true, 1, 4>([probe], lines, out),
+                Group::One(probe) => madd_streams::<false, 1, 4>([probe], lines, out),
+                Group::Two(probes) => madd_streams::<false, 2, 4>(probes.each_ref(), lines, out),
+                Group::Four(probes) => madd_streams::<false, 4, 2>(probes.each_ref(), lines, out),
+            }
         }
-    }
-    check_bounds(probe, lines, out);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(probe, lines, out) }
+    });
 }
 
-/// Bounds of all rows, a block of each part at a time: four streams keep the registers busy and
+/// Probes that share what is made of a line.
+enum Group<'a, 'b> {
+    /// One with a low plane.
+    Whole(&'a Probe<'b>),
+    One(&'a Probe<'b>),
+    Two(&'a [Probe<'b>; 2]),
+    Four(&'a [Probe<'b>; 4]),
+}
+
+/// Calls `work` with groups of probes and where their bounds go.
+fn in_groups<'a, 'b>(mut probes: &'a [Probe<'b>], lines: &Lines, out: &mut [f32], mut work: impl FnMut(Group<'a, 'b>, &mut [f32])) {
+    let rows = lines.offsets.len();
+    let mut left = out;
+    while let Some(first) = probes.first() {
+        let alike = probes.iter().take_while(|probe| probe.low.is_empty()).count();
+        let (group, count) = match (probes.first_chunk(), probes.first_chunk(), alike) {
+            (_, _, 0) => (Group::Whole(first), 1),
+            (Some(four), _, 4..) => (Group::Four(four), 4),
+            (_, Some(two), 2..) => (Group::Two(two), 2),
+            _ => (Group::One(first), 1),
+        };
+        let (own, after) = std::mem::take(&mut left).split_at_mut(count * rows);
+        work(group, own);
+        (left, probes) = (after, &probes[count..]);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn vnni_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&Probe; Q], lines: &Lines, out: &mut [f32]) {
+    streams(probes, lines, out, |blocks: [_; S], ahead| {
+        cell_sums::<LOW, Q, S>(probes, blocks, ahead, |sum, cells, bytes| _mm512_dpbusd_epi32(sum, cells, bytes))
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn madd_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&Probe; Q], lines: &Lines, out: &mut [f32]) {
+    let ones = _mm512_set1_epi16(1);
+    streams(probes, lines, out, |blocks: [_; S], ahead| {
+        cell_sums::<LOW, Q, S>(probes, blocks, ahead, |sum, cells, bytes| {
+            _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, bytes), ones))
+        })
+    });
+}
+
+/// Bounds of all rows, a block of each of `S` parts at a time: several streams keep the registers busy and
 /// reach more of the memory's speed than one (15.7 against 13.4 GB/s on a Sapphire Rapids core).
 /// Parts overlap where blocks do not divide evenly; what they share is bounded twice.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn streams(probe: &Probe, lines: &Lines, out: &mut [f32], sums: impl Fn([&[[u8; 64]]; STREAMS], [*const u8; STREAMS]) -> [Sums; STREAMS]) {
+fn streams<const Q: usize, const S: usize>(
+    probes: [&Probe; Q],
+    lines: &Lines,
+    out: &mut [f32],
+    sums: impl Fn([&[[u8; 64]]; S], [*const u8; S]) -> [[Sums; S]; Q],
+) {
     let next = lines.next.as_chunks::<64>().0;
-    let (codes, size) = (lines.codes.as_chunks::<64>().0, probe.high.len() / 8);
-    let blocks = out.len() / 16;
-    let last = if next.is_empty() { usize::MAX } else { blocks.div_ceil(STREAMS) - 1 };
-    for i in 0..blocks.div_ceil(STREAMS) {
+    let (codes, size) = (lines.codes.as_chunks::<64>().0, probes[0].high.len() / 8);
+    let rows = lines.offsets.len();
+    let blocks = rows / 16;
+    let last = if next.is_empty() { usize::MAX } else { blocks.div_ceil(S) - 1 };
+    for i in 0..blocks.div_ceil(S) {
         // Not `array::from_fn`: compiled for any CPU, it would be called.
-        let (mut together, mut ahead) = ([&codes[..0]; STREAMS], [std::ptr::null(); STREAMS]);
+        let (mut together, mut ahead) = ([&codes[..0]; S], [std::ptr::null(); S]);
         for (s, block) in together.iter_mut().enumerate() {
-            *block = &codes[(s * blocks / STREAMS + i) * size..][..size];
+            *block = &codes[(s * blocks / S + i) * size..][..size];
             // What each stream of the next rows begins with.
-            let first = next.as_ptr().wrapping_add(s * (next.len() / size) / STREAMS * size);
+            let first = next.as_ptr().wrapping_add(s * (next.len() / size) / S * size);
             ahead[s] = if i == last { first } else { block.as_ptr().wrapping_byte_add(AHEAD) }.cast();
         }
-        for (s, sums) in sums(together, ahead).into_iter().enumerate() {
-            finish(probe, lines, sums, s * blocks / STREAMS + i, out);
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn vnni_sums<const LOW: bool>(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
-    let size = blocks[0].len();
-    assert!(blocks.iter().all(|block| block.len() == size));
-    let (mut sums, cells) = ([start(probe); STREAMS], cells());
-    for (g, (high, low)) in (0..size).zip(planes(probe)) {
-        for ((block, ahead), sums) in blocks.iter().zip(ahead).zip(&mut sums) {
-            let [first, last] = both(cells, load(&block[g], ahead.wrapping_add(64 * g)));
-            sums.high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sums.high, first, high[0]), last, high[1]);
-            if LOW {
-                sums.low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sums.low, first, low[0]), last, low[1]);
+        for (q, sums) in sums(together, ahead).into_iter().enumerate() {
+            for (s, sums) in sums.into_iter().enumerate() {
+                finish(probes[q], lines, sums, s * blocks / S + i, &mut out[q * rows..][..rows]);
             }
         }
     }
-    sums
 }
 
+/// The sums of one block of each stream for every probe; `add` adds cells times bytes to a sum.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn madd_sums<const LOW: bool>(probe: &Probe, blocks: [&[[u8; 64]]; STREAMS], ahead: [*const u8; STREAMS]) -> [Sums; STREAMS] {
-    let size = blocks[0].len();
+fn cell_sums<const LOW: bool, const Q: usize, const S: usize>(
+    probes: [&Probe; Q],
+    blocks: [&[[u8; 64]]; S],
+    ahead: [*const u8; S],
+    add: impl Fn(__m512i, __m512i, __m512i) -> __m512i,
+) -> [[Sums; S]; Q] {
+    let (size, cells, zero) = (blocks[0].len(), cells(), _mm512_setzero_si512());
     assert!(blocks.iter().all(|block| block.len() == size));
-    let (mut sums, cells, ones) = ([start(probe); STREAMS], cells(), _mm512_set1_epi16(1));
-    for (g, (high, low)) in (0..size).zip(planes(probe)) {
-        for ((block, ahead), sums) in blocks.iter().zip(ahead).zip(&mut sums) {
-            for (i, cells) in both(cells, load(&block[g], ahead.wrapping_add(64 * g))).into_iter().enumerate() {
-                sums.high = _mm512_add_epi32(sums.high, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, high[i]), ones));
+    let mut sums = [[Sums { high: zero, low: zero }; S]; Q];
+    let mut planes = [[&[][..]; 2]; Q];
+    for ((sums, planes), probe) in sums.iter_mut().zip(&mut planes).zip(probes) {
+        *sums = [Sums { high: _mm512_set1_epi32(-probe.high_sum), low: _mm512_set1_epi32(-probe.low_sum) }; S];
+        *planes = [probe.high.as_chunks::<4>().0, probe.low.as_chunks::<4>().0];
+        assert!(planes[0].len() == 2 * size && (!LOW || planes[1].len() == 2 * size));
+    }
+    for g in 0..size {
+        for s in 0..S {
+            let [first, last] = both(cells, load(&blocks[s][g], ahead[s].wrapping_add(64 * g)));
+            for (sums, [high, low]) in sums.iter_mut().zip(planes) {
+                let sums = &mut sums[s];
+                sums.high = add(add(sums.high, first, every_lane(&high[2 * g])), last, every_lane(&high[2 * g + 1]));
                 if LOW {
-                    sums.low = _mm512_add_epi32(sums.low, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, low[i]), ones));
+                    sums.low = add(add(sums.low, first, every_lane(&low[2 * g])), last, every_lane(&low[2 * g + 1]));
                 }
             }
         }
@@ -125,23 +172,6 @@ fn both(cells: __m512i, line: __m512i) -> [__m512i; 2] {
     let nibble = _mm512_set1_epi8(0x0f);
     let numbers = [_mm512_and_si512(line, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble)];
     [_mm512_shuffle_epi8(cells, numbers[0]), _mm512_shuffle_epi8(cells, numbers[1])]
-}
-
-/// What a block's sums start from.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn start(probe: &Probe) -> Sums {
-    Sums { high: _mm512_set1_epi32(-probe.high_sum), low: _mm512_set1_epi32(-probe.low_sum) }
-}
-
-/// For each line, both halves of either plane in every lane: `(high, low)`; of an empty plane, those of the other.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn planes(probe: &Probe) -> impl Iterator<Item = ([__m512i; 2], [__m512i; 2])> {
-    let halves = |plane: &[[i8; 4]; 2]| [every_lane(&plane[0]), every_lane(&plane[1])];
-    let low = if probe.low.is_empty() { probe.high } else { probe.low };
-    let [high, low] = [probe.high, low].map(|plane| plane.as_chunks::<4>().0.as_chunks::<2>().0);
-    high.iter().zip(low).map(move |(high, low)| (halves(high), halves(low)))
 }
 
 /// Four bytes in every lane, loaded as one: made from bytes, they take the port that sums need.
@@ -228,8 +258,8 @@ mod tests {
             let lines = Lines { codes: &codes, offsets: &offsets, lead: &residuals, tail: &residuals, next: &codes };
             for table in runnable().into_iter().filter(|table| table.name == "avx512") {
                 let (mut expected, mut got) = (vec![0.0; rows], vec![f32::NAN; rows]);
-                madd(&probe, &lines, &mut expected);
-                (table.bounds)(&probe, &lines, &mut got);
+                madd(&[probe], &lines, &mut expected);
+                (table.bounds)(&[probe], &lines, &mut got);
                 assert_eq!(got, expected, "{rows} rows of {dims}");
             }
         }
