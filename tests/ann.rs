@@ -213,6 +213,7 @@ fn order(index: &Index, metric: Metric, queries: &Queries, query: usize) -> Vec<
     let (coder, unit) = (index.coder(), index.about().unit);
     let plan = Plan { metric, k: 1, kernel: &scalar::KERNEL, method: Method::Auto, threads: 1, coder, unit, floor: f64::NEG_INFINITY };
     let order = ivf.order(&plan, &queries.only(query), 0, &watch).unwrap();
+    let order: Vec<u32> = order.into_iter().map(|rank| rank.1).collect();
     let mut sorted = order.clone();
     sorted.sort_unstable();
     assert!(sorted.into_iter().eq(0..ivf.cells() as u32));
@@ -279,7 +280,7 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
                     let plan = Plan { metric, k, kernel, method, threads, coder, unit, floor: f64::NEG_INFINITY };
                     let watch = Watch::new(&|| true);
                     let search = |queries: &Queries| {
-                        let asked = Asked { plan: &plan, segments: &views, queries, probes, ratio: None, mask, least: 0.0 };
+                        let asked = Asked { plan: &plan, segments: &views, queries, probes, gap: None, ratio: None, mask, least: 0.0 };
                         let found = ivf.search(&asked, &watch).unwrap();
                         found.into_iter().map(|found| found.top.into_sorted()).collect::<Vec<_>>()
                     };
@@ -624,7 +625,7 @@ impl Made<'_> {
 
     /// An index of segments of such rows with these cells.
     fn index(&self, about: Metric, segments: &[&[f32]]) -> Index {
-        let point = TuningPoint { k: 1, probes: 1, recall: 1.0, error: 0.0, visited: 1.0, reserved: [0; 4] };
+        let point = TuningPoint { k: 1, probes: 1, recall: 1.0, error: 0.0, visited: 1.0, gap: 0.0, reserved: [0; 3] };
         self.tuned(about, segments, vec![point])
     }
 
@@ -753,7 +754,7 @@ fn a_tuning_that_says_anything_ends_no_search() {
     let values: Vec<f32> = clustered(40, 2, 6, 0.2, 22).iter().map(|&x| x as f32).collect();
     let (first, second): (Vec<u32>, Vec<u32>) = (0..40).partition(|row| row % 3 == 0);
     let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
-    let point = |(k, probes, recall, error, visited)| TuningPoint { k, probes, recall, error, visited, reserved: [0; 4] };
+    let point = |(k, probes, recall, error, visited)| TuningPoint { k, probes, recall, error, visited, gap: 0.0, reserved: [0; 3] };
     let tunings = [
         vec![(1, u32::MAX, 1.0, 0.0, 0.0)],
         vec![(u32::MAX, 1, 0.0, 1.0, f64::MAX)],

@@ -9,7 +9,7 @@ class Point(NamedTuple):
     k: int
     """Neighbours asked for."""
     probes: int
-    """Cells or buckets visited."""
+    """Cells or buckets visited; of cells, more by queries that have many near, and fewer by others."""
     recall: float
     """Share of the exact neighbours that was found."""
     error: float
@@ -100,4 +100,4 @@ class Miss(NamedTuple):
     places: tuple[Place, ...]
     """The row's cells or buckets, the first to be visited first; none where search is exact."""
     probes: int
-    """Cells or buckets that such a query visits, before ratio_threshold; 0 where search is exact."""
+    """Cells or buckets that the query visits, before ratio_threshold; 0 where search is exact."""

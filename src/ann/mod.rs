@@ -56,8 +56,10 @@ pub struct Asked<'a> {
     pub segments: &'a [Rows<'a>],
     /// Who asks.
     pub queries: &'a Queries,
-    /// Cells or buckets to visit, 1 or more.
+    /// Cells or buckets to visit, 1 or more; of cells, on average where there is a `gap`.
     pub probes: usize,
+    /// See [`Count`](ivf::Count).
+    pub gap: Option<f64>,
     /// Cells whose centroid's key is below this part of the best one's are left out.
     pub ratio: Option<f64>,
     /// Which rows may be found, and how many; `None`: all.

@@ -2,12 +2,12 @@
 //!
 //! Sampled queries are answered exactly; where in a query's order of cells or buckets the first comes that holds a
 //! neighbour says how many must be visited to find it. One pass so gives the recall of every number of
-//! them. Where the sample is rows of the index, none of them trained a centroid and none counts as its own
+//! them, which of cells is that of queries with an average crowd of cells around them, see [`Count`]. Where the sample is rows of the index, none of them trained a centroid and none counts as its own
 //! neighbour, so that they stand for queries that are like rows and yet unseen.
 
 use super::Few;
 use super::buckets::Buckets;
-use super::ivf::Ivf;
+use super::ivf::{Count, Ivf};
 use super::lsh::buckets_of;
 use super::probing::Aim;
 use super::tables::Scratch;
@@ -18,7 +18,6 @@ use crate::random::Random;
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::lists::NO_ROW;
 use crate::store::rows::Rows;
-use std::sync::Mutex;
 
 /// Neighbours for which recall is measured, and how many queries at most ask for so many.
 const LADDER: [(usize, usize); 4] = [(1, usize::MAX), (10, usize::MAX), (100, 256), (1000, 64)];
@@ -95,8 +94,8 @@ pub fn measure(few: &Few, sample: Sample, recall: f64, plan: &Plan, segments: &[
         let which: Vec<usize> = (0..queries).map(|i| i * sample.queries.len() / queries).collect();
         let own: Option<Vec<usize>> = sample.own.map(|own| which.iter().map(|&i| own[i]).collect());
         let some = sample.queries.some(&which);
-        let reached = measured.reached(Sample { queries: &some, own: own.as_deref() }, widest, watch)?;
-        same.iter().for_each(|&(k, _)| points.extend(curve(&measured.grid, k, &reached)));
+        let (reached, gaps) = measured.reached(Sample { queries: &some, own: own.as_deref() }, widest, watch)?;
+        same.iter().for_each(|&(k, _)| points.extend(curve(&measured.grid, &gaps, k, &reached)));
     }
     Ok(TuningRecord { recall, queries: (count / part).max(1), given: sample.own.is_none(), points })
 }
@@ -111,11 +110,19 @@ struct Measured<'a> {
     segments: &'a [Rows<'a>],
 }
 
-/// For one query: at which place of its order of cells or buckets each neighbour is reached, and how many rows are
-/// visited up to each place that is measured.
+/// For one query: at which place of its order of cells or buckets each neighbour is reached, and for each number of
+/// them that is measured, how many it takes of them and rows it visits there.
 struct Reached {
     places: Vec<u64>,
+    taken: Vec<u64>,
     visited: Vec<u64>,
+}
+
+/// The order in which a query would visit all cells.
+struct Order {
+    places: Vec<u64>,
+    ranks: Vec<(f64, u32)>,
+    norm: f64,
 }
 
 /// The cells of every row; none of an index of buckets.
@@ -155,38 +162,61 @@ fn grid(most: usize) -> Vec<usize> {
 }
 
 impl Measured<'_> {
-    /// Where every query of the sample reaches its `k` neighbours.
-    fn reached(&self, sample: Sample, k: usize, watch: &Watch) -> Result<Vec<Reached>> {
+    /// Where every query of the sample reaches its `k` neighbours, and the gaps of all numbers of cells.
+    fn reached(&self, sample: Sample, k: usize, watch: &Watch) -> Result<(Vec<Reached>, Vec<f64>)> {
         let near = neighbours(sample, k, self.plan, self.segments, watch)?;
-        let out: Vec<Mutex<Option<Reached>>> = near.iter().map(|_| Mutex::new(None)).collect();
-        let work = |scratch: &mut Scratch, query: usize| {
-            let made = match self.few {
-                Few::Cells(ivf) => self.by_cells(ivf, sample.queries, query, &near[query], watch)?,
-                Few::Buckets(buckets) => self.by_buckets(buckets, sample.queries, query, &near[query], scratch)?,
-            };
-            *out[query].lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(made);
-            Ok(())
-        };
-        pool::run(self.plan.threads, near.len(), watch, || Ok(Scratch::default()), work)?;
-        Ok(out.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect())
-    }
-
-    fn by_cells(&self, ivf: &Ivf, queries: &Queries, query: usize, near: &[u64], watch: &Watch) -> Result<Reached> {
-        let order = ivf.order(self.plan, queries, query, watch)?;
-        // One more, for rows that have no cell, or no second one.
-        let mut place = vec![u64::MAX; ivf.cells() + 1];
-        order.iter().enumerate().for_each(|(at, &cell)| place[cell as usize] = at as u64);
-        let at = |cell: u32| place[(cell as usize).min(ivf.cells())];
-        let places = near.iter().map(|&row| at(self.home.first[row as usize]).min(at(self.home.second[row as usize]))).collect();
-        let (mut visited, mut sum) = (Vec::with_capacity(self.grid.len()), 0);
-        let lists = ivf.lists();
-        for (i, &cell) in order.iter().enumerate() {
-            sum += lists.places(cell as usize).len() as u64;
-            if self.grid.get(visited.len()) == Some(&(i + 1)) {
-                visited.push(sum);
+        let threads = self.plan.threads;
+        match self.few {
+            Few::Cells(ivf) => {
+                let order = |(): &mut (), query: usize| self.order(ivf, sample.queries, query, &near[query], watch);
+                let orders = pool::map(threads, near.len(), watch, || Ok(()), order)?;
+                let gaps: Vec<f64> = self.grid.iter().map(|&probes| self.gap(ivf, &orders, probes)).collect();
+                let by_cells = |(): &mut (), query: usize| Ok(self.by_cells(ivf, &orders[query], &gaps));
+                Ok((pool::map(threads, near.len(), watch, || Ok(()), by_cells)?, gaps))
+            }
+            Few::Buckets(buckets) => {
+                let by_buckets =
+                    |scratch: &mut Scratch, query: usize| self.by_buckets(buckets, sample.queries, query, &near[query], scratch);
+                Ok((pool::map(threads, near.len(), watch, || Ok(Scratch::default()), by_buckets)?, vec![0.0; self.grid.len()]))
             }
         }
-        Ok(Reached { places, visited })
+    }
+
+    fn order(&self, ivf: &Ivf, queries: &Queries, query: usize, near: &[u64], watch: &Watch) -> Result<Order> {
+        let ranks = ivf.order(self.plan, queries, query, watch)?;
+        // One more, for rows that have no cell, or no second one.
+        let mut place = vec![u64::MAX; ivf.cells() + 1];
+        ranks.iter().enumerate().for_each(|(at, rank)| place[rank.1 as usize] = at as u64);
+        let at = |cell: u32| place[(cell as usize).min(ivf.cells())];
+        let places = near.iter().map(|&row| at(self.home.first[row as usize]).min(at(self.home.second[row as usize]))).collect();
+        Ok(Order { places, ranks, norm: queries.norm(query) })
+    }
+
+    /// How far below the key of the nearest cell that of the last of `probes` is, on average.
+    fn gap(&self, ivf: &Ivf, orders: &[Order], probes: usize) -> f64 {
+        let metric = ivf.rank_metric(self.plan.metric);
+        let gaps = orders.iter().map(|order| {
+            let gap = (order.ranks[0].0 - order.ranks[probes - 1].0) / Count::gap_unit(metric, order.norm);
+            // Zero queries and centroids without a key say nothing.
+            if gap.is_finite() { gap } else { 0.0 }
+        });
+        gaps.sum::<f64>() / orders.len() as f64
+    }
+
+    fn by_cells(&self, ivf: &Ivf, order: &Order, gaps: &[f64]) -> Reached {
+        let lists = ivf.lists();
+        let mut sum = 0;
+        let sums: Vec<u64> = std::iter::once(0)
+            .chain(order.ranks.iter().map(|rank| {
+                sum += lists.places(rank.1 as usize).len() as u64;
+                sum
+            }))
+            .collect();
+        let count =
+            |(&probes, &gap): (&usize, &f64)| ivf.count(Count { probes, gap: Some(gap) }, self.plan.metric, order.norm, &order.ranks);
+        let taken: Vec<usize> = self.grid.iter().zip(gaps).map(count).collect();
+        let visited = taken.iter().map(|&count| sums[count]).collect();
+        Reached { places: order.places.clone(), taken: taken.into_iter().map(|count| count as u64).collect(), visited }
     }
 
     fn by_buckets(&self, buckets: &Buckets, queries: &Queries, query: usize, near: &[u64], scratch: &mut Scratch) -> Result<Reached> {
@@ -204,7 +234,7 @@ impl Measured<'_> {
         let mut visited = buckets.tables().growth(&aim, &self.grid[..measured], scratch)?;
         // Beyond, all rows: nobody should go there.
         visited.resize(self.grid.len(), self.segments.iter().map(|rows| rows.len() as u64).sum());
-        Ok(Reached { places, visited })
+        Ok(Reached { places, taken: self.grid.iter().map(|&probes| probes as u64).collect(), visited })
     }
 }
 
@@ -217,16 +247,24 @@ pub fn mean(shares: &[f64]) -> (f64, f64) {
 }
 
 /// Recall by number of cells or buckets, for `k` neighbours.
-fn curve(grid: &[usize], k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
+fn curve(grid: &[usize], gaps: &[f64], k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
     let count = reached.len() as f64;
     let point = |(at, &probes): (usize, &usize)| {
         let share = |one: &Reached| {
             let places = &one.places[..k.min(one.places.len())];
-            if places.is_empty() { 1.0 } else { places.iter().filter(|&&place| place < probes as u64).count() as f64 / places.len() as f64 }
+            if places.is_empty() { 1.0 } else { places.iter().filter(|&&place| place < one.taken[at]).count() as f64 / places.len() as f64 }
         };
         let (recall, error) = mean(&reached.iter().map(share).collect::<Vec<f64>>());
         let visited = reached.iter().map(|one| one.visited.get(at).copied().unwrap_or(0) as f64).sum::<f64>() / count;
-        TuningPoint { k: k as u32, probes: probes as u32, recall: recall.clamp(0.0, 1.0), error: error.min(1.0), visited, reserved: [0; 4] }
+        TuningPoint {
+            k: k as u32,
+            probes: probes as u32,
+            recall: recall.clamp(0.0, 1.0),
+            error: error.min(1.0),
+            visited,
+            gap: gaps[at],
+            reserved: [0; 3],
+        }
     };
     grid.iter().enumerate().map(point).collect()
 }
@@ -238,6 +276,8 @@ pub struct Effort {
     pub probes: usize,
     /// Rows, on average, those of several cells counted in each.
     pub visited: f64,
+    /// See [`Count`]; none where just so many cells are asked for.
+    pub gap: Option<f64>,
 }
 
 /// The least effort whose recall was at least `recall` by a standard error, for `k` neighbours: between those
@@ -257,6 +297,7 @@ pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> Effort {
     Effort {
         probes: (between(low.1.probes as f64, high.1.probes as f64).ceil() as usize).min(most),
         visited: between(low.1.visited.max(1.0), high.1.visited.max(1.0)),
+        gap: low.1.gap.zip(high.1.gap).map(|(low, high)| low + part.min(1.0) * (high - low)),
     }
 }
 
@@ -268,5 +309,9 @@ fn least(curve: &[TuningPoint], recall: f64) -> Effort {
     let (from, to) = (low.recall - low.error, high.recall - high.error);
     let part = if to > from && from < recall { ((recall - from) / (to - from)).min(1.0) } else { 1.0 };
     let between = |low: f64, high: f64| low + part * (high - low);
-    Effort { probes: between(f64::from(low.probes), f64::from(high.probes)).ceil() as usize, visited: between(low.visited, high.visited) }
+    Effort {
+        probes: between(f64::from(low.probes), f64::from(high.probes)).ceil() as usize,
+        visited: between(low.visited, high.visited),
+        gap: Some(between(low.gap, high.gap)),
+    }
 }

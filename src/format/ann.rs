@@ -304,12 +304,12 @@ impl TuningRecord {
         let mut points: Vec<layout::TuningPoint> = Vec::new();
         for bytes in payload[RECORD_BYTES..].chunks_exact(RECORD_BYTES) {
             let point: layout::TuningPoint = bytemuck::pod_read_unaligned(bytes);
-            same("F10", "reserved bytes of a tuning point", [0; 4], point.reserved)?;
+            same("F10", "reserved bytes of a tuning point", [0; 3], point.reserved)?;
             share("recall of a point", point.recall)?;
             share("error of a point", point.error)?;
-            ensure(point.visited.is_finite() && point.visited >= 0.0, || {
-                format!("F24: visited: expected a finite number from 0, got {}", point.visited)
-            })?;
+            for (name, value) in [("visited", point.visited), ("gap", point.gap)] {
+                ensure(value.is_finite() && value >= 0.0, || format!("F24: {name}: expected a finite number from 0, got {value}"))?;
+            }
             let last = points.last().map_or((0, 0), |last| (last.k, last.probes));
             ensure(point.k > 0 && point.probes > 0 && (point.k, point.probes) > last, || {
                 format!("F24: k and probes: expected more than {last:?}, got {:?}", (point.k, point.probes))

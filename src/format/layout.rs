@@ -194,7 +194,7 @@ pub struct Tuning {
 pub struct TuningPoint {
     /// Neighbours asked for.
     pub k: u32,
-    /// Cells or buckets visited.
+    /// Cells or buckets that queries visit; of cells, more or fewer as they crowd around a query.
     pub probes: u32,
     /// Share of them that was found.
     pub recall: f64,
@@ -202,8 +202,10 @@ pub struct TuningPoint {
     pub error: f64,
     /// Rows visited, on average.
     pub visited: f64,
+    /// How far below the best key the key of the last of these cells was, on average; 0 of buckets.
+    pub gap: f64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// Bytes of every record: prologue, slot, index record, entry, coder, cells, buckets, tuning and its points.
@@ -267,7 +269,7 @@ mod tests {
         layout.extend(fields!("cells", Cells: cells metric lead spilled blocks reserved));
         layout.extend(fields!("buckets", Buckets: tables bits seed values reserved));
         layout.extend(fields!("tuning", Tuning: recall queries given points reserved));
-        layout.extend(fields!("point", TuningPoint: k probes recall error visited reserved));
+        layout.extend(fields!("point", TuningPoint: k probes recall error visited gap reserved));
         let specified: Vec<Vec<String>> = table("record").into_iter().map(|row| row[..4].to_vec()).collect();
         assert_eq!(specified, layout);
         let magic: Vec<String> = MAGIC.iter().map(|byte| format!("{byte:02X}")).collect();

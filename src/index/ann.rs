@@ -192,6 +192,7 @@ impl Index {
             segments: &segments,
             queries,
             probes: effort.probes,
+            gap: effort.gap,
             ratio: params.ratio_threshold,
             mask: mask.as_ref().map(|mask| (mask, allowed)),
             least: effort.visited * allowed as f64 / self.rows() as f64,
@@ -234,7 +235,7 @@ impl Index {
             return Ok(None);
         }
         if let Some(probes) = probes {
-            return Ok(Some(Effort { probes: probes.min(most), visited: 0.0 }));
+            return Ok(Some(Effort { probes: probes.min(most), visited: 0.0, gap: None }));
         }
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);

@@ -4,10 +4,11 @@
 use super::ann::check_recall;
 use super::{Index, SearchParams};
 use crate::ann::Few;
+use crate::ann::ivf::Count;
 use crate::ann::lsh::buckets_of;
 use crate::ann::probing::Aim;
 use crate::ann::tables::Scratch;
-use crate::ann::tune::{self, Sample, samples};
+use crate::ann::tune::{self, Effort, Sample, samples};
 use crate::error::{Error, Result};
 use crate::format::TuningRecord;
 use crate::kernel::{self, FloatMode};
@@ -161,8 +162,7 @@ impl Index {
         let mut cells = Vec::new();
         let mut probes = 0;
         if let (Some(ann), Some(effort)) = (&self.ann, effort) {
-            probes = effort.probes;
-            cells = self.homes(&ann.few, &plan, &queries, row, watch)?;
+            (cells, probes) = self.homes(&ann.few, &plan, effort, &queries, row, watch)?;
         }
         let kth = found.last().map_or(f64::NEG_INFINITY, |entry| entry.key);
         Ok(Missed {
@@ -174,14 +174,25 @@ impl Index {
         })
     }
 
-    /// The cells or tables that hold a row, each with the place in the query's order of its cell or bucket.
-    fn homes(&self, few: &Few, plan: &Plan, queries: &Queries, row: usize, watch: &Watch) -> Result<Vec<(u32, usize)>> {
+    /// The cells or tables that hold a row, each with the place in the query's order of its cell or bucket, and how many
+    /// of these the query visits.
+    fn homes(
+        &self,
+        few: &Few,
+        plan: &Plan,
+        effort: Effort,
+        queries: &Queries,
+        row: usize,
+        watch: &Watch,
+    ) -> Result<(Vec<(u32, usize)>, usize)> {
         match few {
             Few::Cells(ivf) => {
                 let order = ivf.order(plan, queries, 0, watch)?;
                 let lists = ivf.lists();
                 let holds = |cell: u32| lists.rows[lists.places(cell as usize)].contains(&(row as u32));
-                Ok(order.into_iter().enumerate().filter(|&(_, cell)| holds(cell)).map(|(place, cell)| (cell, place)).collect())
+                let count = ivf.count(Count { probes: effort.probes, gap: effort.gap }, plan.metric, queries.norm(0), &order);
+                let homes = order.into_iter().enumerate().filter(|(_, rank)| holds(rank.1)).map(|(place, rank)| (rank.1, place));
+                Ok((homes.collect(), count))
             }
             Few::Buckets(buckets) => {
                 let views = self.views();
@@ -193,7 +204,7 @@ impl Index {
                 let places = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize - 1)));
                 let mut places: Vec<(u32, usize)> = places.collect();
                 places.sort_unstable_by_key(|place| place.1);
-                Ok(places)
+                Ok((places, effort.probes))
             }
         }
     }

@@ -449,7 +449,8 @@ fn a_file_with_cells_holds_what_was_written() {
         }
         assert_eq!((parts.end, cells.payload.len()), (cells.payload.end, CELLS_BYTES));
         assert_eq!((tuning.recall, tuning.queries, tuning.given), (0.9, 77, true));
-        let points: Vec<_> = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
+        let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited, point.gap));
+        let points: Vec<_> = points.collect();
         assert_eq!(points, TUNED);
         assert!(tuning.payload() == tuning_payload());
     }
@@ -466,7 +467,7 @@ fn f10_reserved_bytes_of_cells_and_tuning_are_zero() {
     for at in 20..64 {
         refused_cells("F10: reserved bytes of the tuning: expected", |content| content[TUNING_AT + at] = 0x80);
     }
-    for (point, at) in [(1, 32), (1, 63), (2, 40), (3, 32), (3, 56)] {
+    for (point, at) in [(1, 40), (1, 63), (2, 47), (3, 40), (3, 56)] {
         refused_cells("F10: reserved bytes of a tuning point: expected", |content| content[TUNING_AT + 64 * point + at] = 1);
     }
 }
@@ -588,8 +589,10 @@ fn f24_the_tuning_holds_usable_numbers() {
         }
     }
     for value in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let expected = format!("F24: visited: expected a finite number from 0, got {value}");
-        refused_cells(&expected, |content| put(content, TUNING_AT + 2 * 64 + 24, value.to_le_bytes()));
+        for (at, name) in [(24, "visited"), (32, "gap")] {
+            let expected = format!("F24: {name}: expected a finite number from 0, got {value}");
+            refused_cells(&expected, |content| put(content, TUNING_AT + 2 * 64 + at, value.to_le_bytes()));
+        }
     }
 }
 

@@ -30,6 +30,8 @@ use crate::store::lists::{ListSections, ListedCodes, Lists, NO_ROW};
 use crate::store::rows::{PanelValues, Rows};
 use crate::store::segment::{self, Section, Segment};
 use crate::topk::TopK;
+pub use rank::Count;
+use rank::Ranks;
 use std::ops::Range;
 use std::sync::OnceLock;
 use together::{Ask, Together};
@@ -116,48 +118,58 @@ impl Ivf {
         queries.turned(plan.kernel, coder, turner, plan.threads, watch)
     }
 
-    /// All cells for one query, nearest first.
+    /// All cells for one query, nearest first, with the keys of their centroids.
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn order(&self, plan: &Plan, queries: &Queries, query: usize, watch: &Watch) -> Result<Vec<u32>> {
+    pub fn order(&self, plan: &Plan, queries: &Queries, query: usize, watch: &Watch) -> Result<Vec<(f64, u32)>> {
         let plan = Plan { threads: 1, ..*plan };
-        let looks = self.looks(&plan, queries, watch)?;
-        let ranks = self.ranks(&plan, (queries, query), look_of(looks, query), self.cells(), &mut rank::Scratch::default(), watch)?;
-        Ok(ranks.into_iter().map(|rank| rank.1).collect())
+        let look = look_of(self.looks(&plan, queries, watch)?, query);
+        Ok(self.ranks(&plan, (queries, query), look, self.all(), &mut rank::Scratch::default(), watch)?.cells)
     }
 
-    /// What cells are ranked by.
-    fn rank_metric(&self, plan: &Plan) -> Metric {
-        if self.record.metric == Metric::Cosine { Metric::Cosine } else { plan.metric }
+    /// How many cells a query visits whose [`Ivf::order`] has these keys.
+    pub fn count(&self, count: Count, metric: Metric, norm: f64, order: &[(f64, u32)]) -> usize {
+        count.of(order.iter().map(|rank| rank.0), Count::gap_unit(self.rank_metric(metric), norm), self.cells())
     }
 
-    /// The `count` nearest cells of a query, nearest first, with keys of their centroids.
+    fn all(&self) -> Count {
+        Count { probes: self.cells(), gap: None }
+    }
+
+    /// What cells are ranked by for queries of a metric.
+    pub fn rank_metric(&self, metric: Metric) -> Metric {
+        if self.record.metric == Metric::Cosine { Metric::Cosine } else { metric }
+    }
+
+    /// The nearest cells of a query.
     fn ranks(
         &self,
         plan: &Plan,
         (queries, query): (&Queries, usize),
         look: Option<&Look>,
-        count: usize,
+        count: Count,
         scratch: &mut rank::Scratch,
         watch: &Watch,
-    ) -> Result<Vec<(f64, u32)>> {
-        let metric = self.rank_metric(plan);
+    ) -> Result<Ranks> {
+        let (metric, all) = (self.rank_metric(plan.metric), self.cells());
         if let Some(look) = look {
             return Ok(self.by_codes(plan.kernel, metric, &[(look, queries.norm(query))], count, scratch).swap_remove(0));
         }
         let only = queries.only(query);
         let narrow = only.narrow(plan.kernel).unwrap_or(only);
-        let plan = Plan { metric, k: count.min(self.cells()), floor: f64::NEG_INFINITY, threads: 1, coder: None, ..*plan };
-        let best = scan::search(&plan, &[self.centroids()], &[Run { segment: 0, rows: 0..self.cells() }], &narrow, watch)?;
-        let mut ranks: Vec<(f64, u32)> = best.into_iter().flat_map(TopK::into_sorted).map(|cell| (cell.key, cell.row as u32)).collect();
+        let k = count.most().saturating_add(1).min(all);
+        let plan = Plan { metric, k, floor: f64::NEG_INFINITY, threads: 1, coder: None, ..*plan };
+        let best = scan::search(&plan, &[self.centroids()], &[Run { segment: 0, rows: 0..all }], &narrow, watch)?;
+        let mut cells: Vec<(f64, u32)> = best.into_iter().flat_map(TopK::into_sorted).map(|cell| (cell.key, cell.row as u32)).collect();
         // A centroid whose key is no number comes last.
-        if count >= self.cells() && ranks.len() < self.cells() {
-            let mut ranked = vec![false; self.cells()];
-            ranks.iter().for_each(|rank| ranked[rank.1 as usize] = true);
-            ranks.extend((0..).zip(ranked).filter(|cell| !cell.1).map(|(cell, _)| (f64::NEG_INFINITY, cell)));
+        if k == all && cells.len() < all {
+            let mut ranked = vec![false; all];
+            cells.iter().for_each(|rank| ranked[rank.1 as usize] = true);
+            cells.extend((0..).zip(ranked).filter(|cell| !cell.1).map(|(cell, _)| (f64::NEG_INFINITY, cell)));
         }
-        Ok(ranks)
+        let count = count.of(cells.iter().map(|cell| cell.0), Count::gap_unit(metric, narrow.norm(0)), all).min(cells.len());
+        Ok(Ranks { cells, count })
     }
 
     /// See [`Few::search`](super::Few::search).
@@ -226,31 +238,32 @@ struct Chosen {
 }
 
 impl Search<'_> {
-    /// The `count` nearest cells of a query.
-    fn nearest(&self, query: usize, count: usize, scratch: &mut rank::Scratch) -> Result<Vec<(f64, u32)>> {
+    /// The nearest cells of a query.
+    fn nearest(&self, query: usize, count: Count, scratch: &mut rank::Scratch) -> Result<Ranks> {
         self.ivf.ranks(self.asked.plan, (self.asked.queries, query), look_of(self.looks, query), count, scratch, self.watch)
     }
 
     /// The cells that some queries visit first.
     fn choose(&self, queries: Range<usize>, scratch: &mut rank::Scratch) -> Result<Vec<Chosen>> {
-        let (plan, count) = (self.asked.plan, self.asked.probes.saturating_add(1));
+        let (plan, count) = (self.asked.plan, Count { probes: self.asked.probes, gap: self.asked.gap });
         let ask = |query| Some((look_of(self.looks, query)?, self.asked.queries.norm(query)));
         let ranks = match queries.clone().map(ask).collect::<Option<Vec<_>>>() {
-            Some(asks) => self.ivf.by_codes(plan.kernel, self.ivf.rank_metric(plan), &asks, count, scratch),
+            Some(asks) => self.ivf.by_codes(plan.kernel, self.ivf.rank_metric(plan.metric), &asks, count, scratch),
             None => queries.clone().map(|query| self.nearest(query, count, scratch)).collect::<Result<_>>()?,
         };
         queries.zip(ranks).map(|(query, ranks)| self.choose_of(query, ranks, scratch)).collect()
     }
 
     /// Those of a query whose nearest cells are `ranks`.
-    fn choose_of(&self, query: usize, mut ranks: Vec<(f64, u32)>, scratch: &mut rank::Scratch) -> Result<Chosen> {
-        let asked = self.asked;
-        let mut count = self.count(&ranks);
+    fn choose_of(&self, query: usize, ranks: Ranks, scratch: &mut rank::Scratch) -> Result<Chosen> {
+        let Ranks { cells: mut ranks, count } = ranks;
+        let least = self.asked.least * count as f64 / self.asked.probes as f64;
+        let mut count = self.near_enough(&ranks, count);
         let met = self.allowed_in(&ranks[..count]);
         // A filter goes against the query, and the order of cells says less of what it leaves.
-        if met < asked.least * AGAINST && count < self.ivf.cells() {
-            let mut left = asked.least / AGAINST - met;
-            ranks = self.nearest(query, self.ivf.cells(), scratch)?;
+        if met < least * AGAINST && count < self.ivf.cells() {
+            let mut left = least / AGAINST - met;
+            ranks = self.nearest(query, self.ivf.all(), scratch)?.cells;
             while left > 0.0 && count < ranks.len() {
                 left -= self.allowed_in(&ranks[count..=count]);
                 count += 1;
@@ -298,7 +311,7 @@ impl Search<'_> {
                 return Ok(Found { top, exact });
             }
             if ranks.is_empty() {
-                ranks = self.nearest(query, self.ivf.cells(), &mut scratch.rank)?;
+                ranks = self.nearest(query, self.ivf.all(), &mut scratch.rank)?.cells;
             }
             let count = (2 * chosen.cells.len()).max(1).min(ranks.len());
             chosen = more.insert(self.chosen(query, &ranks, count));
@@ -313,9 +326,8 @@ impl Search<'_> {
         listed.filter(|&&row| row != NO_ROW && mask.allows(row as usize)).count() as f64
     }
 
-    /// How many of the nearest cells to visit.
-    fn count(&self, ranks: &[(f64, u32)]) -> usize {
-        let count = self.asked.probes.min(ranks.len());
+    /// How many of the `count` nearest cells are near enough for the ratio that was asked for.
+    fn near_enough(&self, ranks: &[(f64, u32)], count: usize) -> usize {
         let Some(ratio) = self.asked.ratio else { return count };
         let best = ranks.first().map_or(0.0, |rank| rank.0);
         // A share of a negative key lies beyond it: the same distance from the best either way.

@@ -9,6 +9,51 @@ use crate::kernel::{Kernel, Lines, Probe};
 use crate::metric::Metric;
 use crate::scan::reach::reached_by;
 
+/// How many cells count as near at most, as a multiple of those that are visited on average.
+const CROWD: usize = 4;
+
+/// How many cells queries visit.
+#[derive(Debug, Clone, Copy)]
+pub struct Count {
+    /// All of them, or on average.
+    pub probes: usize,
+    /// A query that has more cells than others within this of its nearest, see [`Count::gap_unit`], visits more:
+    /// where the nearest are hardly nearer than the next, neighbours may be anywhere.
+    pub gap: Option<f64>,
+}
+
+/// Cells in order, nearest first, with keys of their centroids; of these a query visits `count`.
+#[derive(Debug, Default)]
+pub struct Ranks {
+    /// The cells, at least one more than are visited where there are more.
+    pub cells: Vec<(f64, u32)>,
+    /// How many are visited.
+    pub count: usize,
+}
+
+impl Count {
+    /// What gaps are measured in: products grow with the query.
+    pub fn gap_unit(metric: Metric, norm: f64) -> f64 {
+        if metric == Metric::Dot { norm } else { 1.0 }
+    }
+
+    /// How many cells come into question.
+    pub(super) fn most(&self) -> usize {
+        self.gap.map_or(self.probes, |_| self.probes.saturating_mul(CROWD))
+    }
+
+    /// How many of `cells` a query visits whose centroids have these keys.
+    ///
+    /// It is the geometric mean of `probes` and the cells that are near: the number of near ones by itself is too wild a
+    /// guess of those that are worth a visit.
+    pub fn of(&self, keys: impl Iterator<Item = f64> + Clone, unit: f64, cells: usize) -> usize {
+        let Some(gap) = self.gap.filter(|_| self.probes < cells) else { return self.probes.min(cells) };
+        let least = keys.clone().fold(f64::NEG_INFINITY, f64::max) - gap * unit;
+        let near = keys.filter(|&key| key >= least).count().clamp(1, self.most());
+        ((self.probes as f64 * near as f64).sqrt().round() as usize).clamp(1, cells)
+    }
+}
+
 /// What a worker needs besides centroids.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -21,16 +66,15 @@ pub struct Scratch {
 pub const TOGETHER: usize = 4;
 
 impl Ivf {
-    /// For each query, given as codes see it with its norm, the `count` nearest cells, nearest first, with keys of their
-    /// centroids.
+    /// The cells that queries visit, each given as codes see it with its norm.
     pub(super) fn by_codes(
         &self,
         kernel: &Kernel,
         metric: Metric,
         asks: &[(&Look, f64)],
-        count: usize,
+        count: Count,
         scratch: &mut Scratch,
-    ) -> Vec<Vec<(f64, u32)>> {
+    ) -> Vec<Ranks> {
         let centroids = self.centroids();
         let Some(codes) = centroids.codes else { return Vec::new() };
         let (cells, padded) = (centroids.len(), codes.offsets.len());
@@ -52,12 +96,34 @@ impl Ivf {
                     *key = (f64::from(*key) * (1.0 + squares) * (norm * length) - squares * (norm * norm + length * length)) as f32;
                 }
             }
-            let reached = (kernel.reaching)(keys, reached_by(keys, count), near);
+            let count = count.of(keys.iter().map(|&key| f64::from(key)), Count::gap_unit(metric, norm), cells);
+            let reached = (kernel.reaching)(keys, reached_by(keys, count + 1), near);
             let mut ranks: Vec<(f64, u32)> = near[..reached].iter().map(|&cell| (f64::from(keys[cell as usize]), cell)).collect();
             ranks.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            ranks.truncate(count);
-            ranks
+            ranks.truncate(count + 1);
+            Ranks { cells: ranks, count }
         };
         asks.iter().zip(keys.chunks_exact_mut(padded)).map(rank).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_visits_more_cells_where_more_are_near() {
+        let count = |probes, gap, unit, keys: &[f64]| Count { probes, gap }.of(keys.iter().copied(), unit, keys.len());
+        let crowd = [0.9, 0.88, 0.87, 0.86, 0.86, 0.85, 0.85, 0.84, 0.84, 0.1, 0.1, 0.1];
+        let alone = [0.9, 0.5, 0.4, 0.4, 0.3, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1, 0.1];
+        assert_eq!([count(4, None, 1.0, &crowd), count(4, None, 1.0, &alone)], [4, 4]);
+        // Nine cells are near, and one is: the roots of 36 and of 4.
+        assert_eq!([count(4, Some(0.1), 1.0, &crowd), count(4, Some(0.1), 1.0, &alone)], [6, 2]);
+        assert_eq!([count(4, Some(0.05), 2.0, &crowd), count(4, Some(0.0), 1.0, &crowd)], [6, 2]);
+        // Of all twelve no more than eight count for two.
+        assert_eq!(count(2, Some(1.0), 1.0, &crowd), 4);
+        assert_eq!([count(12, Some(0.0), 1.0, &crowd), count(99, Some(0.0), 1.0, &crowd)], [12, 12]);
+        let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0];
+        assert_eq!([count(1, Some(0.0), 1.0, &[f64::NAN; 3]), count(3, Some(f64::MAX), f64::MAX, &odd)], [1, 2]);
     }
 }
