@@ -72,7 +72,7 @@ pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -
         let loss = losses.get(row).copied().unwrap_or(0.0);
         let key = match how.metric {
             // A row whose norm is 0 has a cosine of 0 as it is and in float32.
-            Metric::Cosine if rows.norms[row] > 0.0 => (key - super::turned(loss, rows.norms[row])).max(-1.0),
+            Metric::Cosine if rows.norms[row] > 0.0 => (key - super::proof::turned(loss, rows.norms[row])).max(-1.0),
             Metric::Euclidean if loss > 0.0 => -((-key).sqrt() + loss).powi(2),
             _ => key,
         };
