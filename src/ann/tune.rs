@@ -27,6 +27,8 @@ const SAMPLE: usize = 1000;
 const HASHED_PART: usize = 4;
 /// Of a table with fewer rows than this many times [`SAMPLE`], a part is taken.
 const SHARE: usize = 8;
+/// Queries at most that gaps between cells are averaged over: what these give is measured on all.
+const GAPPED: usize = 256;
 /// From one number of cells measured to the next.
 const RATIO: f64 = 1.15;
 /// One in so many buckets is as far as a query is followed: exact search costs less from there on.
@@ -118,13 +120,6 @@ struct Reached {
     visited: Vec<u64>,
 }
 
-/// The order in which a query would visit all cells.
-struct Order {
-    places: Vec<u64>,
-    ranks: Vec<(f64, u32)>,
-    norm: f64,
-}
-
 /// The cells of every row; none of an index of buckets.
 #[derive(Default)]
 struct Home {
@@ -168,10 +163,8 @@ impl Measured<'_> {
         let threads = self.plan.threads;
         match self.few {
             Few::Cells(ivf) => {
-                let order = |(): &mut (), query: usize| self.order(ivf, sample.queries, query, &near[query], watch);
-                let orders = pool::map(threads, near.len(), watch, || Ok(()), order)?;
-                let gaps: Vec<f64> = self.grid.iter().map(|&probes| self.gap(ivf, &orders, probes)).collect();
-                let by_cells = |(): &mut (), query: usize| Ok(self.by_cells(ivf, &orders[query], &gaps));
+                let gaps = self.gaps(ivf, sample.queries, watch)?;
+                let by_cells = |(): &mut (), query: usize| self.by_cells(ivf, (sample.queries, query), &near[query], &gaps, watch);
                 Ok((pool::map(threads, near.len(), watch, || Ok(()), by_cells)?, gaps))
             }
             Few::Buckets(buckets) => {
@@ -182,41 +175,35 @@ impl Measured<'_> {
         }
     }
 
-    fn order(&self, ivf: &Ivf, queries: &Queries, query: usize, near: &[u64], watch: &Watch) -> Result<Order> {
-        let ranks = ivf.order(self.plan, queries, query, watch)?;
+    /// How far below the key of the nearest cell that of the last of so many is, on average over some queries.
+    fn gaps(&self, ivf: &Ivf, queries: &Queries, watch: &Watch) -> Result<Vec<f64>> {
+        let count = queries.len().min(GAPPED);
+        let gaps = |(): &mut (), i: usize| {
+            let query = i * queries.len() / count;
+            let unit = Count::gap_unit(ivf.rank_metric(self.plan.metric), queries.norm(query));
+            let order = ivf.order(self.plan, queries, query, watch)?;
+            let gap = |&probes: &usize| (order[0].0 - order[probes - 1].0) / unit;
+            // Zero queries and centroids without a key say nothing.
+            Ok(self.grid.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).collect::<Vec<f64>>())
+        };
+        let all = pool::map(self.plan.threads, count, watch, || Ok(()), gaps)?;
+        Ok((0..self.grid.len()).map(|at| all.iter().map(|gaps| gaps[at]).sum::<f64>() / count as f64).collect())
+    }
+
+    fn by_cells(&self, ivf: &Ivf, (queries, query): (&Queries, usize), near: &[u64], gaps: &[f64], watch: &Watch) -> Result<Reached> {
+        let order = ivf.order(self.plan, queries, query, watch)?;
         // One more, for rows that have no cell, or no second one.
         let mut place = vec![u64::MAX; ivf.cells() + 1];
-        ranks.iter().enumerate().for_each(|(at, rank)| place[rank.1 as usize] = at as u64);
+        order.iter().enumerate().for_each(|(at, rank)| place[rank.1 as usize] = at as u64);
         let at = |cell: u32| place[(cell as usize).min(ivf.cells())];
         let places = near.iter().map(|&row| at(self.home.first[row as usize]).min(at(self.home.second[row as usize]))).collect();
-        Ok(Order { places, ranks, norm: queries.norm(query) })
-    }
-
-    /// How far below the key of the nearest cell that of the last of `probes` is, on average.
-    fn gap(&self, ivf: &Ivf, orders: &[Order], probes: usize) -> f64 {
-        let metric = ivf.rank_metric(self.plan.metric);
-        let gaps = orders.iter().map(|order| {
-            let gap = (order.ranks[0].0 - order.ranks[probes - 1].0) / Count::gap_unit(metric, order.norm);
-            // Zero queries and centroids without a key say nothing.
-            if gap.is_finite() { gap } else { 0.0 }
-        });
-        gaps.sum::<f64>() / orders.len() as f64
-    }
-
-    fn by_cells(&self, ivf: &Ivf, order: &Order, gaps: &[f64]) -> Reached {
-        let lists = ivf.lists();
-        let mut sum = 0;
-        let sums: Vec<u64> = std::iter::once(0)
-            .chain(order.ranks.iter().map(|rank| {
-                sum += lists.places(rank.1 as usize).len() as u64;
-                sum
-            }))
-            .collect();
-        let count =
-            |(&probes, &gap): (&usize, &f64)| ivf.count(Count { probes, gap: Some(gap) }, self.plan.metric, order.norm, &order.ranks);
+        let (lists, mut sums) = (ivf.lists(), vec![0]);
+        order.iter().for_each(|rank| sums.push(sums[sums.len() - 1] + lists.places(rank.1 as usize).len() as u64));
+        let norm = queries.norm(query);
+        let count = |(&probes, &gap): (&usize, &f64)| ivf.count(Count { probes, gap: Some(gap) }, self.plan.metric, norm, &order);
         let taken: Vec<usize> = self.grid.iter().zip(gaps).map(count).collect();
         let visited = taken.iter().map(|&count| sums[count]).collect();
-        Reached { places: order.places.clone(), taken: taken.into_iter().map(|count| count as u64).collect(), visited }
+        Ok(Reached { places, taken: taken.into_iter().map(|count| count as u64).collect(), visited })
     }
 
     fn by_buckets(&self, buckets: &Buckets, queries: &Queries, query: usize, near: &[u64], scratch: &mut Scratch) -> Result<Reached> {

@@ -109,6 +109,8 @@ pub struct Visit<'a> {
     pub query: usize,
     /// As codes see it.
     pub look: &'a Look,
+    /// Whether the look bounds scores for sure: only then does the highest bound of what is left say something.
+    pub sure: bool,
     /// What made the codes.
     pub coder: &'a Coder,
     /// All rows.
@@ -191,9 +193,11 @@ impl Visit<'_> {
         });
         self.look_again(segment, found, top, rows);
         refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
-        let below = highest_below(ranks, reached);
-        let below = if by_key(plan) { below } else { margin::highest_key(plan.metric, below, norm, UNIT_LENGTHS) };
-        top.tally.left = top.tally.left.max(below);
+        if self.sure {
+            let below = highest_below(ranks, reached);
+            let below = if by_key(plan) { below } else { margin::highest_key(plan.metric, below, norm, UNIT_LENGTHS) };
+            top.tally.left = top.tally.left.max(below);
+        }
     }
 
     /// Calls `each` with the listed rows of a segment that may be found and whose rank is not below what `each`

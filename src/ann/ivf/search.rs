@@ -200,6 +200,7 @@ impl Search<'_> {
             queries: asked.queries,
             query,
             look: likely.unwrap_or(look),
+            sure: likely.is_none(),
             coder,
             segments: asked.segments,
             lists: &self.lists,

@@ -8,17 +8,19 @@ use crate::pool::{self, Watch};
 use crate::scan::listed;
 use crate::store::lists::{ListCodes, Lists};
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// Visits of a cell that are worth writing bounds down for.
 const VISITS: usize = 2;
 /// Bytes of bounds that are written down at a time.
 const BYTES: usize = 32 << 20;
-/// Cells in a job.
+/// Cells in a job, and queries that a kernel takes at a time.
 const CELLS: usize = 16;
+const PROBES: usize = 4;
 
 /// A query and the cells that it visits.
 pub type Ask<'a> = (&'a Look, &'a [u32]);
+/// A cell, and who visits it as which of its cells.
+type Visits = (usize, Vec<(usize, usize)>);
 
 /// How many of so many queries to take at a time that visit `probes` of the cells each; none where they share too little.
 pub fn group(lists: &Lists, probes: usize, queries: usize) -> Option<usize> {
@@ -29,9 +31,10 @@ pub fn group(lists: &Lists, probes: usize, queries: usize) -> Option<usize> {
 
 /// Bounds of the rows of cells for some queries.
 pub struct Together {
-    bounds: Vec<f32>,
-    /// For each query, where the bounds of each of its cells lie.
-    places: Vec<Vec<Range<usize>>>,
+    /// Those of some cells each.
+    bounds: Vec<Vec<f32>>,
+    /// For each query, where the bounds of each of its cells lie: in which of them, and there.
+    places: Vec<Vec<(usize, Range<usize>)>>,
 }
 
 impl Together {
@@ -47,48 +50,42 @@ impl Together {
         threads: usize,
         watch: &Watch,
     ) -> Result<Self> {
-        // Who visits each cell, and as which of its cells.
-        let mut visits: Vec<Vec<(usize, usize)>> = vec![Vec::new(); lists.cells()];
+        let mut visits: Vec<Visits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
         for (query, (_, cells)) in asks.iter().enumerate() {
-            cells.iter().enumerate().for_each(|(at, &cell)| visits[cell as usize].push((query, at)));
+            cells.iter().enumerate().for_each(|(at, &cell)| visits[cell as usize].1.push((query, at)));
         }
-        let visited: Vec<(usize, Vec<(usize, usize)>)> = visits.into_iter().enumerate().filter(|visit| !visit.1.is_empty()).collect();
-        let mut places: Vec<Vec<Range<usize>>> = asks.iter().map(|ask| vec![0..0; ask.1.len()]).collect();
-        let mut end = 0;
-        for (cell, visits) in &visited {
-            let rows = lists.places(*cell).len();
-            for &(query, at) in visits {
-                places[query][at] = end..end + rows;
-                end += rows;
+        visits.retain(|(_, visits)| !visits.is_empty());
+        let jobs: Vec<&[Visits]> = visits.chunks(CELLS).collect();
+        let mut places: Vec<Vec<(usize, Range<usize>)>> = asks.iter().map(|ask| vec![(0, 0..0); ask.1.len()]).collect();
+        let mut sizes = vec![0; jobs.len()];
+        for (job, (cells, end)) in jobs.iter().zip(&mut sizes).enumerate() {
+            for (cell, visits) in *cells {
+                let rows = lists.places(*cell).len();
+                for &(query, at) in visits {
+                    places[query][at] = (job, *end..*end + rows);
+                    *end += rows;
+                }
             }
         }
-        let mut bounds = vec![0.0; end];
-        let mut left = bounds.as_mut_slice();
-        let mut jobs = Vec::new();
-        for some in visited.chunks(CELLS) {
-            let size: usize = some.iter().map(|(cell, visits)| lists.places(*cell).len() * visits.len()).sum();
-            let (own, after) = std::mem::take(&mut left).split_at_mut(size);
-            jobs.push((some, Mutex::new(own)));
-            left = after;
-        }
-        let work = |(): &mut (), job: usize| {
-            let (cells, own) = &jobs[job];
-            let mut own = own.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let mut left = &mut **own;
+        let work = |few: &mut Vec<f32>, job: usize| {
+            let (cells, mut bounds) = (jobs[job], Vec::with_capacity(sizes[job]));
             for (i, (cell, visits)) in cells.iter().enumerate() {
+                let next = cells.get(i + 1).map(|next| next.0);
                 let probes: Vec<Probe> = visits.iter().map(|&(query, _)| asks[query].0.probe()).collect();
-                let (own, after) = left.split_at_mut(lists.places(*cell).len() * probes.len());
-                listed::bound(kernel, coder, &probes, lists, codes, (*cell, cells.get(i + 1).map(|next| next.0)), own);
-                left = after;
+                for probes in probes.chunks(PROBES) {
+                    // Made where it is near, then put where it stays.
+                    few.resize(probes.len() * lists.places(*cell).len(), 0.0);
+                    listed::bound(kernel, coder, probes, lists, codes, (*cell, next), few);
+                    bounds.extend_from_slice(few);
+                }
             }
-            Ok(())
+            Ok(bounds)
         };
-        pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
-        Ok(Together { bounds, places })
+        Ok(Together { bounds: pool::map(threads, jobs.len(), watch, || Ok(Vec::new()), work)?, places })
     }
 
     /// The bounds of a query's cells, one cell after the other.
     pub fn of(&self, query: usize) -> impl Iterator<Item = &[f32]> {
-        self.places[query].iter().map(|places| &self.bounds[places.clone()])
+        self.places[query].iter().map(|(job, places)| &self.bounds[*job][places.clone()])
     }
 }
