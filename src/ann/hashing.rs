@@ -65,6 +65,9 @@ impl Params {
     }
 }
 
+/// Coordinates of a vector along the axes.
+pub(super) type Along = [f32; AXES];
+
 /// The hyperplanes of all tables.
 #[derive(Debug, Clone)]
 pub struct Hasher {
@@ -86,7 +89,7 @@ pub struct Workroom {
     panel: PanelBuffer,
     units: Vec<f32>,
     sums: Vec<f32>,
-    along: Vec<[f32; AXES]>,
+    along: Vec<Along>,
 }
 
 /// How many axes vectors of `dims` values have.
@@ -108,6 +111,11 @@ impl Hasher {
         values.extend(found.centre);
         values.extend(found.spreads);
         Ok(Hasher::assemble(rows.dims, params, values))
+    }
+
+    /// The hasher of other numbers of tables and bits, both in range, that has the same axes.
+    pub fn with(&self, params: Params) -> Self {
+        Hasher::assemble(self.dims, params, self.values.clone())
     }
 
     /// The hasher whose [`values`](Hasher::values) were kept.
@@ -200,22 +208,22 @@ impl Hasher {
 
     /// The bucket of each row of `range` in each table: that of row i in table t goes to `out[t * range.len() + i]`.
     pub fn buckets(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, work: &mut Workroom, out: &mut [u32]) {
-        let (count, bits) = (range.len(), self.params.bits);
-        assert!(rows.dims == self.dims && out.len() == count * self.params.tables);
+        self.coordinates(kernel, rows, range, work);
+        self.keys(&work.along, out);
+    }
+
+    /// The coordinates of one row.
+    pub(super) fn along(&self, kernel: &Kernel, rows: &Rows, row: usize, work: &mut Workroom) -> Along {
+        self.coordinates(kernel, rows, row..row + 1, work);
+        work.along[0]
+    }
+
+    /// The buckets of rows with these coordinates, in the order of [`Hasher::buckets`].
+    pub(super) fn keys(&self, along: &[Along], out: &mut [u32]) {
+        let (count, bits) = (along.len(), self.params.bits);
+        assert!(out.len() == count * self.params.tables);
         let _mode = FloatMode::standard();
-        let norms = &rows.norms[range.clone()];
-        work.panel.clear();
-        work.units.clear();
-        let values = rows.in_place(range.clone()).unwrap_or_else(|| {
-            rows.decode(kernel, range, &mut work.panel);
-            work.panel.values()
-        });
-        match values {
-            PanelValues::F32(values) => units(values, self.dims, norms, &mut work.units),
-            PanelValues::F64(values) => units(values, self.dims, norms, &mut work.units),
-        }
-        self.project(kernel, norms, work);
-        for (group, alongs) in work.along.chunks(SIDE).enumerate() {
+        for (group, alongs) in along.chunks(SIDE).enumerate() {
             let mut side = [[0.0; SIDE]; AXES];
             for (lane, along) in alongs.iter().enumerate() {
                 side.iter_mut().zip(along).for_each(|(side, &x)| side[lane] = x);
@@ -233,6 +241,24 @@ impl Hasher {
                 }
             });
         }
+    }
+
+    /// Puts the coordinates of some rows into `work`.
+    fn coordinates(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, work: &mut Workroom) {
+        assert!(rows.dims == self.dims);
+        let _mode = FloatMode::standard();
+        let norms = &rows.norms[range.clone()];
+        work.panel.clear();
+        work.units.clear();
+        let values = rows.in_place(range.clone()).unwrap_or_else(|| {
+            rows.decode(kernel, range, &mut work.panel);
+            work.panel.values()
+        });
+        match values {
+            PanelValues::F32(values) => units(values, self.dims, norms, &mut work.units),
+            PanelValues::F64(values) => units(values, self.dims, norms, &mut work.units),
+        }
+        self.project(kernel, norms, work);
     }
 
     /// The projections of a vector whose length is `norm`, rounded as the rows are: a number for each bit of each
