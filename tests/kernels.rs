@@ -4,7 +4,7 @@
 
 mod random;
 
-use nseekfs::kernel::{COLUMNS, Kernel, Tile, available, padded, scalar};
+use nseekfs::kernel::{COLUMNS, Kernel, Tile, available, padded, runnable, scalar};
 use proptest::prelude::*;
 use random::Random;
 
@@ -247,6 +247,26 @@ fn products_are_what_float64_says_for_every_shape() {
         for rows in [0, 1, 5, 29] {
             products_are_what_float64_says(dims, rows, Values::Gaussian, i as u64);
             products_are_what_float64_says(dims, rows, Values::Wild, i as u64);
+        }
+    }
+}
+
+#[test]
+fn ordered_products_are_the_same_bits_everywhere() {
+    let mut random = Random::seeded(12);
+    for dims in all_dims() {
+        for rows in [0, 1, 2, 7, 8, 29] {
+            let columns: Vec<f32> = (0..COLUMNS * dims).map(|_| Values::Gaussian.f32(&mut random)).collect();
+            let matrix: Vec<f32> = (0..rows * dims).map(|_| Values::Gaussian.f32(&mut random)).collect();
+            let sum =
+                |at: usize| (0..dims).fold(0.0f32, |sum, j| sum + matrix[at / COLUMNS * dims + j] * columns[j * COLUMNS + at % COLUMNS]);
+            let want: Vec<u32> = (0..rows * COLUMNS).map(|at| sum(at).to_bits()).collect();
+            for kernel in runnable() {
+                // What was there before does not count.
+                let mut out = vec![f32::NAN; rows * COLUMNS];
+                (kernel.ordered)(&columns, &matrix, dims, &mut out);
+                assert_eq!(out.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), want, "{}: {rows} rows of {dims}", kernel.name);
+            }
         }
     }
 }

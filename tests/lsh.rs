@@ -232,6 +232,38 @@ fn explanations_agree_with_what_probes_find() {
 }
 
 #[test]
+fn what_is_met_is_what_candidates_hold() {
+    let (count, dims) = (3000, 30);
+    let values = values(count, dims, 15);
+    let norms = norms(&values, dims);
+    let lsh = build(&rows(&values, &norms, dims), Params { tables: 5, bits: 7, seed: 5 });
+    let (mut scratch, mut found, tables) = (Scratch::default(), Vec::new(), lsh.tables());
+    let probes: Vec<usize> = vec![1, 2, 3, 9, 40, 41, 200, 640];
+    // In no order, zero rows among them.
+    let wanted: Vec<u64> = (0..40).map(|i| (i * 1297 + 9) % count as u64).collect();
+    for query in (0..count).step_by(397) {
+        let aim = aim(&lsh, &values[query * dims..(query + 1) * dims], norms[query]);
+        for (asked, limit) in [(&probes[..], u64::MAX), (&[], u64::MAX), (&probes[..5], 40), (&[], 7)] {
+            let met = tables.meet(&aim, &wanted, asked, limit, &mut Scratch::default()).unwrap();
+            assert_eq!((met.probes.len(), met.grown.len()), (wanted.len(), asked.len()));
+            let mut within = |probes| {
+                tables.candidates(&aim, Limits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
+                found.clone()
+            };
+            for (&probes, &grown) in asked.iter().zip(&met.grown) {
+                assert_eq!(within(probes as u64).len() as u64, grown, "{probes} probes");
+            }
+            for (&row, probe) in wanted.iter().zip(&met.probes) {
+                let last = probe.unwrap_or(limit + u64::from(limit < u64::MAX));
+                assert!(last <= limit || probe.is_none());
+                assert!(probe.is_none_or(|probe| within(probe).binary_search(&(row as u32)).is_ok()), "row {row} at {probe:?}");
+                assert!(within(last - 1).binary_search(&(row as u32)).is_err(), "row {row} before {last}");
+            }
+        }
+    }
+}
+
+#[test]
 fn near_rows_are_found_in_few_buckets() {
     let (count, dims) = (4000, 96);
     let mut random = Random::seeded(10);

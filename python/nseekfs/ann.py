@@ -37,7 +37,7 @@ class Ann(NamedTuple):
     bits: int
     """Bits of a bucket's number in each."""
     queries: int
-    """Queries that it was tuned on; an ``"lsh"`` takes one in four of a sample."""
+    """Queries that it was tuned on; an ``"lsh"`` takes 200 of a sample."""
     tuned_on: str
     """``"rows"`` held out of the training, ``"queries"`` that were given, or ``"nothing"`` for ``"exact"``."""
     points: tuple[Point, ...]

@@ -61,8 +61,8 @@ def from_embeddings(
         Whether every row stands in a second cell, chosen to be near when the first is not (SOAR). It takes half as
         much room again as the codes, and fewer cells must be visited.
     tables, bits : int, optional
-        How many tables of buckets there are, 1 to 64, and how many bits number a bucket, 1 to 24; 8, and as many as
-        leave some ten rows a bucket, if not given.
+        How many tables of buckets there are, 1 to 64, and how many bits number a bucket, 1 to 24; what is not given
+        is chosen, up to 8 tables: that with which queries cost least at `recall`.
     method : {"auto", "simd", "scalar"}
         What queries use unless they say otherwise; ``"simd"`` and ``"scalar"`` always answer exactly.
     normalized : bool, optional

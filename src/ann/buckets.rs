@@ -16,10 +16,6 @@ use crate::store::segment::Section;
 use crate::store::{Bytes, BytesMut};
 use crate::topk::TopK;
 
-/// Rows of a bucket, about: many enough to be worth a probe, few enough to be alike.
-const ROWS_A_BUCKET: usize = 16;
-/// Tables where the caller leaves it open.
-const TABLES: usize = 8;
 /// Times as many probes as before, where they found too few rows.
 const MORE: usize = 4;
 
@@ -36,24 +32,22 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// Hashes the rows; tables and bits where they are given.
+    /// Hashes the rows into tables of these hyperplanes.
     ///
     /// # Errors
-    /// Parameters out of range; no memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn build(rows: &Rows, tables: Option<usize>, bits: Option<usize>, seed: u64, threads: usize, watch: &Watch) -> Result<Self> {
-        let wanted = (rows.len() / ROWS_A_BUCKET).max(2).next_power_of_two().ilog2() as usize;
-        let bits = bits.unwrap_or(wanted.min(super::hashing::MAX_BITS));
-        let params = Params { tables: tables.unwrap_or(TABLES), bits, seed };
-        let made = Lsh::build(kernel::selected()?, rows, params, threads, watch)?;
+    /// More rows than a segment holds; no memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
+    pub fn build(hasher: Hasher, rows: &Rows, threads: usize, watch: &Watch) -> Result<Self> {
+        let params @ Params { tables, bits, seed } = hasher.params();
+        let made = Lsh::fill(kernel::selected()?, hasher, rows, threads, watch)?;
         let lengths = Shape::new(params, rows.len());
         let shape = BucketShape {
-            tables: params.tables,
+            tables,
             bits,
             seed,
             values: made.hasher().values().len(),
-            starts: params.tables * lengths.starts(),
-            rows: params.tables * rows.len(),
-            keys: params.tables * lengths.keys(),
+            starts: tables * lengths.starts(),
+            rows: tables * rows.len(),
+            keys: tables * lengths.keys(),
         };
         let parts = shape.parts(0);
         let mut payload = BytesMut::zeroed(parts.end, "the buckets")?;

@@ -12,7 +12,7 @@
 use super::points::room;
 use super::principal;
 use crate::error::{Error, Result};
-use crate::kernel::{FloatMode, Kernel};
+use crate::kernel::{COLUMNS, FloatMode, Kernel, scalar};
 use crate::pool::Watch;
 use crate::random::Random;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
@@ -21,10 +21,6 @@ use std::ops::Range;
 /// Axes, and hyperplanes of a transform: a power of two. Finding the axes and multiplying rows with them is what
 /// building costs, in proportion; on sentence embeddings of 384 values half as many part more neighbours.
 const AXES: usize = 64;
-/// Axes that are multiplied at a time: four registers of SSE2.
-const COLUMNS: usize = 16;
-/// Rows multiplied at a time: with [`COLUMNS`], what 16 registers hold.
-const PAIR: usize = 2;
 /// Rows transformed side by side.
 const SIDE: usize = 8;
 /// Transforms in a row where there are fewer axes than [`AXES`]: three are as good as a dense rotation (Andoni and
@@ -69,6 +65,9 @@ impl Params {
     }
 }
 
+/// Coordinates of a vector along the axes.
+pub(super) type Along = [f32; AXES];
+
 /// The hyperplanes of all tables.
 #[derive(Debug, Clone)]
 pub struct Hasher {
@@ -76,8 +75,8 @@ pub struct Hasher {
     params: Params,
     /// Axes, then the centre along each, then the spread along each.
     values: Vec<f32>,
-    /// The axes again: [`COLUMNS`] of them side by side.
-    columns: Vec<[f32; COLUMNS]>,
+    /// The axes again, [`COLUMNS`] of them side by side, as [`Kernel::ordered`] wants them.
+    columns: Vec<f32>,
     /// Signs of one transform after the other.
     signs: Vec<[f32; AXES]>,
     /// The spread of the rows' projections, for each bit of each table.
@@ -89,7 +88,8 @@ pub struct Hasher {
 pub struct Workroom {
     panel: PanelBuffer,
     units: Vec<f32>,
-    along: Vec<[f32; AXES]>,
+    sums: Vec<f32>,
+    along: Vec<Along>,
 }
 
 /// How many axes vectors of `dims` values have.
@@ -111,6 +111,11 @@ impl Hasher {
         values.extend(found.centre);
         values.extend(found.spreads);
         Ok(Hasher::assemble(rows.dims, params, values))
+    }
+
+    /// The hasher of other numbers of tables and bits, both in range, that has the same axes.
+    pub fn with(&self, params: Params) -> Self {
+        Hasher::assemble(self.dims, params, self.values.clone())
     }
 
     /// The hasher whose [`values`](Hasher::values) were kept.
@@ -158,10 +163,10 @@ impl Hasher {
 
     fn assemble(dims: usize, params: Params, values: Vec<f32>) -> Self {
         let count = axes(dims);
-        let mut columns = vec![[0.0; COLUMNS]; count.div_ceil(COLUMNS) * dims];
+        let mut columns = vec![0.0; count.next_multiple_of(COLUMNS) * dims];
         for (i, axis) in values[..count * dims].chunks_exact(dims).enumerate() {
-            let group = &mut columns[i / COLUMNS * dims..(i / COLUMNS + 1) * dims];
-            group.iter_mut().zip(axis).for_each(|(column, &x)| column[i % COLUMNS] = x);
+            let group = columns[i / COLUMNS * COLUMNS * dims..].chunks_exact_mut(COLUMNS);
+            group.zip(axis).for_each(|(column, &x)| column[i % COLUMNS] = x);
         }
         let mut hasher = Hasher { dims, params, values, columns, signs: Vec::new(), spreads: Vec::new() };
         let mut random = Random::new(!params.seed);
@@ -203,22 +208,22 @@ impl Hasher {
 
     /// The bucket of each row of `range` in each table: that of row i in table t goes to `out[t * range.len() + i]`.
     pub fn buckets(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, work: &mut Workroom, out: &mut [u32]) {
-        let (count, bits) = (range.len(), self.params.bits);
-        assert!(rows.dims == self.dims && out.len() == count * self.params.tables);
+        self.coordinates(kernel, rows, range, work);
+        self.keys(&work.along, out);
+    }
+
+    /// The coordinates of one row.
+    pub(super) fn along(&self, kernel: &Kernel, rows: &Rows, row: usize, work: &mut Workroom) -> Along {
+        self.coordinates(kernel, rows, row..row + 1, work);
+        work.along[0]
+    }
+
+    /// The buckets of rows with these coordinates, in the order of [`Hasher::buckets`].
+    pub(super) fn keys(&self, along: &[Along], out: &mut [u32]) {
+        let (count, bits) = (along.len(), self.params.bits);
+        assert!(out.len() == count * self.params.tables);
         let _mode = FloatMode::standard();
-        let norms = &rows.norms[range.clone()];
-        work.panel.clear();
-        work.units.clear();
-        let values = rows.in_place(range.clone()).unwrap_or_else(|| {
-            rows.decode(kernel, range, &mut work.panel);
-            work.panel.values()
-        });
-        match values {
-            PanelValues::F32(values) => units(values, self.dims, norms, &mut work.units),
-            PanelValues::F64(values) => units(values, self.dims, norms, &mut work.units),
-        }
-        self.project(&work.units, norms, &mut work.along);
-        for (group, alongs) in work.along.chunks(SIDE).enumerate() {
+        for (group, alongs) in along.chunks(SIDE).enumerate() {
             let mut side = [[0.0; SIDE]; AXES];
             for (lane, along) in alongs.iter().enumerate() {
                 side.iter_mut().zip(along).for_each(|(side, &x)| side[lane] = x);
@@ -238,35 +243,48 @@ impl Hasher {
         }
     }
 
+    /// Puts the coordinates of some rows into `work`.
+    fn coordinates(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, work: &mut Workroom) {
+        assert!(rows.dims == self.dims);
+        let _mode = FloatMode::standard();
+        let norms = &rows.norms[range.clone()];
+        work.panel.clear();
+        work.units.clear();
+        let values = rows.in_place(range.clone()).unwrap_or_else(|| {
+            rows.decode(kernel, range, &mut work.panel);
+            work.panel.values()
+        });
+        match values {
+            PanelValues::F32(values) => units(values, self.dims, norms, &mut work.units),
+            PanelValues::F64(values) => units(values, self.dims, norms, &mut work.units),
+        }
+        self.project(kernel, norms, work);
+    }
+
     /// The projections of a vector whose length is `norm`, rounded as the rows are: a number for each bit of each
     /// table, positive where the bit is set.
     pub fn projections(&self, vector: &[f64], norm: f64) -> Vec<f32> {
         assert!(vector.len() == self.dims);
         let _mode = FloatMode::standard();
-        let (mut unit, mut along) = (Vec::with_capacity(self.dims), Vec::new());
-        units(vector, self.dims, &[norm], &mut unit);
-        self.project(&unit, &[norm], &mut along);
+        let mut work = Workroom::default();
+        units(vector, self.dims, &[norm], &mut work.units);
+        // Of one vector, plain loops ask for no more than the axes do.
+        self.project(&scalar::KERNEL, &[norm], &mut work);
         let mut values = vec![0.0; self.params.tables * self.params.bits];
-        self.turn(&along[0].map(|x| [x]), |at, [x]| values[at] = x);
+        self.turn(&work.along[0].map(|x| [x]), |at, [x]| values[at] = x);
         values
     }
 
     /// Centred coordinates of each of some unit rows along the axes; all zero for a zero row.
-    fn project(&self, units: &[f32], norms: &[f64], along: &mut Vec<[f32; AXES]>) {
+    fn project(&self, kernel: &Kernel, norms: &[f64], work: &mut Workroom) {
+        let Workroom { units, sums, along, .. } = work;
         along.clear();
         along.resize(norms.len(), [0.0; AXES]);
-        for (group, columns) in self.columns.chunks_exact(self.dims).enumerate() {
-            let mut put = |row: usize, sums: [f32; COLUMNS]| along[row][group * COLUMNS..(group + 1) * COLUMNS].copy_from_slice(&sums);
-            let mut pairs = units.chunks_exact(PAIR * self.dims);
-            for (pair, both) in pairs.by_ref().enumerate() {
-                let (one, other) = both.split_at(self.dims);
-                let [first, second] = multiply([one, other], columns);
-                put(PAIR * pair, first);
-                put(PAIR * pair + 1, second);
-            }
-            if !pairs.remainder().is_empty() {
-                let [only] = multiply([pairs.remainder()], columns);
-                put(norms.len() - 1, only);
+        sums.resize(norms.len() * COLUMNS, 0.0);
+        for (group, columns) in self.columns.chunks_exact(self.dims * COLUMNS).enumerate() {
+            (kernel.ordered)(columns, units, self.dims, sums);
+            for (along, sums) in along.iter_mut().zip(sums.chunks_exact(COLUMNS)) {
+                along[group * COLUMNS..][..COLUMNS].copy_from_slice(sums);
             }
         }
         for (along, &norm) in along.iter_mut().zip(norms) {
@@ -322,22 +340,6 @@ fn units<T: Copy + Into<f64>>(values: &[T], dims: usize, norms: &[f64], out: &mu
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         out.extend(row.iter().map(|&x| (x.into() * inverse) as f32));
     }
-}
-
-/// Products of rows with [`COLUMNS`] axes, each added up in the order of dims.
-#[inline(always)]
-fn multiply<const R: usize>(rows: [&[f32]; R], columns: &[[f32; COLUMNS]]) -> [[f32; COLUMNS]; R] {
-    let rows = rows.map(|row| &row[..columns.len()]);
-    let mut sums = [[0.0; COLUMNS]; R];
-    for (j, column) in columns.iter().enumerate() {
-        for r in 0..R {
-            let x = rows[r][j];
-            for l in 0..COLUMNS {
-                sums[r][l] += x * column[l];
-            }
-        }
-    }
-    sums
 }
 
 /// The Walsh-Hadamard transform, not normalised, of each lane.

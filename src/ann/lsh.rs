@@ -4,10 +4,8 @@
 //! [`super::probing`] says which buckets a query visits first. Every row is in every table once, and the tables are
 //! the same from every kernel and for any number of threads.
 //!
-//! Choosing parameters: take bits so that a bucket holds some ten rows, and let sample rows with their true
-//! neighbours say how many probes reach each of them ([`Tables::reach`]): the least number that reaches the wanted
-//! part of them serves that recall. Two bits more or twice the tables take a fifth fewer candidates for the same
-//! recall; bits cost probes, four times as many, tables cost memory and time to build.
+//! Two bits more or twice the tables take a fifth fewer candidates for the same recall; bits cost probes, four times
+//! as many, tables cost memory and time to build: [`super::choice`] weighs them.
 
 use super::hashing::{Hasher, Params, Workroom};
 use super::points::room;
@@ -37,11 +35,19 @@ impl Lsh {
     /// # Errors
     /// Parameters out of range; more rows than a segment holds; no memory; [`Error::Interrupted`].
     pub fn build(kernel: &Kernel, rows: &Rows, params: Params, threads: usize, watch: &Watch) -> Result<Self> {
+        Lsh::fill(kernel, Hasher::learn(kernel, rows, params, threads, watch)?, rows, threads, watch)
+    }
+
+    /// Builds the tables of some rows whose hyperplanes are known.
+    ///
+    /// # Errors
+    /// More rows than a segment holds; no memory; [`Error::Interrupted`].
+    pub(super) fn fill(kernel: &Kernel, hasher: Hasher, rows: &Rows, threads: usize, watch: &Watch) -> Result<Self> {
         if u32::try_from(rows.len()).is_err() {
             return Err(Error::input("embeddings", format!("{} rows at most", u32::MAX), rows.len()));
         }
         let _mode = FloatMode::standard();
-        let hasher = Hasher::learn(kernel, rows, params, threads, watch)?;
+        let params = hasher.params();
         let shape = Shape::new(params, rows.len());
         let hashed = hash(kernel, &hasher, rows, threads, watch)?;
         let memory = |each: usize| room(params.tables * each, 0u32, "tables of hashed rows");

@@ -6,12 +6,14 @@
 //! threads. [`points`] are the rows that all of them work on. [`ivf`] is an index of cells.
 //!
 //! [`lsh`] makes [`tables`] of buckets of rows for cosine, [`hashing`] says which bucket a vector is in, and
-//! [`probing`] which buckets a query looks into first; [`buckets`] is an index of them.
+//! [`probing`] which buckets a query looks into first; [`buckets`] is an index of them; [`choice`] says how many
+//! tables of how many bits cost least.
 //!
 //! Either names candidates, all of which are scored exactly; [`tune`] measures how many a recall takes.
 
 pub mod buckets;
 pub mod cells;
+pub mod choice;
 mod frame;
 mod gather;
 pub mod hashing;

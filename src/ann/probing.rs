@@ -104,6 +104,13 @@ impl Aim {
         &self.buckets
     }
 
+    /// The score of a table's own bucket, and its bits with what it costs to differ in each.
+    pub(super) fn costs(&self, table: usize) -> (u64, impl Iterator<Item = (usize, u64)>) {
+        let bits = table * self.bits..(table + 1) * self.bits;
+        let costs = self.order[bits.clone()].iter().zip(&self.costs[bits]).map(|(&bit, &cost)| (usize::from(bit), cost));
+        (self.scores[table], costs)
+    }
+
     /// The number of the bucket at a place.
     pub fn bucket(&self, place: Place) -> u32 {
         let order = &self.order[place.table() * self.bits..];

@@ -6,7 +6,7 @@
 
 use super::hashing::Params;
 use super::points::room;
-use super::probing::{Aim, Heap, Place};
+use super::probing::{Aim, Heap, Place, Places};
 use crate::error::Result;
 use crate::kernel::prefetch;
 
@@ -98,6 +98,15 @@ pub struct Meeting {
     pub score: u64,
     /// Probes that reach the bucket, itself counted, when that is within the limit.
     pub probes: Option<u64>,
+}
+
+/// What a query meets as it probes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// For each row that was wanted the probe that met it, the first being 1.
+    pub probes: Vec<Option<u64>>,
+    /// How many rows are candidates after each of some numbers of probes.
+    pub grown: Vec<u64>,
 }
 
 /// What it takes to reach a row.
@@ -200,12 +209,7 @@ impl<'a> Tables<'a> {
         let mut places = aim.places(&mut scratch.heap);
         let mut ahead: [&[u32]; AHEAD] = Default::default();
         'probes: loop {
-            let mut found = 0;
-            for (slot, place) in ahead.iter_mut().zip(places.by_ref()) {
-                *slot = self.bucket(place.table(), aim.bucket(place));
-                prefetch(&slot[..slot.len().min(AHEAD_ROWS)]);
-                found += 1;
-            }
+            let found = self.ask(aim, &mut places, &mut ahead);
             for bucket in &ahead[..found] {
                 if tally.probes >= limits.probes || out.len() >= limits.candidates {
                     break 'probes;
@@ -261,28 +265,60 @@ impl<'a> Tables<'a> {
         sought.iter().zip(found).map(|(place, tally)| tally.map(|tally| Reach { table: place.table(), tally })).collect()
     }
 
-    /// How many rows are candidates after each of some numbers of probes, which ascend.
+    /// The buckets of the next places, as many as there is room for, asked of memory; how many these are.
+    fn ask(&self, aim: &Aim, places: &mut Places, ahead: &mut [&'a [u32]; AHEAD]) -> usize {
+        let mut found = 0;
+        for (slot, place) in ahead.iter_mut().zip(places) {
+            *slot = self.bucket(place.table(), aim.bucket(place));
+            prefetch(&slot[..slot.len().min(AHEAD_ROWS)]);
+            found += 1;
+        }
+        found
+    }
+
+    /// Probes buckets until every row of `wanted`, each another row of the table, is met and the last of `probes`, which ascend, is made, but no more
+    /// than `limit`.
     ///
     /// # Errors
     /// No memory.
-    pub fn growth(&self, aim: &Aim, probes: &[usize], scratch: &mut Scratch) -> Result<Vec<u64>> {
-        let mut seen = room(self.shape.rows.div_ceil(64), 0u64, "the rows seen")?;
-        let (mut grown, mut count) = (Vec::with_capacity(probes.len()), 0u64);
-        for (i, place) in aim.places(&mut scratch.heap).enumerate() {
-            while probes.get(grown.len()).is_some_and(|&probes| probes <= i) {
-                grown.push(count);
+    pub fn meet(&self, aim: &Aim, wanted: &[u64], probes: &[usize], limit: u64, scratch: &mut Scratch) -> Result<Met> {
+        let words = self.shape.rows.div_ceil(64);
+        let (mut seen, mut sought) = (room(words, 0u64, "the rows seen")?, room(words, 0u64, "the rows sought")?);
+        let mut sorted: Vec<(u32, usize)> = wanted.iter().enumerate().map(|(i, &row)| (row as u32, i)).collect();
+        sorted.sort_unstable();
+        sorted.iter().for_each(|&(row, _)| sought[row as usize / 64] |= 1 << (row % 64));
+        let mut met = Met { probes: vec![None; wanted.len()], grown: Vec::with_capacity(probes.len()) };
+        let (mut left, mut count, mut made) = (wanted.len(), 0, 0);
+        let mut places = aim.places(&mut scratch.heap);
+        let mut ahead: [&[u32]; AHEAD] = Default::default();
+        'probes: loop {
+            let found = self.ask(aim, &mut places, &mut ahead);
+            for bucket in &ahead[..found] {
+                let done = left == 0 && met.grown.len() == probes.len();
+                if done || made >= limit || count as usize == self.shape.rows {
+                    break 'probes;
+                }
+                made += 1;
+                for &row in bucket.iter().filter(|&&row| (row as usize) < self.shape.rows) {
+                    let (word, bit) = (row as usize / 64, 1u64 << (row % 64));
+                    let fresh = !seen[word] & bit;
+                    seen[word] |= bit;
+                    count += u64::from(fresh != 0);
+                    if fresh & sought[word] != 0 {
+                        met.probes[sorted[sorted.partition_point(|&(other, _)| other < row)].1] = Some(made);
+                        left -= 1;
+                    }
+                }
+                while probes.get(met.grown.len()).is_some_and(|&probes| probes as u64 == made) {
+                    met.grown.push(count);
+                }
             }
-            if grown.len() == probes.len() || count as usize == self.shape.rows {
+            if found < AHEAD {
                 break;
             }
-            for &row in self.bucket(place.table(), aim.bucket(place)).iter().filter(|&&row| (row as usize) < self.shape.rows) {
-                let (word, bit) = (&mut seen[row as usize / 64], 1u64 << (row % 64));
-                count += u64::from(*word & bit == 0);
-                *word |= bit;
-            }
         }
-        grown.resize(probes.len(), count);
-        Ok(grown)
+        met.grown.resize(probes.len(), count);
+        Ok(met)
     }
 
     /// What is visited until each of some places is, if it is within so many probes.

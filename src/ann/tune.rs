@@ -2,13 +2,13 @@
 //!
 //! Sampled queries are answered exactly; where in a query's order of cells or buckets the first comes that holds a
 //! neighbour says how many must be visited to find it. One pass so gives the recall of every number of
-//! them, which of cells is that of queries with an average crowd of cells around them, see [`Count`]. Where the sample is rows of the index, none of them trained a centroid and none counts as its own
-//! neighbour, so that they stand for queries that are like rows and yet unseen.
+//! them, which of cells is that of queries with an average crowd of cells around them, see [`Count`]. Where the
+//! sample is rows of the index, none of them trained a centroid and none counts as its own neighbour, so that they
+//! stand for queries that are like rows and yet unseen.
 
 use super::Few;
 use super::buckets::Buckets;
 use super::ivf::{Count, Ivf};
-use super::lsh::buckets_of;
 use super::probing::Aim;
 use super::tables::Scratch;
 use crate::error::{Error, Result};
@@ -18,21 +18,26 @@ use crate::random::Random;
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::lists::NO_ROW;
 use crate::store::rows::Rows;
+use crate::topk::TopK;
 
-/// Neighbours for which recall is measured, and how many queries at most ask for so many.
-const LADDER: [(usize, usize); 4] = [(1, usize::MAX), (10, usize::MAX), (100, 256), (1000, 64)];
+/// Neighbours for which recall is measured, and how many queries at most ask for so many: of cells, and of buckets,
+/// which are built in less time than more queries would take.
+const LADDER: [(usize, [usize; 2]); 4] = [(1, [usize::MAX, 200]), (10, [usize::MAX, 200]), (100, [256, 24]), (1000, [64, 8])];
 /// Queries of a sample of rows.
 const SAMPLE: usize = 1000;
-/// One in so many of these asks an index of buckets.
-const HASHED_PART: usize = 4;
+/// Queries that are answered together, at least.
+const BATCH: usize = 8;
 /// Of a table with fewer rows than this many times [`SAMPLE`], a part is taken.
 const SHARE: usize = 8;
 /// Queries at most that gaps between cells are averaged over: what these give is measured on all.
 const GAPPED: usize = 256;
 /// From one number of cells measured to the next.
 const RATIO: f64 = 1.15;
+/// Queries of an index of buckets, at most, for which rows visited are counted: these differ less from query to query
+/// than what is found, and a query that only finds its neighbours is soon done.
+const GROWN: usize = 24;
 /// One in so many buckets is as far as a query is followed: exact search costs less from there on.
-const LIMIT_SHARE: u64 = 32;
+pub(super) const LIMIT_SHARE: u64 = 32;
 
 /// Rows to tune on, and others to measure recall on; each in order.
 pub fn samples(rows: usize, seed: u64) -> [Vec<usize>; 2] {
@@ -62,15 +67,24 @@ pub struct Sample<'a> {
 /// # Errors
 /// No memory; [`Error::Interrupted`].
 pub fn neighbours(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<Vec<Vec<u64>>> {
-    let plan = Plan { k: k + usize::from(sample.own.is_some()), floor: f64::NEG_INFINITY, ..*plan };
-    let found = scan::search(&plan, segments, &Run::all(segments), sample.queries, watch)?;
-    let without = |(i, top): (usize, crate::topk::TopK)| {
+    // One thread merges the best of all: where they are many, that takes longer than finding them. So every thread has
+    // queries of its own, enough for a batch.
+    let threads = plan.threads;
+    let plan = Plan { k: k + usize::from(sample.own.is_some()), floor: f64::NEG_INFINITY, threads: 1, ..*plan };
+    let count = sample.queries.len();
+    let each = count.div_ceil(threads).max(BATCH);
+    let work = |(): &mut (), part: usize| {
+        let which: Vec<usize> = (part * each..count.min((part + 1) * each)).collect();
+        scan::search(&plan, segments, &Run::all(segments), &sample.queries.some(&which), watch)
+    };
+    let parts = pool::map(threads, count.div_ceil(each), watch, || Ok(()), work)?;
+    let without = |(i, top): (usize, TopK)| {
         let own = sample.own.map(|own| own[i] as u64);
         let mut rows: Vec<u64> = top.into_sorted().iter().map(|entry| entry.row).filter(|&row| Some(row) != own).collect();
         rows.truncate(k);
         rows
     };
-    Ok(found.into_iter().enumerate().map(without).collect())
+    Ok(parts.into_iter().flatten().enumerate().map(without).collect())
 }
 
 /// Measures how recall grows with the number of cells or buckets visited, for several numbers of neighbours.
@@ -83,23 +97,31 @@ pub fn measure(few: &Few, sample: Sample, recall: f64, plan: &Plan, segments: &[
     if count == 0 {
         return Err(Error::input("queries", "one query or more", "none"));
     }
-    // Buckets are built in less time than following all queries through them would take.
-    let part = if matches!(few, Few::Buckets(_)) { HASHED_PART } else { 1 };
-    let measured = Measured { few, grid: grid(few.most()), home: Home::new(few, rows), plan, segments };
+    let kind = usize::from(matches!(few, Few::Buckets(_)));
+    let grid = grid(few.most());
+    let gaps = match few {
+        Few::Cells(ivf) => gaps(ivf, &grid, sample.queries, plan, watch)?,
+        Few::Buckets(_) => vec![0.0; grid.len()],
+    };
+    let measured = Measured { few, grid, gaps, home: Home::new(few, rows), plan, segments };
     let most = (rows - usize::from(sample.own.is_some())).max(1);
-    let asked: Vec<(usize, usize)> =
-        LADDER.iter().map(|&(k, queries)| (k, (queries.min(count) / part).max(1))).filter(|&(k, _)| k <= most).collect();
-    let mut points = Vec::new();
+    let asked: Vec<(usize, usize)> = LADDER.iter().map(|&(k, queries)| (k, queries[kind].min(count))).filter(|&(k, _)| k <= most).collect();
+    let (mut points, mut visited) = (Vec::new(), Vec::new());
     for same in asked.chunk_by(|a, b| a.1 == b.1) {
         let (widest, queries) = same[same.len() - 1];
         // Spread over all of them: rows come in order, and neighbours in a table are often alike.
         let which: Vec<usize> = (0..queries).map(|i| i * sample.queries.len() / queries).collect();
         let own: Option<Vec<usize>> = sample.own.map(|own| which.iter().map(|&i| own[i]).collect());
         let some = sample.queries.some(&which);
-        let (reached, gaps) = measured.reached(Sample { queries: &some, own: own.as_deref() }, widest, watch)?;
-        same.iter().for_each(|&(k, _)| points.extend(curve(&measured.grid, &gaps, k, &reached)));
+        // The rows visited are no matter of k: the first queries, which are the most, tell for all.
+        let counted = if visited.is_empty() { GROWN } else { 0 };
+        let reached = measured.reached(Sample { queries: &some, own: own.as_deref() }, widest, counted, watch)?;
+        if visited.is_empty() {
+            visited = mean_visited(&measured.grid, &reached);
+        }
+        same.iter().for_each(|&(k, _)| points.extend(curve(&measured, k, &reached, &visited)));
     }
-    Ok(TuningRecord { recall, queries: (count / part).max(1), given: sample.own.is_none(), points })
+    Ok(TuningRecord { recall, queries: asked[0].1, given: sample.own.is_none(), points })
 }
 
 /// What is measured.
@@ -107,13 +129,15 @@ struct Measured<'a> {
     few: &'a Few,
     /// Numbers of cells or buckets.
     grid: Vec<usize>,
+    /// See [`Count`]; one for each of them.
+    gaps: Vec<f64>,
     home: Home,
     plan: &'a Plan<'a>,
     segments: &'a [Rows<'a>],
 }
 
 /// For one query: at which place of its order of cells or buckets each neighbour is reached, and for each number of
-/// them that is measured, how many it takes of them and rows it visits there.
+/// them that is measured, how many it takes of them and rows it visits there; none where these were not counted.
 struct Reached {
     places: Vec<u64>,
     taken: Vec<u64>,
@@ -156,41 +180,34 @@ fn grid(most: usize) -> Vec<usize> {
     grid
 }
 
+/// How far below the key of the nearest cell that of the last of so many is, on average over some queries.
+fn gaps(ivf: &Ivf, grid: &[usize], queries: &Queries, plan: &Plan, watch: &Watch) -> Result<Vec<f64>> {
+    let count = queries.len().min(GAPPED);
+    let gaps = |(): &mut (), i: usize| {
+        let query = i * queries.len() / count;
+        let unit = Count::gap_unit(ivf.rank_metric(plan.metric), queries.norm(query));
+        let order = ivf.order(plan, queries, query, watch)?;
+        let gap = |&probes: &usize| (order[0].0 - order[probes - 1].0) / unit;
+        // Zero queries and centroids without a key say nothing.
+        Ok(grid.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).collect::<Vec<f64>>())
+    };
+    let all = pool::map(plan.threads, count, watch, || Ok(()), gaps)?;
+    Ok((0..grid.len()).map(|at| all.iter().map(|gaps| gaps[at]).sum::<f64>() / count as f64).collect())
+}
+
 impl Measured<'_> {
-    /// Where every query of the sample reaches its `k` neighbours, and the gaps of all numbers of cells.
-    fn reached(&self, sample: Sample, k: usize, watch: &Watch) -> Result<(Vec<Reached>, Vec<f64>)> {
+    /// Where every query of the sample reaches its `k` neighbours, and how many rows some of them visit: of buckets, so many.
+    fn reached(&self, sample: Sample, k: usize, counted: usize, watch: &Watch) -> Result<Vec<Reached>> {
         let near = neighbours(sample, k, self.plan, self.segments, watch)?;
-        let threads = self.plan.threads;
-        match self.few {
-            Few::Cells(ivf) => {
-                let gaps = self.gaps(ivf, sample.queries, watch)?;
-                let by_cells = |(): &mut (), query: usize| self.by_cells(ivf, (sample.queries, query), &near[query], &gaps, watch);
-                Ok((pool::map(threads, near.len(), watch, || Ok(()), by_cells)?, gaps))
-            }
-            Few::Buckets(buckets) => {
-                let by_buckets =
-                    |scratch: &mut Scratch, query: usize| self.by_buckets(buckets, sample.queries, query, &near[query], scratch);
-                Ok((pool::map(threads, near.len(), watch, || Ok(Scratch::default()), by_buckets)?, vec![0.0; self.grid.len()]))
-            }
-        }
-    }
-
-    /// How far below the key of the nearest cell that of the last of so many is, on average over some queries.
-    fn gaps(&self, ivf: &Ivf, queries: &Queries, watch: &Watch) -> Result<Vec<f64>> {
-        let count = queries.len().min(GAPPED);
-        let gaps = |(): &mut (), i: usize| {
-            let query = i * queries.len() / count;
-            let unit = Count::gap_unit(ivf.rank_metric(self.plan.metric), queries.norm(query));
-            let order = ivf.order(self.plan, queries, query, watch)?;
-            let gap = |&probes: &usize| (order[0].0 - order[probes - 1].0) / unit;
-            // Zero queries and centroids without a key say nothing.
-            Ok(self.grid.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).collect::<Vec<f64>>())
+        let is_counted = |query: usize| counted > 0 && query.is_multiple_of(near.len().div_ceil(counted));
+        let work = |scratch: &mut Scratch, query: usize| match self.few {
+            Few::Cells(ivf) => self.by_cells(ivf, (sample.queries, query), &near[query], watch),
+            Few::Buckets(buckets) => self.by_buckets(buckets, (sample.queries, query), &near[query], is_counted(query), scratch),
         };
-        let all = pool::map(self.plan.threads, count, watch, || Ok(()), gaps)?;
-        Ok((0..self.grid.len()).map(|at| all.iter().map(|gaps| gaps[at]).sum::<f64>() / count as f64).collect())
+        pool::map(self.plan.threads, near.len(), watch, || Ok(Scratch::default()), work)
     }
 
-    fn by_cells(&self, ivf: &Ivf, (queries, query): (&Queries, usize), near: &[u64], gaps: &[f64], watch: &Watch) -> Result<Reached> {
+    fn by_cells(&self, ivf: &Ivf, (queries, query): (&Queries, usize), near: &[u64], watch: &Watch) -> Result<Reached> {
         let order = ivf.order(self.plan, queries, query, watch)?;
         // One more, for rows that have no cell, or no second one.
         let mut place = vec![u64::MAX; ivf.cells() + 1];
@@ -201,26 +218,31 @@ impl Measured<'_> {
         order.iter().for_each(|rank| sums.push(sums[sums.len() - 1] + lists.places(rank.1 as usize).len() as u64));
         let norm = queries.norm(query);
         let count = |(&probes, &gap): (&usize, &f64)| ivf.count(Count { probes, gap: Some(gap) }, self.plan.metric, norm, &order);
-        let taken: Vec<usize> = self.grid.iter().zip(gaps).map(count).collect();
+        let taken: Vec<usize> = self.grid.iter().zip(&self.gaps).map(count).collect();
         let visited = taken.iter().map(|&count| sums[count]).collect();
         Ok(Reached { places, taken: taken.into_iter().map(|count| count as u64).collect(), visited })
     }
 
-    fn by_buckets(&self, buckets: &Buckets, queries: &Queries, query: usize, near: &[u64], scratch: &mut Scratch) -> Result<Reached> {
+    /// `grows`: whether the rows visited are counted too.
+    fn by_buckets(
+        &self,
+        buckets: &Buckets,
+        (queries, query): (&Queries, usize),
+        near: &[u64],
+        grows: bool,
+        scratch: &mut Scratch,
+    ) -> Result<Reached> {
         let aim = Aim::new(buckets.hasher(), &queries.wide(query)[..queries.dims()], queries.norm(query));
-        let mut homes = Vec::with_capacity(near.len() * buckets.size().0);
-        for &row in near {
-            for (segment, row) in self.segments.iter().filter_map(|segment| Some((segment, segment.own_number(row)?))) {
-                homes.extend(buckets_of(self.plan.kernel, buckets.hasher(), segment, &[row as u32]));
-            }
-        }
         let limit = (buckets.most() as u64 / LIMIT_SHARE + 1).min(buckets.enough() as u64);
-        let reached = buckets.tables().reach(&aim, &homes, limit, scratch);
-        let places = reached.into_iter().map(|reach| reach.map_or(u64::MAX, |reach| reach.tally.probes - 1)).collect();
         let measured = self.grid.partition_point(|&probes| probes as u64 <= limit);
-        let mut visited = buckets.tables().growth(&aim, &self.grid[..measured], scratch)?;
-        // Beyond, all rows: nobody should go there.
-        visited.resize(self.grid.len(), self.segments.iter().map(|rows| rows.len() as u64).sum());
+        let grid = if grows { &self.grid[..measured] } else { &[] };
+        let met = buckets.tables().meet(&aim, near, grid, limit, scratch)?;
+        let places = met.probes.into_iter().map(|probe| probe.map_or(u64::MAX, |probe| probe - 1)).collect();
+        let mut visited = met.grown;
+        if grows {
+            // Beyond, all rows: nobody should go there.
+            visited.resize(self.grid.len(), self.segments.iter().map(|rows| rows.len() as u64).sum());
+        }
         Ok(Reached { places, taken: self.grid.iter().map(|&probes| probes as u64).collect(), visited })
     }
 }
@@ -233,27 +255,33 @@ pub fn mean(shares: &[f64]) -> (f64, f64) {
     (mean, (spread / count).sqrt())
 }
 
+/// Rows visited by number of cells or buckets, on average over the queries for which they were counted.
+fn mean_visited(grid: &[usize], reached: &[Reached]) -> Vec<f64> {
+    let counted: Vec<&Vec<u64>> = reached.iter().map(|one| &one.visited).filter(|visited| !visited.is_empty()).collect();
+    let mean =
+        |at: usize| counted.iter().map(|visited| visited.get(at).copied().unwrap_or(0) as f64).sum::<f64>() / counted.len().max(1) as f64;
+    (0..grid.len()).map(mean).collect()
+}
+
 /// Recall by number of cells or buckets, for `k` neighbours.
-fn curve(grid: &[usize], gaps: &[f64], k: usize, reached: &[Reached]) -> Vec<TuningPoint> {
-    let count = reached.len() as f64;
+fn curve(measured: &Measured, k: usize, reached: &[Reached], visited: &[f64]) -> Vec<TuningPoint> {
     let point = |(at, &probes): (usize, &usize)| {
         let share = |one: &Reached| {
             let places = &one.places[..k.min(one.places.len())];
             if places.is_empty() { 1.0 } else { places.iter().filter(|&&place| place < one.taken[at]).count() as f64 / places.len() as f64 }
         };
         let (recall, error) = mean(&reached.iter().map(share).collect::<Vec<f64>>());
-        let visited = reached.iter().map(|one| one.visited.get(at).copied().unwrap_or(0) as f64).sum::<f64>() / count;
         TuningPoint {
             k: k as u32,
             probes: probes as u32,
             recall: recall.clamp(0.0, 1.0),
             error: error.min(1.0),
-            visited,
-            gap: gaps[at],
+            visited: visited[at],
+            gap: measured.gaps[at],
             reserved: [0; 3],
         }
     };
-    grid.iter().enumerate().map(point).collect()
+    measured.grid.iter().enumerate().map(point).collect()
 }
 
 /// How many cells or buckets to visit, and the rows in them.

@@ -2,8 +2,10 @@
 
 use super::{Index, SearchParams};
 use crate::ann::buckets::Buckets;
+use crate::ann::choice::{self, Costs, Estimate, Wanted};
+use crate::ann::hashing::{Hasher, Params};
 use crate::ann::ivf::{self, Cluster};
-use crate::ann::tune::{self, Effort, samples};
+use crate::ann::tune::{self, Effort, Sample, samples};
 use crate::ann::{Asked, Few};
 use crate::error::{Error, Result};
 use crate::format::{MAX_BITS, MAX_TABLES, TuningRecord};
@@ -27,7 +29,11 @@ const FILTERED_COST: f64 = 3.0;
 /// What reading a row here and there costs beyond its bytes.
 const READ_COST: f64 = 3000.0;
 /// What a probe of a bucket costs, in bytes streamed in the same time.
-const PROBE_COST: f64 = 1000.0;
+const PROBE_COST: f64 = 3000.0;
+/// The same of what it takes to put a row into a table of buckets.
+const ENTRY_COST: f64 = 1200.0;
+/// Rows that are asked which tables of buckets to make.
+const CHOOSERS: usize = 64;
 /// Times as many rows as a filter's share says hold the best that it leaves: the last of few come late.
 const SPREAD: f64 = 2.0;
 /// How an index is to visit few rows.
@@ -41,9 +47,9 @@ pub struct AnnParams {
     pub cells: Option<i64>,
     /// Whether every row stands in a second cell.
     pub spill: bool,
-    /// Tables of buckets; `None`: 8.
+    /// Tables of buckets; `None`: those that cost least.
     pub tables: Option<i64>,
-    /// Bits of a bucket; `None`: as many as rows deserve.
+    /// Bits of a bucket; `None`: those that cost least.
     pub bits: Option<i64>,
 }
 
@@ -141,7 +147,29 @@ impl Index {
             given.map(number).transpose()
         };
         let (tables, bits) = (whole("tables", MAX_TABLES, params.tables)?, whole("bits", MAX_BITS, params.bits)?);
-        Ok(Few::Buckets(Buckets::build(&self.only_view()?, tables, bits, self.about.seed, threads, watch)?))
+        let rows = self.only_view()?;
+        // Of the numbers that are left open, the hasher that learns the axes may have any.
+        let usual = choice::usual(rows.len(), self.about.seed);
+        let first = Params { tables: tables.unwrap_or(usual.tables), bits: bits.unwrap_or(usual.bits), ..usual };
+        let plan = self.plain_plan(1, threads)?;
+        let mut hasher = Hasher::learn(plan.kernel, &rows, first, threads, watch)?;
+        if rows.len() > 1 && (tables.is_none() || bits.is_none()) {
+            let estimates = self.estimates(&hasher, params.recall, [tables, bits], &plan, watch)?;
+            hasher = hasher.with(choice::cheapest(&estimates, first));
+        }
+        Ok(Few::Buckets(Buckets::build(hasher, &rows, threads, watch)?))
+    }
+
+    /// What each choice of tables and bits would cost.
+    fn estimates(&self, hasher: &Hasher, recall: f64, given: [Option<usize>; 2], plan: &Plan, watch: &Watch) -> Result<Vec<Estimate>> {
+        let (rows, views) = (self.only_view()?, self.views());
+        let [own, _] = samples(self.rows(), self.about.seed);
+        let count = CHOOSERS.min(own.len());
+        let own: Vec<usize> = (0..count).map(|i| own[i * own.len() / count]).collect();
+        let queries = self.rows_as_queries(&own)?;
+        let near = tune::neighbours(Sample { queries: &queries, own: Some(&own) }, USUAL_K as usize, plan, &views, watch)?;
+        let costs = Costs { probe: PROBE_COST, row: rows.row_bytes() as f64 + READ_COST, entry: ENTRY_COST };
+        choice::estimates((hasher, &rows), &Wanted { queries: &queries, near: &near, recall, costs }, given, plan, watch)
     }
 
     /// The rows, which a builder has put into one segment.

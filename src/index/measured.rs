@@ -217,7 +217,7 @@ impl Index {
     }
 
     /// Some rows as queries.
-    fn rows_as_queries(&self, rows: &[usize]) -> Result<Queries> {
+    pub(super) fn rows_as_queries(&self, rows: &[usize]) -> Result<Queries> {
         let kernel = kernel::selected()?;
         let mut buffer = PanelBuffer::default();
         for view in self.views() {

@@ -12,6 +12,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod float_mode;
+mod ordered;
 mod portable;
 pub mod scalar;
 mod words;
@@ -209,7 +210,7 @@ pub const CELL_MIDDLE: u8 = 8;
 /// What [`Kernel::widen`] adds to a cell and what stands beside it, so that a code of 0 becomes 128.
 const CELL_TO_BYTE: u8 = 128 - CELL_ZERO - CELL_MIDDLE;
 
-/// Columns that [`Kernel::products`] and [`Kernel::turn`] take at a time.
+/// Columns that [`Kernel::products`], [`Kernel::ordered`] and [`Kernel::turn`] take at a time.
 pub const COLUMNS: usize = 32;
 
 /// Queries that [`Kernel::sieve`] takes at a time.
@@ -247,6 +248,9 @@ pub struct Kernel {
     /// Value j of column i stands at `columns[j * COLUMNS + i]`, `rows` holds rows of `dims` values, and
     /// `sum x_j c_j`, in float32 in any order of summation, fused or not, is added to `out[row * COLUMNS + i]`.
     pub products: fn(&[f32], &[f32], usize, &mut [f32]),
+    /// The same sums in place of what is there, each from +0.0 in the order of j, every product and every sum rounded
+    /// by itself: the same bits on every CPU.
+    pub ordered: fn(&[f32], &[f32], usize, &mut [f32]),
     /// `sum w_j a_j` of rows of words with [`COLUMNS`] columns of words, modulo 2^32: `(columns, rows, out)`.
     ///
     /// Values 2p and 2p + 1 of column i stand at `columns[2 * (p * COLUMNS + i)..]`, `rows` holds rows of as many
@@ -335,7 +339,7 @@ fn check_reaching(bounds: &[f32], places: &[u32]) {
     assert!(places.len() == bounds.len() && bounds.len() <= u32::MAX as usize);
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::products`].
+/// Panics unless the lengths fit. Called by every [`Kernel::products`] and [`Kernel::ordered`].
 #[inline(always)]
 fn check_products(columns: &[f32], rows: &[f32], dims: usize, out: &[f32]) {
     assert!(dims > 0 && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));

@@ -6,7 +6,7 @@
 
 use super::{
     CELLS, COLUMNS, Kernel, LANES, Lines, Probe, Sieve, Tile, Wide, check_bounds, check_norms, check_products, check_sieve, check_sums,
-    check_tile, scalar, wide_stride,
+    check_tile, ordered, scalar, wide_stride,
 };
 use wide::{f32x8, f64x4, i16x8, i32x4};
 
@@ -23,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8: scalar::KERNEL.decode_f8,
     tile,
     products,
+    ordered,
     turn: scalar::turn,
     bounds,
     reaching: scalar::KERNEL.reaching,
@@ -190,6 +191,11 @@ fn add_products<const R: usize>(columns: &[f32], first: usize, rows: &[f32], dim
             *out = (f32x8::new(*out) + sum).to_array();
         }
     }
+}
+
+fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    check_products(columns, rows, dims, out);
+    ordered::sums::<TILE_ROWS, 16>(columns, rows, dims, out);
 }
 
 /// Values `at..at + 8`.

@@ -1,5 +1,6 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
+use super::ordered::sums;
 use super::words::{check, round};
 use super::{
     CELL_TO_BYTE, CELLS, COLUMNS, Frame, Kernel, LANES, Lines, Planes, Probe, Rounded, Sieve, SieveFactors, Tile, Wide, wide_stride,
@@ -22,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     products,
+    ordered,
     turn,
     bounds,
     reaching,
@@ -144,6 +146,11 @@ fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
             }
         }
     }
+}
+
+pub(super) fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    check_products(columns, rows, dims, out);
+    sums::<1, 16>(columns, rows, dims, out);
 }
 
 pub(super) fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {

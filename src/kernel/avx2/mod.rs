@@ -7,7 +7,7 @@
 mod bounds;
 mod sieve;
 
-use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, words};
+use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, ordered, words};
 use super::{check_decode_f8, check_norms, check_products, check_sums, check_tile, check_turn, scalar};
 use std::arch::x86_64::*;
 
@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     products,
+    ordered,
     turn,
     bounds: bounds::bounds,
     reaching: scalar::KERNEL.reaching,
@@ -335,6 +336,16 @@ fn add_products<const R: usize>(columns: &[f32], first: usize, rows: &[f32], dim
             unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_add_ps(_mm256_loadu_ps(out.as_ptr()), sum)) };
         }
     }
+}
+
+fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn gated(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+        ordered::sums::<4, 16>(columns, rows, dims, out);
+    }
+    check_products(columns, rows, dims, out);
+    // SAFETY: `available` lists this table only where the CPU has these features.
+    unsafe { gated(columns, rows, dims, out) }
 }
 
 fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {

@@ -10,7 +10,7 @@ mod amx;
 mod bounds;
 mod sieve;
 
-use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, words};
+use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, ordered, words};
 use super::{check_decode_f8, check_norms, check_products, check_sums, check_tile, check_turn};
 use std::arch::x86_64::*;
 
@@ -27,6 +27,7 @@ pub static KERNEL: Kernel = Kernel {
     decode_f8,
     tile,
     products,
+    ordered,
     turn,
     bounds: bounds::madd,
     reaching: bounds::reaching,
@@ -374,6 +375,16 @@ fn add_products<const R: usize>(columns: &[f32], rows: &[f32], dims: usize, out:
         // SAFETY: an array of sixteen.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
     }
+}
+
+fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+        ordered::sums::<8, 32>(columns, rows, dims, out);
+    }
+    check_products(columns, rows, dims, out);
+    // SAFETY: `available` lists this table only where the CPU has these features.
+    unsafe { gated(columns, rows, dims, out) }
 }
 
 fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
