@@ -56,7 +56,8 @@ def from_embeddings(
         The share of the exact neighbours that approximate queries find, on average, unless they say otherwise;
         measured on rows held out of the training, see `Index.ann` and `Index.recall`.
     nlist : int, optional
-        How many cells there are; five times the root of the number of rows if not given, fewer of few rows.
+        How many cells there are (``num_leaves`` of ScaNN); five times the root of the number of rows if not given,
+        fewer of few rows.
     spill : bool
         Whether every row stands in a second cell, chosen to be near when the first is not (SOAR). It takes half as
         much room again as the codes, and fewer cells must be visited.

@@ -81,7 +81,7 @@ class Index(Approximate):
             Of an index for approximate search: the share of the exact neighbours that is to be found, on average;
             what the index was tuned for if not given. 1 asks for the exact answer.
         nprobe : int, optional
-            Of an ``"ivf"``: how many cells to visit, whatever the recall.
+            Of an ``"ivf"``: how many cells to visit (``leaves_to_search`` of ScaNN), whatever the recall.
         probes : int, optional
             Of an ``"lsh"``: how many buckets to visit.
         ratio_threshold : float, optional
