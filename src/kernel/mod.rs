@@ -11,6 +11,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod check;
 mod float_mode;
 mod ordered;
 mod portable;
@@ -20,6 +21,10 @@ mod words;
 pub use float_mode::FloatMode;
 
 use crate::error::{Error, Result};
+use check::{
+    check_bounds, check_decode_f8, check_norms, check_products, check_reaching, check_rest, check_sieve, check_sums, check_tile,
+    check_turn, check_widen,
+};
 use std::sync::OnceLock;
 
 /// Virtual lanes of a sum; queries are padded with zeros to a multiple of this.
@@ -297,64 +302,6 @@ pub struct Kernel {
     pub words: fn(&[f32], &Frame, &mut Planes) -> Rounded,
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::sieve`].
-#[inline(always)]
-fn check_sieve(sieve: &Sieve, wide: &Wide, bounds: &[f32], keep: &[u16]) {
-    let stride = wide_stride(sieve.dims);
-    assert!(sieve.dims > 0 && sieve.dims.is_multiple_of(8) && sieve.factors.len() <= SIEVE);
-    assert!(sieve.words.len() == SIEVE * stride && sieve.high.len() == SIEVE * stride && sieve.low.len() == SIEVE * stride);
-    let rows = wide.offsets.len();
-    assert!(rows.is_multiple_of(16) && wide.residuals.len() == rows);
-    assert!(wide.codes.len() == rows * stride && bounds.len() == rows * SIEVE && keep.len() == rows);
-}
-
-/// Panics unless the lengths fit, or where int32 lanes might overflow. Called by every [`Kernel::rest`].
-#[inline(always)]
-fn check_rest(words: &[i16], half: usize, codes: &[u8]) {
-    assert!(half <= codes.len() && words.len() == codes.len() + half && words.len() <= 4096);
-}
-
-/// Panics unless the lengths fit. Called by every [`Kernel::widen`].
-#[inline(always)]
-fn check_widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &[u8]) {
-    assert!(lead > 0 && lead.is_multiple_of(8) && lines.len() == 8 * lead && rest_bytes >= lead / 2);
-    assert!(out.len() == 16 * wide_stride(lead / 2 + rest_bytes));
-    assert!(rest.len().is_multiple_of(rest_bytes) && (1..=16).contains(&(rest.len() / rest_bytes)));
-}
-
-/// Panics unless the lengths fit. Called by every [`Kernel::bounds`].
-#[inline(always)]
-fn check_bounds(probes: &[Probe], lines: &Lines, out: &[f32]) {
-    let rows = lines.offsets.len();
-    assert!(rows.is_multiple_of(16) && lines.lead.len() == rows && lines.tail.len() == rows && out.len() == probes.len() * rows);
-    for probe in probes {
-        assert!(probe.high.len().is_multiple_of(8) && (probe.low.len() == probe.high.len() || probe.low.is_empty()));
-        assert!(lines.codes.len() == rows / 16 * (probe.high.len() / 8) * 64);
-    }
-}
-
-/// Panics unless the lengths fit. Called by every [`Kernel::reaching`].
-#[inline(always)]
-fn check_reaching(bounds: &[f32], places: &[u32]) {
-    assert!(places.len() == bounds.len() && bounds.len() <= u32::MAX as usize);
-}
-
-/// Panics unless the lengths fit. Called by every [`Kernel::products`] and [`Kernel::ordered`].
-#[inline(always)]
-fn check_products(columns: &[f32], rows: &[f32], dims: usize, out: &[f32]) {
-    assert!(dims > 0 && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));
-    assert!(rows.len() == out.len() / COLUMNS * dims);
-}
-
-/// Panics unless the lengths fit; values a row. Called by every [`Kernel::turn`].
-#[inline(always)]
-fn check_turn(columns: &[i16], rows: &[i16], out: &[i32]) -> usize {
-    let dims = columns.len() / COLUMNS;
-    assert!(dims > 0 && dims.is_multiple_of(2) && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));
-    assert!(rows.len() == out.len() / COLUMNS * dims);
-    dims
-}
-
 /// `dims` rounded up to whole lanes.
 pub fn padded(dims: usize) -> usize {
     dims.next_multiple_of(LANES)
@@ -416,31 +363,4 @@ pub fn selected() -> Result<&'static Kernel> {
         let names: Vec<&str> = available().iter().map(|table| table.name).collect();
         Error::input("NSEEKFS_KERNEL", format!("a kernel that this CPU can run: {}", names.join(", ")), format!("{name:?}"))
     })
-}
-
-/// Panics unless the lengths fit, so that kernels may index freely. Called by every [`RowSums`].
-#[inline(always)]
-fn check_sums<T>(query: &[f64], rows: &[T], dims: usize, out: &[f64]) {
-    assert!(dims > 0 && query.len() == padded(dims) && rows.len() == dims * out.len());
-}
-
-/// Panics unless the lengths fit. Called by every `squared_norm`.
-#[inline(always)]
-fn check_norms<T>(rows: &[T], dims: usize, out: &[f64]) {
-    assert!(dims > 0 && rows.len() == dims * out.len());
-}
-
-/// Panics unless the lengths fit. Called by every [`Kernel::decode_f8`].
-#[inline(always)]
-fn check_decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &[f32]) {
-    assert!(dims > 0 && codes.len() == out.len() && codes.len() == dims * scales.len());
-}
-
-/// Panics unless the lengths fit. Called by every [`Kernel::tile`].
-#[inline(always)]
-fn check_tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &[u32]) {
-    let width = tile.width;
-    assert!(dims > 0 && (width == 16 || width == 32) && tile.columns.len() == dims * width);
-    assert!(tile.slope.len() == width && tile.floor.len() == width);
-    assert!(rows.len() == dims * keep.len() && norms.len() == keep.len() && halves.len() == keep.len());
 }

@@ -46,31 +46,39 @@ impl Mask {
     }
 }
 
-/// Bounds of the rows of a cell, look after look; asks for the codes of the next one.
-pub fn bound(
-    kernel: &Kernel,
-    coder: &Coder,
-    probes: &[Probe],
-    lists: &Lists,
-    codes: &ListCodes,
-    (cell, next): (usize, Option<usize>),
-    out: &mut [f32],
-) {
-    let block_bytes = coder.block_bytes();
-    let lines = |places: &Range<usize>| &codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes];
-    let (places, next) = (lists.places(cell), next.map_or(0..0, |next| lists.places(next)));
-    prefetch(&codes.offsets[next.clone()]);
-    prefetch(&codes.lead_residuals[next.clone()]);
-    prefetch(&codes.tail_residuals[next.clone()]);
-    prefetch(&lists.rows[next.clone()]);
-    let lines = Lines {
-        codes: lines(&places),
-        offsets: &codes.offsets[places.clone()],
-        lead: &codes.lead_residuals[places.clone()],
-        tail: &codes.tail_residuals[places],
-        next: lines(&next),
-    };
-    (kernel.bounds)(probes, &lines, out);
+/// The rows of cells, and what bounds them.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing<'a> {
+    /// What computes the bounds.
+    pub kernel: &'a Kernel,
+    /// What made the codes.
+    pub coder: &'a Coder,
+    /// Rows by cell.
+    pub lists: &'a Lists<'a>,
+    /// Their codes.
+    pub codes: &'a ListCodes<'a>,
+}
+
+impl Listing<'_> {
+    /// Bounds of the rows of a cell, probe after probe; asks for the codes of the next one.
+    pub fn bound(&self, probes: &[Probe], cell: usize, next: Option<usize>, out: &mut [f32]) {
+        let Listing { kernel, coder, lists, codes } = self;
+        let block_bytes = coder.block_bytes();
+        let lines = |places: &Range<usize>| &codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes];
+        let (places, next) = (lists.places(cell), next.map_or(0..0, |next| lists.places(next)));
+        prefetch(&codes.offsets[next.clone()]);
+        prefetch(&codes.lead_residuals[next.clone()]);
+        prefetch(&codes.tail_residuals[next.clone()]);
+        prefetch(&lists.rows[next.clone()]);
+        let lines = Lines {
+            codes: lines(&places),
+            offsets: &codes.offsets[places.clone()],
+            lead: &codes.lead_residuals[places.clone()],
+            tail: &codes.tail_residuals[places],
+            next: lines(&next),
+        };
+        (kernel.bounds)(probes, &lines, out);
+    }
 }
 
 /// What a worker needs besides rows.
@@ -111,14 +119,10 @@ pub struct Visit<'a> {
     pub look: &'a Look,
     /// Whether the look bounds scores for sure: only then does the highest bound of what is left say something.
     pub sure: bool,
-    /// What made the codes.
-    pub coder: &'a Coder,
+    /// The rows of cells.
+    pub listing: Listing<'a>,
     /// All rows.
     pub segments: &'a [Rows<'a>],
-    /// Rows by cell.
-    pub lists: &'a Lists<'a>,
-    /// Their codes.
-    pub codes: ListCodes<'a>,
     /// The cells to visit, each once.
     pub cells: &'a [u32],
     /// Which rows may be found; `None`: all.
@@ -136,10 +140,10 @@ impl Visit<'_> {
         }
         scratch.keys.clear();
         if by_key(self.plan) {
-            let rows = self.cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.places(cell as usize)]);
+            let rows = self.cells.iter().flat_map(|&cell| &self.listing.lists.rows[self.listing.lists.places(cell as usize)]);
             scratch.keys.extend(scratch.bounds.iter().zip(rows).map(|(&cosine, &row)| self.rank(cosine, row)));
         }
-        top.tally.code_bytes += (scratch.bounds.len() * self.coder.line_bytes()) as u64;
+        top.tally.code_bytes += (scratch.bounds.len() * self.listing.coder.line_bytes()) as u64;
         for segment in self.segments {
             self.settle(&segment.scattered(), top, scratch);
         }
@@ -147,13 +151,13 @@ impl Visit<'_> {
 
     /// Bounds of all rows of the cells, one cell after the other.
     fn bound(&self, bounds: &mut Vec<f32>) {
-        bounds.resize(self.cells.iter().map(|&cell| self.lists.places(cell as usize).len()).sum(), 0.0);
+        bounds.resize(self.cells.iter().map(|&cell| self.listing.lists.places(cell as usize).len()).sum(), 0.0);
         let (mut left, probe) = (bounds.as_mut_slice(), self.look.probe());
         for (i, &cell) in self.cells.iter().enumerate() {
             let (cell, next) = (cell as usize, self.cells.get(i + 1).map(|&next| next as usize));
             let own;
-            (own, left) = left.split_at_mut(self.lists.places(cell).len());
-            bound(self.plan.kernel, self.coder, &[probe], self.lists, &self.codes, (cell, next), own);
+            (own, left) = left.split_at_mut(self.listing.lists.places(cell).len());
+            self.listing.bound(&[probe], cell, next, own);
         }
     }
 
@@ -212,7 +216,7 @@ impl Visit<'_> {
     ) {
         let (first, end) = (segment.first, segment.first + segment.len() as u64);
         near.resize(TOGETHER, 0);
-        let mut cells = self.cells.iter().map(|&cell| self.lists.places(cell as usize));
+        let mut cells = self.cells.iter().map(|&cell| self.listing.lists.places(cell as usize));
         // Where the cell of the last rank begins and ends among ranks, and where it lies in the lists.
         let (mut own, mut places) = (0..0, 0..0);
         for (some, start) in ranks.chunks(TOGETHER).zip((0..).step_by(TOGETHER)) {
@@ -228,7 +232,7 @@ impl Visit<'_> {
                     own = own.end..own.end.saturating_add(places.len());
                 }
                 let place = places.start + at - own.start;
-                let row = u64::from(self.lists.rows[place]);
+                let row = u64::from(self.listing.lists.rows[place]);
                 if row != u64::from(NO_ROW) && (first..end).contains(&row) && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
                     least = each(Listed { rank, first: bounds[at], place, row: (row - first) as usize });
                 }
@@ -268,15 +272,19 @@ impl Visit<'_> {
         rows.clear();
         let Some(codes) = &segment.codes else { return };
         let (metric, norm) = (self.plan.metric, self.queries.norm(self.query));
-        let bytes = self.coder.rest_bytes();
+        let bytes = self.listing.coder.rest_bytes();
         let rest = |row: usize| &codes.rest[row * bytes..(row + 1) * bytes];
         for (i, &Listed { first, place, row, .. }) in found.iter().enumerate() {
             if let Some(next) = found.get(i + AHEAD) {
                 prefetch(rest(next.row));
-                prefetch(&self.codes.rest_residuals[next.place..=next.place]);
+                prefetch(&self.listing.codes.rest_residuals[next.place..=next.place]);
             }
-            let left = [self.codes.lead_residuals[place], self.codes.tail_residuals[place], self.codes.rest_residuals[place]];
-            let cosine = self.look.second(self.plan.kernel, self.coder, rest(row), left, first);
+            let left = [
+                self.listing.codes.lead_residuals[place],
+                self.listing.codes.tail_residuals[place],
+                self.listing.codes.rest_residuals[place],
+            ];
+            let cosine = self.look.second(self.plan.kernel, self.listing.coder, rest(row), left, first);
             let row_norm = if metric == Metric::Cosine { 1.0 } else { segment.norms[row] };
             let key = margin::key_bound(metric, cosine, norm, row_norm);
             // What is no number bounds nothing: such a row is the first to be read.

@@ -17,21 +17,19 @@ mod together;
 pub use build::{Cluster, build};
 pub use rank::Count;
 
-use crate::code::margin::{self, Look};
 use crate::code::turn::Turner;
 use crate::error::Result;
 use crate::format::CellRecord;
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::Watch;
-use crate::scan::{self, Plan, Queries, Run};
+use crate::scan::{Plan, Queries};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
 use crate::store::lists::{ListSections, ListedCodes, Lists};
 use crate::store::rows::Rows;
 use crate::store::segment::{self, Section, Segment};
-use crate::topk::TopK;
-use rank::Ranks;
+use rank::Ranking;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -99,21 +97,14 @@ impl Ivf {
         self.lists.view()
     }
 
-    /// Queries along the axes of codes, as cells and their rows meet them; none where there are no codes.
-    fn looks<'a>(&self, plan: &Plan, queries: &'a Queries, watch: &Watch) -> Result<&'a [Option<Look>]> {
-        let Some(coder) = plan.coder.filter(|_| self.centroids.codes.is_some()) else { return Ok(&[]) };
-        let (turner, _) = self.turner.get_or_init(|| (Turner::new(plan.kernel, coder), margin::likely_share(coder)));
-        queries.turned(plan.kernel, coder, turner, plan.threads, watch)
-    }
-
     /// All cells for one query, nearest first, with the keys of their centroids.
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn order(&self, plan: &Plan, queries: &Queries, query: usize, watch: &Watch) -> Result<Vec<(f64, u32)>> {
         let plan = Plan { threads: 1, ..*plan };
-        let look = look_of(self.looks(&plan, queries, watch)?, query);
-        Ok(self.ranks(&plan, (queries, query), look, self.all(), &mut rank::Scratch::default(), watch)?.cells)
+        let ranking = Ranking::new(self, &plan, queries, watch)?;
+        Ok(ranking.nearest(query, ranking.all(), &mut rank::Scratch::default())?.cells)
     }
 
     /// How many cells a query visits whose [`Ivf::order`] has these keys.
@@ -121,47 +112,8 @@ impl Ivf {
         count.of(order.iter().map(|rank| rank.0), Count::gap_unit(self.rank_metric(metric), norm), self.cells())
     }
 
-    fn all(&self) -> Count {
-        Count { probes: self.cells(), gap: None }
-    }
-
     /// What cells are ranked by for queries of a metric.
     pub fn rank_metric(&self, metric: Metric) -> Metric {
         if self.record.metric == Metric::Cosine { Metric::Cosine } else { metric }
     }
-
-    /// The nearest cells of a query.
-    fn ranks(
-        &self,
-        plan: &Plan,
-        (queries, query): (&Queries, usize),
-        look: Option<&Look>,
-        count: Count,
-        scratch: &mut rank::Scratch,
-        watch: &Watch,
-    ) -> Result<Ranks> {
-        let (metric, all) = (self.rank_metric(plan.metric), self.cells());
-        if let Some(look) = look {
-            return Ok(self.by_codes(plan.kernel, metric, &[(look, queries.norm(query))], count, scratch).swap_remove(0));
-        }
-        let only = queries.only(query);
-        let narrow = only.narrow(plan.kernel).unwrap_or(only);
-        let k = count.most().saturating_add(1).min(all);
-        let plan = Plan { metric, k, floor: f64::NEG_INFINITY, threads: 1, coder: None, ..*plan };
-        let best = scan::search(&plan, &[self.centroids()], &[Run { segment: 0, rows: 0..all }], &narrow, watch)?;
-        let mut cells: Vec<(f64, u32)> = best.into_iter().flat_map(TopK::into_sorted).map(|cell| (cell.key, cell.row as u32)).collect();
-        // A centroid whose key is no number comes last.
-        if k == all && cells.len() < all {
-            let mut ranked = vec![false; all];
-            cells.iter().for_each(|rank| ranked[rank.1 as usize] = true);
-            cells.extend((0..).zip(ranked).filter(|cell| !cell.1).map(|(cell, _)| (f64::NEG_INFINITY, cell)));
-        }
-        let count = count.of(cells.iter().map(|cell| cell.0), Count::gap_unit(metric, narrow.norm(0)), all).min(cells.len());
-        Ok(Ranks { cells, count })
-    }
-}
-
-/// A query as codes see it, if they do.
-fn look_of(looks: &[Option<Look>], query: usize) -> Option<&Look> {
-    looks.get(query).and_then(Option::as_ref)
 }

@@ -17,12 +17,12 @@ const PROVED: usize = 64;
 impl Search<'_> {
     /// Whether no row outside of the cells visited can be among the best.
     pub fn proven(&self, query: usize, visited: &Chosen, top: &TopK) -> bool {
-        let cells = self.ivf.cells();
+        let cells = self.cells();
         if visited.cells.len() == cells || top.held() as u64 == self.asked.allowed() {
             return true;
         }
         // Angles to centroids say nothing of other keys, nor distances of cosines, nor products of anything.
-        let telling = match self.ivf.record.metric {
+        let telling = match self.ranking.ivf.record.metric {
             Metric::Cosine => self.asked.plan.metric == Metric::Cosine,
             Metric::Euclidean => self.asked.plan.metric != Metric::Cosine,
             Metric::Dot => false,
@@ -38,8 +38,8 @@ impl Search<'_> {
     /// Whether every row of these cells, but those seen, has a key below the floor.
     fn below(&self, query: usize, cells: Range<usize>, seen: &[bool], top: &TopK) -> bool {
         let metric = self.asked.plan.metric;
-        let (centroids, asks) = (self.ivf.centroids(), self.asks(query));
-        let reaches: &[f64] = self.ivf.reaches.view();
+        let (centroids, asks) = (self.ranking.ivf.centroids(), self.asks(query));
+        let reaches: &[f64] = self.ranking.ivf.reaches.view();
         let mut keys = [0.0; PROVED];
         let keys = &mut keys[..cells.len()];
         if let Some(PanelValues::F32(values)) = centroids.in_place(cells.clone()) {

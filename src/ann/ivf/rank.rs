@@ -4,10 +4,17 @@
 //! So an exact integer stands for the product with a centroid: that of its cells with the query's high bytes.
 
 use super::Ivf;
-use crate::code::margin::Look;
-use crate::kernel::{Kernel, Lines, Probe};
+use crate::code::Codes;
+use crate::code::margin::{self, Look};
+use crate::code::turn::Turner;
+use crate::error::Result;
+use crate::kernel::{Lines, Probe};
 use crate::metric::Metric;
+use crate::pool::Watch;
 use crate::scan::reach::reached_by;
+use crate::scan::{self, Plan, Queries, Run};
+use crate::topk::TopK;
+use std::ops::Range;
 
 /// How many cells count as near at most, as a multiple of those that are visited on average.
 const CROWD: usize = 4;
@@ -38,7 +45,7 @@ impl Count {
     }
 
     /// How many cells come into question.
-    pub(super) fn most(&self) -> usize {
+    fn most(&self) -> usize {
         self.gap.map_or(self.probes, |_| self.probes.saturating_mul(CROWD))
     }
 
@@ -65,19 +72,98 @@ pub struct Scratch {
 /// Queries that are ranked together: they share what a kernel makes of a line.
 pub const TOGETHER: usize = 4;
 
-impl Ivf {
-    /// The cells that queries visit, each given as codes see it with its norm.
-    pub(super) fn by_codes(
-        &self,
-        kernel: &Kernel,
-        metric: Metric,
-        asks: &[(&Look, f64)],
-        count: Count,
-        scratch: &mut Scratch,
-    ) -> Vec<Ranks> {
-        let centroids = self.centroids();
-        let Some(codes) = centroids.codes else { return Vec::new() };
-        let (cells, padded) = (centroids.len(), codes.offsets.len());
+/// Queries that rank cells.
+pub struct Ranking<'a> {
+    pub ivf: &'a Ivf,
+    plan: &'a Plan<'a>,
+    queries: &'a Queries,
+    /// The queries along the axes of codes, as cells and their rows meet them; none where there are no codes.
+    looks: &'a [Option<Look>],
+    watch: &'a Watch<'a>,
+}
+
+impl<'a> Ranking<'a> {
+    /// Sees the queries along the axes of codes.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
+    pub fn new(ivf: &'a Ivf, plan: &'a Plan<'a>, queries: &'a Queries, watch: &'a Watch<'a>) -> Result<Self> {
+        let looks: &[Option<Look>] = match plan.coder.filter(|_| ivf.centroids.codes.is_some()) {
+            Some(coder) => {
+                let (turner, _) = ivf.turner.get_or_init(|| (Turner::new(plan.kernel, coder), margin::likely_share(coder)));
+                queries.turned(plan.kernel, coder, turner, plan.threads, watch)?
+            }
+            None => &[],
+        };
+        Ok(Ranking { ivf, plan, queries, looks, watch })
+    }
+
+    /// Whether there are codes.
+    pub fn coded(&self) -> bool {
+        !self.looks.is_empty()
+    }
+
+    /// A query as codes see it, if they do.
+    pub fn look(&self, query: usize) -> Option<&'a Look> {
+        self.looks.get(query).and_then(Option::as_ref)
+    }
+
+    /// The same as rows are likely to meet it.
+    pub fn likely(&self, query: usize) -> Option<Look> {
+        let share = self.ivf.turner.get()?.1;
+        self.look(query).map(|look| look.likely(share))
+    }
+
+    /// All cells.
+    pub fn all(&self) -> Count {
+        Count { probes: self.ivf.cells(), gap: None }
+    }
+
+    /// The nearest cells of a query.
+    ///
+    /// # Errors
+    /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
+    pub fn nearest(&self, query: usize, count: Count, scratch: &mut Scratch) -> Result<Ranks> {
+        Ok(self.nearest_of(query..query + 1, count, scratch)?.swap_remove(0))
+    }
+
+    /// The nearest cells of some queries.
+    ///
+    /// # Errors
+    /// As [`Ranking::nearest`].
+    pub fn nearest_of(&self, queries: Range<usize>, count: Count, scratch: &mut Scratch) -> Result<Vec<Ranks>> {
+        let ask = |query| Some((self.look(query)?, self.queries.norm(query)));
+        match queries.clone().map(ask).collect::<Option<Vec<_>>>().zip(self.ivf.centroids().codes) {
+            Some((asks, codes)) => Ok(self.by_codes(&asks, &codes, count, scratch)),
+            // One without a direction among them: the order of any other must not depend on it.
+            None if queries.len() > 1 => queries.map(|query| self.nearest(query, count, scratch)).collect(),
+            None => queries.map(|query| self.by_rows(query, count)).collect(),
+        }
+    }
+
+    /// By the rows that centroids are.
+    fn by_rows(&self, query: usize, count: Count) -> Result<Ranks> {
+        let (metric, all) = (self.ivf.rank_metric(self.plan.metric), self.ivf.cells());
+        let only = self.queries.only(query);
+        let narrow = only.narrow(self.plan.kernel).unwrap_or(only);
+        let k = count.most().saturating_add(1).min(all);
+        let plan = Plan { metric, k, floor: f64::NEG_INFINITY, threads: 1, coder: None, ..*self.plan };
+        let best = scan::search(&plan, &[self.ivf.centroids()], &[Run { segment: 0, rows: 0..all }], &narrow, self.watch)?;
+        let mut cells: Vec<(f64, u32)> = best.into_iter().flat_map(TopK::into_sorted).map(|cell| (cell.key, cell.row as u32)).collect();
+        // A centroid whose key is no number comes last.
+        if k == all && cells.len() < all {
+            let mut ranked = vec![false; all];
+            cells.iter().for_each(|rank| ranked[rank.1 as usize] = true);
+            cells.extend((0..).zip(ranked).filter(|cell| !cell.1).map(|(cell, _)| (f64::NEG_INFINITY, cell)));
+        }
+        let count = count.of(cells.iter().map(|cell| cell.0), Count::gap_unit(metric, narrow.norm(0)), all).min(cells.len());
+        Ok(Ranks { cells, count })
+    }
+
+    /// By codes, each query as they see it with its norm.
+    fn by_codes(&self, asks: &[(&Look, f64)], codes: &Codes, count: Count, scratch: &mut Scratch) -> Vec<Ranks> {
+        let (kernel, metric, norms) = (self.plan.kernel, self.ivf.rank_metric(self.plan.metric), self.ivf.centroids().norms);
+        let (cells, padded) = (norms.len(), codes.offsets.len());
         let Scratch { keys, near, zeros } = scratch;
         keys.resize(padded * asks.len(), 0.0);
         zeros.resize(padded, 0.0);
@@ -92,7 +178,7 @@ impl Ivf {
             keys.iter_mut().zip(codes.offsets).for_each(|(key, &offset)| *key = *key * unit + (offset + known));
             if metric != Metric::Cosine {
                 let squares = if metric == Metric::Euclidean { 1.0 } else { 0.0 };
-                for (key, &length) in keys.iter_mut().zip(centroids.norms) {
+                for (key, &length) in keys.iter_mut().zip(norms) {
                     *key = (f64::from(*key) * (1.0 + squares) * (norm * length) - squares * (norm * norm + length * length)) as f32;
                 }
             }

@@ -1,13 +1,14 @@
 //! The search of few cells: which a query visits, and the best of their rows.
 
-use super::rank::{self, Count, Ranks};
+use super::Ivf;
+use super::rank::{self, Count, Ranking, Ranks};
 use super::together::{self, Ask, Together};
-use super::{Ivf, look_of};
 use crate::ann::{Asked, Found};
 use crate::code::margin::Look;
 use crate::error::Result;
 use crate::pool::{self, Watch};
-use crate::scan::{self, Plan, Queries, Run, listed};
+use crate::scan::listed::{self, Listing};
+use crate::scan::{self, Plan, Queries, Run};
 use crate::store::lists::{Lists, NO_ROW};
 use crate::store::rows::Rows;
 use crate::topk::TopK;
@@ -27,14 +28,14 @@ impl Ivf {
     pub fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
         let plan = asked.plan;
         let narrow = asked.queries.narrow(plan.kernel);
-        let looks = self.looks(plan, asked.queries, watch)?;
-        let search = Search { ivf: self, asked, narrow: narrow.as_ref().unwrap_or(asked.queries), looks, lists: self.lists(), watch };
+        let ranking = Ranking::new(self, plan, asked.queries, watch)?;
+        let search = Search { ranking, asked, narrow: narrow.as_ref().unwrap_or(asked.queries), lists: self.lists(), watch };
         let bytes: u64 = asked.segments.iter().map(|rows| (rows.len() * rows.row_bytes()) as u64).sum();
         let share = (asked.probes as f64 / self.cells() as f64).min(1.0);
         let work = (bytes as f64 * share) as u64 * asked.queries.len() as u64;
         let threads = plan.threads.min((work / scan::BYTES_WORTH_A_THREAD + 1) as usize);
         let count = asked.queries.len();
-        let group = together::group(&search.lists, asked.probes.min(self.cells()), count).filter(|_| !looks.is_empty());
+        let group = together::group(&search.lists, asked.probes.min(self.cells()), count).filter(|_| search.ranking.coded());
         let mut found = Vec::with_capacity(count);
         for first in (0..count).step_by(group.unwrap_or(count).max(1)) {
             let some = first..count.min(first + group.unwrap_or(count));
@@ -62,11 +63,10 @@ struct Scratch {
 
 /// A search under way.
 pub(super) struct Search<'a> {
-    pub ivf: &'a Ivf,
+    pub ranking: Ranking<'a>,
     pub asked: &'a Asked<'a>,
     /// The queries in float32, as centroids are.
     pub narrow: &'a Queries,
-    looks: &'a [Option<Look>],
     lists: Lists<'a>,
     watch: &'a Watch<'a>,
 }
@@ -81,19 +81,13 @@ pub(super) struct Chosen {
 }
 
 impl Search<'_> {
-    /// The nearest cells of a query.
-    fn nearest(&self, query: usize, count: Count, scratch: &mut rank::Scratch) -> Result<Ranks> {
-        self.ivf.ranks(self.asked.plan, (self.asked.queries, query), look_of(self.looks, query), count, scratch, self.watch)
+    pub fn cells(&self) -> usize {
+        self.ranking.ivf.cells()
     }
 
     /// The cells that some queries visit first.
     fn choose(&self, queries: Range<usize>, scratch: &mut rank::Scratch) -> Result<Vec<Chosen>> {
-        let (plan, count) = (self.asked.plan, Count { probes: self.asked.probes, gap: self.asked.gap });
-        let ask = |query| Some((look_of(self.looks, query)?, self.asked.queries.norm(query)));
-        let ranks = match queries.clone().map(ask).collect::<Option<Vec<_>>>() {
-            Some(asks) => self.ivf.by_codes(plan.kernel, self.ivf.rank_metric(plan.metric), &asks, count, scratch),
-            None => queries.clone().map(|query| self.nearest(query, count, scratch)).collect::<Result<_>>()?,
-        };
+        let ranks = self.ranking.nearest_of(queries.clone(), Count { probes: self.asked.probes, gap: self.asked.gap }, scratch)?;
         queries.zip(ranks).map(|(query, ranks)| self.choose_of(query, ranks, scratch)).collect()
     }
 
@@ -104,9 +98,9 @@ impl Search<'_> {
         let mut count = self.near_enough(&ranks, count);
         let met = self.allowed_in(&ranks[..count]);
         // A filter goes against the query, and the order of cells says less of what it leaves.
-        if met < least * AGAINST && count < self.ivf.cells() {
+        if met < least * AGAINST && count < self.cells() {
             let mut left = least / AGAINST - met;
-            ranks = self.nearest(query, self.ivf.all(), scratch)?.cells;
+            ranks = self.ranking.nearest(query, self.ranking.all(), scratch)?.cells;
             while left > 0.0 && count < ranks.len() {
                 left -= self.allowed_in(&ranks[count..=count]);
                 count += 1;
@@ -118,18 +112,23 @@ impl Search<'_> {
     /// The first `count` of all cells or some.
     fn chosen(&self, query: usize, ranks: &[(f64, u32)], count: usize) -> Chosen {
         let cells: Vec<u32> = ranks[..count].iter().map(|rank| rank.1).collect();
-        let turner = self.ivf.turner.get().filter(|_| count < self.ivf.cells());
-        let likely = look_of(self.looks, query).zip(turner).map(|(look, turner)| look.likely(turner.1));
+        let likely = if count < self.cells() { self.ranking.likely(query) } else { None };
         Chosen { cells, next: ranks.get(count).map(|rank| rank.1), likely }
+    }
+
+    /// The lists, if they come with codes.
+    fn listing(&self) -> Option<Listing<'_>> {
+        let (kernel, coder) = (self.asked.plan.kernel, self.asked.plan.coder?);
+        Some(Listing { kernel, coder, lists: &self.lists, codes: self.lists.codes.as_ref()? })
     }
 
     /// Bounds of all rows that some queries visit, if all are seen by codes.
     fn together(&self, chosen: &[Chosen], threads: usize) -> Result<Option<Together>> {
         let asks: Vec<Ask> = chosen.iter().filter_map(|chosen| Some((chosen.likely.as_ref()?, chosen.cells.as_slice()))).collect();
-        let (Some(coder), Some(codes)) = (self.asked.plan.coder.filter(|_| asks.len() == chosen.len()), &self.lists.codes) else {
-            return Ok(None);
-        };
-        Together::new(self.asked.plan.kernel, coder, (&self.lists, codes), &asks, threads, self.watch).map(Some)
+        match self.listing().filter(|_| asks.len() == chosen.len()) {
+            Some(listing) => Together::new(&listing, &asks, threads, self.watch).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The best rows for one query.
@@ -145,7 +144,7 @@ impl Search<'_> {
         let mut top = self.visit(query, &first.cells, first.likely.as_ref(), known, &mut scratch.listed)?;
         let (mut chosen, mut ranks, mut more) = (first, Vec::new(), None);
         loop {
-            let all = chosen.cells.len() == self.ivf.cells();
+            let all = chosen.cells.len() == self.cells();
             if all || top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY {
                 let exact = self.proven(query, chosen, &top);
                 if exact && chosen.likely.is_some() {
@@ -154,7 +153,7 @@ impl Search<'_> {
                 return Ok(Found { top, exact });
             }
             if ranks.is_empty() {
-                ranks = self.nearest(query, self.ivf.all(), &mut scratch.rank)?.cells;
+                ranks = self.ranking.nearest(query, self.ranking.all(), &mut scratch.rank)?.cells;
             }
             let count = (2 * chosen.cells.len()).max(1).min(ranks.len());
             chosen = more.insert(self.chosen(query, &ranks, count));
@@ -190,7 +189,7 @@ impl Search<'_> {
         scratch: &mut listed::Scratch,
     ) -> Result<TopK> {
         let asked = self.asked;
-        let (Some(coder), Some(look), Some(codes)) = (asked.plan.coder, look_of(self.looks, query), self.lists.codes) else {
+        let (Some(listing), Some(look)) = (self.listing(), self.ranking.look(query)) else {
             return self.plainly(query, cells);
         };
         let mut top = TopK::new(asked.plan.k, self.asked.allowed())?;
@@ -201,10 +200,8 @@ impl Search<'_> {
             query,
             look: likely.unwrap_or(look),
             sure: likely.is_none(),
-            coder,
+            listing,
             segments: asked.segments,
-            lists: &self.lists,
-            codes,
             cells,
             mask: asked.mask.map(|mask| mask.0),
         };

@@ -1,12 +1,11 @@
 //! Bounds for a batch, cell by cell: the codes of a cell are read once for all queries that visit it.
 
-use crate::code::Coder;
 use crate::code::margin::Look;
 use crate::error::Result;
-use crate::kernel::{Kernel, Probe};
+use crate::kernel::Probe;
 use crate::pool::{self, Watch};
-use crate::scan::listed;
-use crate::store::lists::{ListCodes, Lists};
+use crate::scan::listed::Listing;
+use crate::store::lists::Lists;
 use std::ops::Range;
 
 /// Visits of a cell that are worth writing bounds down for.
@@ -42,14 +41,8 @@ impl Together {
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn new(
-        kernel: &Kernel,
-        coder: &Coder,
-        (lists, codes): (&Lists, &ListCodes),
-        asks: &[Ask],
-        threads: usize,
-        watch: &Watch,
-    ) -> Result<Self> {
+    pub fn new(listing: &Listing, asks: &[Ask], threads: usize, watch: &Watch) -> Result<Self> {
+        let lists = listing.lists;
         let mut visits: Vec<Visits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
         for (query, (_, cells)) in asks.iter().enumerate() {
             cells.iter().enumerate().for_each(|(at, &cell)| visits[cell as usize].1.push((query, at)));
@@ -75,7 +68,7 @@ impl Together {
                 for probes in probes.chunks(PROBES) {
                     // Made where it is near, then put where it stays.
                     few.resize(probes.len() * lists.places(*cell).len(), 0.0);
-                    listed::bound(kernel, coder, probes, lists, codes, (*cell, next), few);
+                    listing.bound(probes, *cell, next, few);
                     bounds.extend_from_slice(few);
                 }
             }
