@@ -15,37 +15,37 @@ struct Sums {
     low: __m512i,
 }
 
-/// With VNNI: four products and their sum in int32 are one instruction.
-pub fn vnni(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
-    check_bounds(probes, lines, out);
-    in_groups(probes, lines, out, |group, out| {
-        // SAFETY: `available` lists this function's table only where the CPU has these features.
-        unsafe {
-            match group {
-                Group::Whole(probe) => vnni_streams::<true, 1, 4>([probe], lines, out),
-                Group::One(probe) => vnni_streams::<false, 1, 4>([probe], lines, out),
-                Group::Two(probes) => vnni_streams::<false, 2, 4>(probes.each_ref(), lines, out),
-                Group::Four(probes) => vnni_streams::<false, 4, 2>(probes.each_ref(), lines, out),
-            }
+/// A function of the table, whose sums are those of `$streams`.
+macro_rules! by_groups {
+    ($(#[$doc:meta])* $name:ident, $streams:ident) => {
+        $(#[$doc])*
+        pub fn $name(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+            check_bounds(probes, lines, out);
+            in_groups(probes, lines, out, |group, out| {
+                // SAFETY: `available` lists this function's table only where the CPU has these features.
+                unsafe {
+                    match group {
+                        Group::Whole(probe) => $streams::<true, 1, 4>([probe], lines, out),
+                        Group::One(probe) => $streams::<false, 1, 4>([probe], lines, out),
+                        Group::Two(probes) => $streams::<false, 2, 4>(probes.each_ref(), lines, out),
+                        Group::Four(probes) => $streams::<false, 4, 2>(probes.each_ref(), lines, out),
+                    }
+                }
+            });
         }
-    });
+    };
 }
 
-/// Without VNNI: products are added in pairs, which fit int16: 2 * 127 * 128 < 2^15.
-pub fn madd(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
-    check_bounds(probes, lines, out);
-    in_groups(probes, lines, out, |group, out| {
-        // SAFETY: `available` lists this function's table only where the CPU has these features.
-        unsafe {
-            match group {
-                Group::Whole(probe) => madd_streams::<true, 1, 4>([probe], lines, out),
-                Group::One(probe) => madd_streams::<false, 1, 4>([probe], lines, out),
-                Group::Two(probes) => madd_streams::<false, 2, 4>(probes.each_ref(), lines, out),
-                Group::Four(probes) => madd_streams::<false, 4, 2>(probes.each_ref(), lines, out),
-            }
-        }
-    });
-}
+by_groups!(
+    /// With VNNI: four products and their sum in int32 are one instruction.
+    vnni,
+    vnni_streams
+);
+by_groups!(
+    /// Without VNNI: products are added in pairs, which fit int16: 2 * 127 * 128 < 2^15.
+    madd,
+    madd_streams
+);
 
 /// Probes that share what is made of a line.
 enum Group<'a, 'b> {
