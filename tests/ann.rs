@@ -7,6 +7,7 @@ use nseekfs::ann::Asked;
 use nseekfs::ann::ivf::Ivf;
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
+use nseekfs::code::cells::{cell, cell_centre};
 use nseekfs::error::Error;
 use nseekfs::format::{
     AnnBytes, CellRecord, CellShape, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, TuningPoint,
@@ -370,6 +371,36 @@ fn never_wrongly_exact(index: &Index, asked: &[f64], metric: Metric, k: i64, pro
         }
     }
     (proven, wrong)
+}
+
+/// Queries that point where the codes of a row err: likely margins miss rows of the cells visited, and a proof must not.
+#[test]
+fn what_likely_margins_miss_is_not_said_to_be_exact() {
+    let dims = 96;
+    let values = unit(&clustered(12_000, dims, 96, 0.1, 31), dims);
+    let index = build(Level::F32, Metric::Cosine, &values, dims, cells(96, true));
+    let coder = index.coder().unwrap();
+    let towards_error = |(row, part): (&[f64], f64)| {
+        let mut query: Vec<f64> = vec![0.0; dims];
+        let mut length = 0.0;
+        for (axis, &step) in coder.axes().chunks_exact(dims).zip(coder.steps()).take(coder.lead) {
+            let seen: f64 = row.iter().zip(coder.centre()).zip(axis).map(|((x, &m), &a)| (x - f64::from(m)) * f64::from(a)).sum();
+            let step = f64::from(step);
+            let left = seen - step * f64::from(cell_centre(cell((seen / step).round_ties_even() as f32).0));
+            query.iter_mut().zip(axis).for_each(|(q, &a)| *q += left * f64::from(a));
+            length += left * left;
+        }
+        query.iter().zip(row).map(|(q, x)| part * q / f64::sqrt(length) + (1.0 - part) * x).collect::<Vec<f64>>()
+    };
+    let asked: Vec<f64> =
+        values.chunks_exact(dims).step_by(20).zip([0.3, 0.4, 0.5, 0.6].into_iter().cycle()).flat_map(towards_error).collect();
+    same_as_exact(&index, &asked[..20 * dims], &[1, 10]);
+    let (mut proven, mut wrong) = (0, 0);
+    for k in [1, 10] {
+        let (more, others) = never_wrongly_exact(&index, &asked, Metric::Cosine, k, &[1, 8]);
+        (proven, wrong) = (proven + more, wrong + others);
+    }
+    assert!(proven > 100 && wrong > 100, "{proven} proven, {wrong} wrong");
 }
 
 #[test]

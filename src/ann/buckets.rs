@@ -120,7 +120,7 @@ impl Buckets {
     pub(super) fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
         let sizes: Vec<usize> = asked.segments.iter().map(Rows::len).collect();
         let tables = self.tables();
-        let work = |(scratch, rows, found): &mut (Scratch, Vec<u32>, Vec<(usize, Found)>), query: usize| {
+        let work = |(scratch, rows): &mut (Scratch, Vec<u32>), query: usize| {
             let dims = asked.queries.dims();
             let aim = Aim::new(&self.hasher, &asked.queries.wide(query)[..dims], asked.queries.norm(query));
             let wanted = asked.allowed().min(asked.plan.k as u64);
@@ -138,17 +138,12 @@ impl Buckets {
                 }
                 let all = rows.len() as u64 == asked.allowed();
                 if rows.len() as u64 >= wanted || all || probes >= self.enough() {
-                    found.push((query, Found { top: self.best(asked, query, rows, &sizes, watch)?, exact: all }));
-                    return Ok(());
+                    return Ok(Found { top: self.best(asked, query, rows, &sizes, watch)?, exact: all });
                 }
                 probes = probes.saturating_mul(MORE);
             }
         };
-        let states = pool::run(asked.plan.threads, asked.queries.len(), watch, || Ok(Default::default()), work)?;
-        let mut found: Vec<(usize, Found)> =
-            states.into_iter().flat_map(|state: (Scratch, Vec<u32>, Vec<(usize, Found)>)| state.2).collect();
-        found.sort_unstable_by_key(|found| found.0);
-        Ok(found.into_iter().map(|found| found.1).collect())
+        pool::map(asked.plan.threads, asked.queries.len(), watch, || Ok(Default::default()), work)
     }
 
     /// The best of some rows for one query.

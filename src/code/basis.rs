@@ -86,17 +86,14 @@ pub(crate) fn by_row(
     watch: &Watch,
 ) -> Result<Vec<f64>> {
     let width = right.len() / dims;
-    let work = |done: &mut Vec<(usize, Vec<f64>)>, i: usize| {
+    let work = |(): &mut (), i: usize| {
         let mut query = left(i);
         query.resize(padded(dims), 0.0);
         let mut out = vec![0.0; width];
         (kernel.dot)(&query, right, dims, &mut out);
-        done.push((i, out));
-        Ok(())
+        Ok(out)
     };
-    let mut rows: Vec<(usize, Vec<f64>)> = pool::run(threads, count, watch, || Ok(Vec::new()), work)?.into_iter().flatten().collect();
-    rows.sort_unstable_by_key(|row| row.0);
-    Ok(rows.into_iter().flat_map(|row| row.1).collect())
+    Ok(pool::map(threads, count, watch, || Ok(()), work)?.concat())
 }
 
 /// Makes the rows, `dims` of them at most, orthonormal, in order, each projected twice (Giraud and others, 2005: twice is

@@ -113,3 +113,39 @@ fn frobenius(kernel: &Kernel, part: &[f32], dims: usize) -> f64 {
     }
     squares.sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::{basis, encode};
+    use crate::kernel;
+    use crate::pool::Watch;
+    use crate::random::Random;
+
+    #[test]
+    fn coordinates_are_off_by_their_error_at_most_and_the_same_from_every_kernel() {
+        for dims in [33, 64, 200] {
+            let mut random = Random::new(dims as u64);
+            let sample: Vec<f64> = (0..400 * dims).map(|i| random.signed() / (1.0 + (i % dims) as f64 / 20.0)).collect();
+            let coder = basis::learn(kernel::selected().unwrap(), &sample, dims, 0, 1, &Watch::new(&|| true)).unwrap();
+            let mut directions: Vec<Vec<f64>> = (0..9).map(|_| (0..dims).map(|_| random.signed()).collect()).collect();
+            // One that lies in the centre but for a hair, and one along an axis.
+            directions.push(coder.centre().iter().map(|&m| f64::from(m) + 1e-9 * random.signed()).collect());
+            directions.push(coder.axes()[..dims].iter().map(|&a| f64::from(a)).collect());
+            let mut same = None;
+            for kernel in kernel::available() {
+                let exact = encode::see_all(kernel, &coder, directions.iter().cloned());
+                let turned = Turner::new(kernel, &coder).turn(kernel, &coder, &directions);
+                for ((turned, exact), direction) in turned.iter().zip(exact).zip(&directions) {
+                    let off = turned.coordinates.iter().zip(&exact).map(|(z, e)| (z - e).powi(2)).sum::<f64>().sqrt();
+                    let length = direction.iter().zip(coder.centre()).map(|(w, &m)| (w - f64::from(m)).powi(2)).sum::<f64>().sqrt();
+                    assert!(0.0 < off && off <= turned.error, "{}: {off:e} of {:e}", kernel.name, turned.error);
+                    assert!(turned.error <= 2e-3 * length, "{}: {:e} of {length:e}", kernel.name, turned.error);
+                }
+                let bits: Vec<u64> =
+                    turned.iter().flat_map(|one| one.coordinates.iter().chain([&one.error])).map(|x| x.to_bits()).collect();
+                assert!(same.get_or_insert_with(|| bits.clone()) == &bits, "{}", kernel.name);
+            }
+        }
+    }
+}

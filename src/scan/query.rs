@@ -132,14 +132,12 @@ impl Queries {
         if kept.get().is_none() {
             let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
             let chunks: Vec<&[usize]> = some.chunks(TOGETHER).collect();
-            let work = |made: &mut Vec<(usize, Look)>, job: usize| {
-                let asked: Vec<(&[f64], f64)> = chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect();
-                made.extend(chunks[job].iter().copied().zip(see(&asked)));
-                Ok(())
+            let work = |(): &mut (), job: usize| {
+                Ok(see(&chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect::<Vec<(&[f64], f64)>>()))
             };
-            let made = pool::run(threads, chunks.len(), watch, || Ok(Vec::new()), work)?;
+            let made = pool::map(threads, chunks.len(), watch, || Ok(()), work)?;
             let mut looks: Vec<Option<Look>> = (0..self.len()).map(|_| None).collect();
-            made.into_iter().flatten().for_each(|(i, look)| looks[i] = Some(look));
+            some.into_iter().zip(made.into_iter().flatten()).for_each(|(i, look)| looks[i] = Some(look));
             return Ok(kept.get_or_init(|| looks));
         }
         Ok(kept.get().map_or(&[], Vec::as_slice))

@@ -69,7 +69,7 @@ pub struct Scratch {
     zeros: Vec<f32>,
 }
 
-/// Queries that are ranked together: they share what a kernel makes of a line.
+/// Queries whose bounds are made together: they share what a kernel makes of a line.
 pub const TOGETHER: usize = 4;
 
 /// Queries that rank cells.

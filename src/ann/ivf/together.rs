@@ -1,5 +1,6 @@
 //! Bounds for a batch, cell by cell: the codes of a cell are read once for all queries that visit it.
 
+use super::rank;
 use crate::code::margin::Look;
 use crate::error::Result;
 use crate::kernel::Probe;
@@ -12,9 +13,8 @@ use std::ops::Range;
 const VISITS: usize = 2;
 /// Bytes of bounds that are written down at a time.
 const BYTES: usize = 32 << 20;
-/// Cells in a job, and queries that a kernel takes at a time.
+/// Cells in a job.
 const CELLS: usize = 16;
-const PROBES: usize = 4;
 
 /// A query and the cells that it visits.
 pub type Ask<'a> = (&'a Look, &'a [u32]);
@@ -65,7 +65,7 @@ impl Together {
             for (i, (cell, visits)) in cells.iter().enumerate() {
                 let next = cells.get(i + 1).map(|next| next.0);
                 let probes: Vec<Probe> = visits.iter().map(|&(query, _)| asks[query].0.probe()).collect();
-                for probes in probes.chunks(PROBES) {
+                for probes in probes.chunks(rank::TOGETHER) {
                     // Made where it is near, then put where it stays.
                     few.resize(probes.len() * lists.places(*cell).len(), 0.0);
                     listing.bound(probes, *cell, next, few);
