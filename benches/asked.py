@@ -20,7 +20,7 @@ import tables
 import workload
 
 Array = np.ndarray[Any, Any]
-RULES = ("gaussian", "power_law", "common", "duplicates")
+RULES = ("gaussian", "power_law", "common", "duplicates", "crowds")
 
 
 class Asked(NamedTuple):

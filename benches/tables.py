@@ -37,6 +37,12 @@ def duplicates(random: np.random.Generator, rows: int, dims: int) -> Array:
     return x
 
 
+def crowds(random: np.random.Generator, rows: int, dims: int) -> Array:
+    """Rows in crowds of about a hundred that lie close to each other."""
+    centres = random.standard_normal((rows // 100 + 1, dims))
+    return centres[random.integers(len(centres), size=rows)] + 0.2 * random.standard_normal((rows, dims))
+
+
 def integers(random: np.random.Generator, rows: int, dims: int) -> Array:
     """Rows of small whole numbers: many scores are equal, or very nearly."""
     return np.rint(random.standard_normal((rows, dims)))
@@ -55,5 +61,5 @@ def offset(random: np.random.Generator, rows: int, dims: int) -> Array:
 
 
 RULES: dict[str, Callable[[np.random.Generator, int, int], Array]] = {
-    rule.__name__: rule for rule in (gaussian, power_law, common, duplicates, integers, lengths, offset)
+    rule.__name__: rule for rule in (gaussian, power_law, common, duplicates, crowds, integers, lengths, offset)
 }

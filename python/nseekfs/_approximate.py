@@ -138,7 +138,8 @@ class Approximate:
         )
         held = tuple(Place(*place) for place in places)
         nearer = key < kth if (similarity or core.metric) in get_args(EuclideanWord) else key > kth
-        return Miss(found, _reason(found, held, visited, key, kth, nearer), key, kth, held, visited)
+        reason = _reason(found, held, visited, key, kth, nearer, ratio_threshold is not None)
+        return Miss(found, reason, key, kth, held, visited)
 
     @property
     def ann(self) -> Ann:
@@ -182,11 +183,15 @@ def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[An
     return None if queries is None else _arrays.matrix("queries", queries, query_type(core))[0]
 
 
-def _reason(found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float, nearer: bool) -> str:
+def _reason(
+    found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float, nearer: bool, ratio: bool
+) -> str:
     if found:
         return "it was found"
     if nearer and places and places[0].place < probes:
-        return "its cells were left out by ratio_threshold"
+        if ratio:
+            return "its cells were left out by ratio_threshold, or its codes made it most unlikely to be among the best"
+        return "its codes made it most unlikely to be among the best"
     if not places or places[0].place < probes:
         return f"its key, {key:.6g}, is not among the best: the last row found has {kth:.6g}, or comes first of equals"
     shown = " and ".join(str(place.place + 1) for place in places[:2])

@@ -133,6 +133,26 @@ pub struct Look {
     fine_lost: f64,
     whole: f64,
     centre_part: f64,
+    near: Option<Near>,
+}
+
+/// What rows that come near to a query have in common with it, where margins are only likely to hold.
+///
+/// They are likely to because what codes leave of a row has nothing to do with the query; but all of a row that is
+/// the query has. A row whose cosine is F lies sqrt(2 (1 - F)) from it, and of the square of that the lead is likely
+/// to have as large a part, p, as of the query's own z. From <z,y> = (|z|^2 + |y|^2 - |z-y|^2) / 2 in the lead alone,
+///
+/// ```text
+/// bound ~ 1 - (1 - share) |z_tail|^2 - p (1 - F),      p = |z_lead|^2 / |z|^2                  (6)
+/// ```
+///
+/// so a row whose bound is lower than F and than that is unlikely to reach F.
+#[derive(Debug, Clone, Copy)]
+struct Near {
+    /// The bound of a row that is the query, 1 - (1 - share) |z_tail|^2.
+    itself: f64,
+    /// The lead's part of squares, p.
+    part: f64,
 }
 
 impl Look {
@@ -201,6 +221,7 @@ impl Look {
             fine_lost: f64::from(CELL_MIDDLE) * lead_lost + 128.0 * tail_lost,
             whole: length(lead_squares + tail_squares),
             centre_part,
+            near: None,
             words,
             word_step,
         }
@@ -209,8 +230,23 @@ impl Look {
     /// The same query in eight bits for the first look, and with a `share` of the margin for what codes leave: its
     /// bounds prove nothing, and yet hold for nearly all rows, see [`likely_share`].
     pub fn likely(&self, share: f32) -> Self {
+        let squared = |length: f32| f64::from(length) * f64::from(length);
+        let (lead_squared, tail_squared) = (squared(self.lead), squared(self.tail));
+        let itself = 1.0 - (1.0 - f64::from(share)) * tail_squared;
+        let near = Some(Near { itself, part: lead_squared / (lead_squared + tail_squared) });
         let (lead, tail, whole) = (self.lead * share, self.tail * share, self.whole * f64::from(share));
-        Look { low: Vec::new(), low_sum: 0, lead, tail, whole, ..self.clone() }
+        Look { low: Vec::new(), low_sum: 0, lead, tail, whole, near, ..self.clone() }
+    }
+
+    /// What the bound of a row reaches whose cosine reaches `least`; where margins are likely, nearly always.
+    pub fn reaches(&self, least: f32) -> f32 {
+        self.near.map_or(least, |near| least.min((near.itself - near.part * (1.0 - f64::from(least))) as f32))
+    }
+
+    /// The highest cosine of a row with this bound: the bound, or, where margins are likely, what it nearly always is.
+    pub fn highest(&self, bound: f32) -> f64 {
+        let bound = f64::from(bound);
+        self.near.map_or(bound, |near| bound.max(1.0 - (near.itself - bound) / near.part))
     }
 
     /// Its coordinates times steps in whole numbers of 16 bits, as a sieve wants them.

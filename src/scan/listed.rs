@@ -165,8 +165,14 @@ impl Visit<'_> {
     fn rank(&self, cosine: f32, row: u32) -> f32 {
         let norm = self.segments.iter().find_map(|segment| Some(segment.norms[segment.own_number(u64::from(row))?]));
         norm.map_or(f32::NEG_INFINITY, |norm| {
-            up(margin::key_bound(self.plan.metric, f64::from(cosine), self.queries.norm(self.query), norm))
+            up(margin::key_bound(self.plan.metric, self.look.highest(cosine), self.queries.norm(self.query), norm))
         })
+    }
+
+    /// What the rank of a row reaches whose key reaches the floor.
+    fn least(&self, floor: f64) -> f32 {
+        let least = least(self.plan, floor, self.queries.norm(self.query));
+        if by_key(self.plan) { least } else { self.look.reaches(least) }
     }
 
     /// Reads the rows of one segment that may be among the best.
@@ -181,7 +187,7 @@ impl Visit<'_> {
         let read = refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
         known.clear();
         rows[..read].iter().for_each(|row| _ = known.add(row.1));
-        let reached = least(plan, top.floor(), norm);
+        let reached = self.least(top.floor());
         // Zero rows have no bound of their own, but one for all.
         let zero = margin::vanishing_bound(plan.metric, norm);
         let zeros_out = zero < top.floor();
@@ -250,7 +256,7 @@ impl Visit<'_> {
                 found.truncate(few);
             }
         };
-        let mut reached = least(self.plan, top.floor(), self.queries.norm(self.query));
+        let mut reached = self.least(top.floor());
         if self.mask.is_none() && self.segments.len() == 1 {
             reached = reached.max(reached_by(ranks, few));
         }
