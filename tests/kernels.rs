@@ -188,6 +188,25 @@ fn bounds_that_reach_a_floor_have_the_scalar_places() {
 }
 
 #[test]
+fn the_highest_of_each_lane_is_the_highest_finite_bound() {
+    let mut random = Random::seeded(6);
+    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0];
+    for (count, lanes) in (0..70).map(|count| (count, 1 + count % 40)).chain([(4099, 128), (5000, 512), (333, 112)]) {
+        let bounds: Vec<f32> =
+            (0..count).map(|i| if i % 5 == 3 { odd[random.next() as usize % odd.len()] } else { random.normal() as f32 }).collect();
+        for start in [f32::NEG_INFINITY, 0.5] {
+            let of_lane = |lane: usize| bounds.iter().skip(lane).step_by(lanes).filter(|bound| **bound < f32::INFINITY);
+            let expected: Vec<f32> = (0..lanes).map(|lane| of_lane(lane).fold(start, |most, &bound| most.max(bound))).collect();
+            for kernel in others().chain([&scalar::KERNEL]) {
+                let mut most = vec![start; lanes];
+                (kernel.highest)(&bounds, &mut most);
+                assert_eq!(most, expected, "{}, {count} bounds in {lanes} lanes", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_f16_code_decodes_to_the_scalar_bits() {
     let codes: Vec<u16> = (0..=u16::MAX).collect();
     let decode = |kernel: &Kernel, codes: &[u16]| {

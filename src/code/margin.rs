@@ -87,6 +87,11 @@ pub fn bytes(word: i16) -> (i8, i8) {
     (high as i8, (i32::from(word) - 256 * high) as i8)
 }
 
+/// One byte of each word.
+fn plane(words: &[i16], part: impl Fn(i16) -> i8) -> Vec<i8> {
+    words.iter().map(|&word| part(word)).collect()
+}
+
 /// Numbers in whole steps of 16 bits: `exact = step * word + e`, and the step.
 pub fn whole_words(exact: &[f64]) -> (Vec<i16>, f32) {
     let (eights, left) = exact.as_chunks::<8>();
@@ -202,12 +207,14 @@ impl Look {
         let (lead_squares, tail_squares) = (squares(lead.clone()), squares(tail));
         let length = |squares: f64| squares.sqrt() * (1.0 + 16.0 * UNIT);
         let factor = |length: f64| (length as f32).next_up().max(LEAST_FACTOR);
-        let [high, low] = [|word| bytes(word).0, |word| bytes(word).1]
-            .map(|part: fn(i16) -> i8| words[lead.clone()].iter().map(|&word| part(word)).collect::<Vec<i8>>());
-        let total = |plane: &[i8]| i32::from(CELL_ZERO) * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+        let (mut high, mut low) = (plane(&words, |word| bytes(word).0), plane(&words, |word| bytes(word).1));
+        let total = |plane: &[i8]| plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+        let all_sums = [128 * total(&high), 128 * total(&low)];
+        high.truncate(coder.lead);
+        low.truncate(coder.lead);
         Look {
-            high_sum: total(&high),
-            low_sum: total(&low),
+            high_sum: i32::from(CELL_ZERO) * total(&high),
+            low_sum: i32::from(CELL_ZERO) * total(&low),
             high,
             low,
             base: (base as f32).next_up(),
@@ -215,8 +222,7 @@ impl Look {
             tail: factor(length(tail_squares)),
             all_base: (all_base as f32).next_up(),
             all: factor(length(lead_squares + tail_squares)),
-            all_sums: [|word| bytes(word).0, |word| bytes(word).1]
-                .map(|part: fn(i16) -> i8| 128 * words.iter().map(|&word| i32::from(part(word))).sum::<i32>()),
+            all_sums,
             fine_sum: i64::from(CELL_MIDDLE) * words[lead].iter().map(|&word| i64::from(word)).sum::<i64>(),
             fine_lost: f64::from(CELL_MIDDLE) * lead_lost + 128.0 * tail_lost,
             whole: length(lead_squares + tail_squares),
@@ -275,21 +281,10 @@ impl Look {
         }
     }
 
-    /// What makes the kernel add up cells times high bytes, as an exact integer and nothing else.
-    pub fn coarse(&self) -> Probe<'_> {
-        // 256 * sum is exact, the sum being less than 2^24, and so is a 256th of it.
-        let step = 1.0 / 256.0;
-        Probe { high: &self.high, low: &[], high_sum: self.high_sum, low_sum: 0, step, base: 0.0, lead: 0.0, tail: 0.0 }
-    }
-
-    /// What a unit of that integer is worth in `<w',v'>`.
-    pub fn coarse_unit(&self) -> f64 {
-        256.0 * f64::from(self.word_step)
-    }
-
-    /// `<w',m>`.
-    pub fn centre_part(&self) -> f64 {
-        self.centre_part
+    /// What makes the kernel estimate cosines, by cells and high bytes alone, in place of bounding them.
+    pub fn estimate(&self) -> Probe<'_> {
+        let base = self.centre_part as f32;
+        Probe { high: &self.high, low: &[], high_sum: self.high_sum, low_sum: 0, step: self.word_step, base, lead: 0.0, tail: 0.0 }
     }
 
     /// A second look at one row: an upper bound of its cosine from all of its codes, `first` being

@@ -74,14 +74,11 @@ impl Turner {
         let mut words = vec![0i16; stride * count];
         let mut known = Vec::with_capacity(count);
         for (direction, words) in directions.iter().zip(words.chunks_exact_mut(stride)) {
-            let length = sum(direction, coder.centre(), |w, m| (w - f64::from(m)).powi(2)).sqrt();
+            let centred: Vec<f64> = direction.iter().zip(coder.centre()).map(|(w, &m)| w - f64::from(m)).collect();
+            let length = sum(&centred, &centred, |w, _| w * w).sqrt();
             let (scale, unit) = if length > 0.0 { (LENGTH / length, length / LENGTH) } else { (0.0, 0.0) };
-            for ((out, w), &m) in words.iter_mut().zip(direction).zip(coder.centre()) {
-                *out = word((w - f64::from(m)) * scale);
-            }
-            let centred = || direction.iter().zip(coder.centre()).map(|(w, &m)| w - f64::from(m));
-            let squares: Vec<f64> = centred().zip(&*words).map(|(w, &word)| (w - unit * f64::from(word)).powi(2)).collect();
-            let lost = sum(&squares, &squares, |square, _| square).sqrt();
+            words.iter_mut().zip(&centred).for_each(|(out, w)| *out = word(w * scale));
+            let lost = sum(&centred, &words[..dims], |w, word| (w - unit * f64::from(word)).powi(2)).sqrt();
             let error = ((1.0 + coder.skew) * lost + self.loss * (length + lost)) * UP;
             known.push((unit * self.unit, error));
         }

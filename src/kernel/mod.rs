@@ -13,6 +13,7 @@ mod avx2;
 mod avx512;
 mod check;
 mod float_mode;
+mod highest;
 mod ordered;
 mod portable;
 pub mod scalar;
@@ -272,6 +273,9 @@ pub struct Kernel {
     /// Their places, in order, are written to the front of `places`; how many there are is returned, and what
     /// stands behind them is left open. A bound that is no number is not below anything.
     pub reaching: fn(&[f32], f32, &mut [u32]) -> usize,
+    /// The highest finite bounds of as many lanes as `most` is long, at least one: bound i is of lane `i % most.len()`;
+    /// what is not below it stays: `(bounds, most)`.
+    pub highest: fn(&[f32], &mut [f32]),
     /// `sum code * word` of what lies beside a row's lines: `(words, half, codes)`, an exact integer.
     ///
     /// The first `half` bytes of `codes` hold two codes of 0 to 15 each, the low nibbles those of words

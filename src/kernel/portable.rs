@@ -27,6 +27,7 @@ pub static KERNEL: Kernel = Kernel {
     turn: scalar::turn,
     bounds,
     reaching: scalar::KERNEL.reaching,
+    highest: scalar::KERNEL.highest,
     rest: scalar::KERNEL.rest,
     widen: scalar::KERNEL.widen,
     sieve,

@@ -1,5 +1,6 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
+use super::highest::lanes;
 use super::ordered::sums;
 use super::words::{check, round};
 use super::{
@@ -27,6 +28,7 @@ pub static KERNEL: Kernel = Kernel {
     turn,
     bounds,
     reaching,
+    highest: lanes,
     rest,
     widen,
     sieve,

@@ -370,7 +370,7 @@ impl Search<'_> {
         };
         // Rows that may not be found, or have no bounds yet, say nothing of those that may.
         if self.part.whole() {
-            least = least.max(reached_by(bounds, few));
+            least = least.max(reached_by(self.plan.kernel, bounds, few));
         }
         self.scan(bounds, least, places, |bound, row| {
             if bound.is_finite() {

@@ -221,7 +221,7 @@ impl Visit<'_> {
         mut each: impl FnMut(Listed) -> f32,
     ) {
         let (first, end) = (segment.first, segment.first + segment.len() as u64);
-        near.resize(TOGETHER, 0);
+        near.resize(TOGETHER.min(ranks.len()), 0);
         let mut cells = self.cells.iter().map(|&cell| self.listing.lists.places(cell as usize));
         // Where the cell of the last rank begins and ends among ranks, and where it lies in the lists.
         let (mut own, mut places) = (0..0, 0..0);
@@ -258,7 +258,7 @@ impl Visit<'_> {
         };
         let mut reached = self.least(top.floor());
         if self.mask.is_none() && self.segments.len() == 1 {
-            reached = reached.max(reached_by(ranks, few));
+            reached = reached.max(reached_by(self.plan.kernel, ranks, few));
         }
         self.each(segment, (bounds, ranks), reached, near, |listed| {
             if listed.rank.is_finite() {

@@ -2,6 +2,7 @@
 
 use super::Plan;
 use crate::code::{BLOCK, margin};
+use crate::kernel::Kernel;
 use crate::metric::Metric;
 
 /// Shortest and longest row where all are of unit length: within 2e-3 as they came, of which rounding them to
@@ -22,25 +23,19 @@ pub(super) fn least(plan: &Plan, floor: f64, query_norm: f64) -> f32 {
 
 /// A bound that `few` finite ones or more reach, most often not many more; where they are few beside all, else one that
 /// all reach.
-pub(crate) fn reached_by(bounds: &[f32], few: usize) -> f32 {
+pub(crate) fn reached_by(kernel: &Kernel, bounds: &[f32], few: usize) -> f32 {
     // Of so many lanes each has a highest, and the highest of these are mostly those of all.
     let lanes = (4 * few).div_ceil(BLOCK);
     if lanes > MOST_LANES || bounds.len() < 4 * lanes * BLOCK {
         return f32::NEG_INFINITY;
     }
-    let mut most = [[f32::NEG_INFINITY; BLOCK]; MOST_LANES];
-    for blocks in bounds.as_chunks::<BLOCK>().0.chunks(lanes) {
-        for (most, bounds) in most.iter_mut().zip(blocks) {
-            for (most, &bound) in most.iter_mut().zip(bounds) {
-                *most = if bound > *most && bound < f32::INFINITY { bound } else { *most };
-            }
-        }
-    }
-    *most.as_flattened_mut()[..lanes * BLOCK].select_nth_unstable_by(few - 1, |a, b| b.total_cmp(a)).1
+    let most = &mut [f32::NEG_INFINITY; MOST_LANES * BLOCK][..lanes * BLOCK];
+    (kernel.highest)(bounds, most);
+    *most.select_nth_unstable_by(few - 1, |a, b| b.total_cmp(a)).1
 }
 
 /// The least float32 that is not below `value`; what is no number stays none.
-pub(super) fn up(value: f64) -> f32 {
+pub(crate) fn up(value: f64) -> f32 {
     let near = value as f32;
     if f64::from(near) < value { near.next_up() } else { near }
 }

@@ -1,7 +1,7 @@
 //! Which cells are nearest to a query: by the codes of their centroids, in whole numbers.
 //!
 //! A bound of a score must hold; an order of cells must only be good, and the same on every CPU and in every batch.
-//! So an exact integer stands for the product with a centroid: that of its cells with the query's high bytes.
+//! So a product with a centroid is that of its cells with the query's high bytes, an exact integer.
 
 use super::Ivf;
 use crate::code::Codes;
@@ -11,11 +11,13 @@ use crate::error::Result;
 use crate::kernel::{Lines, Probe};
 use crate::metric::Metric;
 use crate::pool::Watch;
-use crate::scan::reach::reached_by;
+use crate::scan::reach::{reached_by, up};
 use crate::scan::{self, Plan, Queries, Run};
 use crate::topk::TopK;
 use std::ops::Range;
 
+/// Lanes that the best key is looked for in.
+const LANES: usize = 64;
 /// How many cells count as near at most, as a multiple of those that are visited on average.
 const CROWD: usize = 4;
 
@@ -50,13 +52,25 @@ impl Count {
     }
 
     /// How many of `cells` a query visits whose centroids have these keys.
+    pub fn of(&self, keys: impl Iterator<Item = f64> + Clone, unit: f64, cells: usize) -> usize {
+        let near = |gap: f64| {
+            let least = keys.clone().fold(f64::NEG_INFINITY, f64::max) - gap * unit;
+            keys.filter(|&key| key >= least).count()
+        };
+        self.telling(cells).map_or(self.probes.min(cells), |gap| self.among(near(gap), cells))
+    }
+
+    /// The gap, if it has a say in how many of `cells` are visited.
+    fn telling(&self, cells: usize) -> Option<f64> {
+        self.gap.filter(|_| self.probes < cells)
+    }
+
+    /// How many of `cells` a query visits that has so many near ones.
     ///
     /// It is the geometric mean of `probes` and the cells that are near: the number of near ones by itself is too wild a
     /// guess of those that are worth a visit.
-    pub fn of(&self, keys: impl Iterator<Item = f64> + Clone, unit: f64, cells: usize) -> usize {
-        let Some(gap) = self.gap.filter(|_| self.probes < cells) else { return self.probes.min(cells) };
-        let least = keys.clone().fold(f64::NEG_INFINITY, f64::max) - gap * unit;
-        let near = keys.filter(|&key| key >= least).count().clamp(1, self.most());
+    fn among(&self, near: usize, cells: usize) -> usize {
+        let near = near.clamp(1, self.most());
         ((self.probes as f64 * near as f64).sqrt().round() as usize).clamp(1, cells)
     }
 }
@@ -66,7 +80,8 @@ impl Count {
 pub struct Scratch {
     keys: Vec<f32>,
     near: Vec<u32>,
-    zeros: Vec<f32>,
+    /// Residuals of cells, which are no matter.
+    none: Vec<u16>,
 }
 
 /// Queries whose bounds are made together: they share what a kernel makes of a line.
@@ -164,26 +179,31 @@ impl<'a> Ranking<'a> {
     fn by_codes(&self, asks: &[(&Look, f64)], codes: &Codes, count: Count, scratch: &mut Scratch) -> Vec<Ranks> {
         let (kernel, metric, norms) = (self.plan.kernel, self.ivf.rank_metric(self.plan.metric), self.ivf.centroids().norms);
         let (cells, padded) = (norms.len(), codes.offsets.len());
-        let Scratch { keys, near, zeros } = scratch;
+        let Scratch { keys, near, none } = scratch;
         keys.resize(padded * asks.len(), 0.0);
-        zeros.resize(padded, 0.0);
+        none.resize(padded, 0);
         near.resize(cells, 0);
-        let none: &[u16] = &bytemuck::cast_slice(zeros)[..padded];
-        let probes: Vec<Probe> = asks.iter().map(|(look, _)| look.coarse()).collect();
-        (kernel.bounds)(&probes, &Lines { codes: codes.lines, offsets: zeros, lead: none, tail: none, next: &[] }, keys);
-        let rank = |(&(look, norm), keys): (&(&Look, f64), &mut [f32])| {
+        let probes: Vec<Probe> = asks.iter().map(|(look, _)| look.estimate()).collect();
+        (kernel.bounds)(&probes, &Lines { codes: codes.lines, offsets: codes.offsets, lead: none, tail: none, next: &[] }, keys);
+        let rank = |(&(_, norm), keys): (&(&Look, f64), &mut [f32])| {
             let keys = &mut keys[..cells];
-            // Products and sums of float32, each rounded by itself: the same on every CPU.
-            let (unit, known) = (look.coarse_unit() as f32, look.centre_part() as f32);
-            keys.iter_mut().zip(codes.offsets).for_each(|(key, &offset)| *key = *key * unit + (offset + known));
             if metric != Metric::Cosine {
                 let squares = if metric == Metric::Euclidean { 1.0 } else { 0.0 };
                 for (key, &length) in keys.iter_mut().zip(norms) {
                     *key = (f64::from(*key) * (1.0 + squares) * (norm * length) - squares * (norm * norm + length * length)) as f32;
                 }
             }
-            let count = count.of(keys.iter().map(|&key| f64::from(key)), Count::gap_unit(metric, norm), cells);
-            let reached = (kernel.reaching)(keys, reached_by(keys, count + 1), near);
+            let mut reached = 0;
+            let count = count.telling(cells).map_or(count.probes.min(cells), |gap| {
+                let mut most = [f32::NEG_INFINITY; LANES];
+                (kernel.highest)(keys, &mut most);
+                let best = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+                reached = (kernel.reaching)(keys, up(f64::from(best) - gap * Count::gap_unit(metric, norm)), near);
+                count.among(reached, cells)
+            });
+            if reached <= count {
+                reached = (kernel.reaching)(keys, reached_by(kernel, keys, count + 1), near);
+            }
             let mut ranks: Vec<(f64, u32)> = near[..reached].iter().map(|&cell| (f64::from(keys[cell as usize]), cell)).collect();
             ranks.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             ranks.truncate(count + 1);

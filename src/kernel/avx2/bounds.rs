@@ -1,6 +1,7 @@
 //! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX2: a line is two registers, and lane i
 //! of a sum belongs to row i of its half of the block. Pairs of products fit int16: 2 * 127 * 128 < 2^15.
 
+use crate::kernel::highest::lanes;
 use crate::kernel::{CELLS, Lines, Probe, check_bounds};
 use std::arch::x86_64::*;
 
@@ -109,4 +110,13 @@ fn residuals(halves: &[u16], half: usize) -> __m256 {
     // SAFETY: eight values.
     let halves = unsafe { _mm_loadu_si128(halves.as_chunks::<8>().0[half].as_ptr().cast()) };
     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+}
+
+pub fn highest(bounds: &[f32], most: &mut [f32]) {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn gated(bounds: &[f32], most: &mut [f32]) {
+        lanes(bounds, most);
+    }
+    // SAFETY: `available` lists this table only where the CPU has these features.
+    unsafe { gated(bounds, most) }
 }

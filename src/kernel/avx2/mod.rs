@@ -28,6 +28,7 @@ pub static KERNEL: Kernel = Kernel {
     turn,
     bounds: bounds::bounds,
     reaching: scalar::KERNEL.reaching,
+    highest: bounds::highest,
     rest: sieve::rest,
     widen: scalar::KERNEL.widen,
     sieve: sieve::sieve,

@@ -1,6 +1,7 @@
 //! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX-512: a line is a register, lane i of
 //! every sum belongs to row i, and several blocks share each broadcast of the query.
 
+use crate::kernel::highest::lanes;
 use crate::kernel::{CELLS, Lines, Probe, check_bounds, check_reaching};
 use std::arch::x86_64::*;
 
@@ -231,6 +232,15 @@ pub fn reaching(bounds: &[f32], floor: f32, places: &mut [u32]) -> usize {
     check_reaching(bounds, places);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
     unsafe { gated(bounds, floor, places) }
+}
+
+pub fn highest(bounds: &[f32], most: &mut [f32]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn gated(bounds: &[f32], most: &mut [f32]) {
+        lanes(bounds, most);
+    }
+    // SAFETY: `available` lists this function's table only where the CPU has these features.
+    unsafe { gated(bounds, most) }
 }
 
 /// The residuals of a block's rows.

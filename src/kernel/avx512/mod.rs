@@ -32,6 +32,7 @@ pub static KERNEL: Kernel = Kernel {
     turn: columns::turn,
     bounds: bounds::madd,
     reaching: bounds::reaching,
+    highest: bounds::highest,
     rest: sieve::rest,
     widen: sieve::widen,
     sieve: sieve::madd,
