@@ -21,6 +21,8 @@ pub struct Queries {
     stride: usize,
     wide: Vec<f64>,
     norms: Vec<f64>,
+    /// Whether all values are float32 values.
+    single: bool,
     looks: OnceLock<Vec<Option<Look>>>,
     turned: OnceLock<Vec<Option<Look>>>,
 }
@@ -51,7 +53,7 @@ impl Queries {
             check_row("query", if level == Level::F64 { level } else { Level::F32 }, given, norms[i], first + i as u64)?;
             norms[i] = norms[i].sqrt();
         }
-        Ok(Queries { dims, stride, wide, norms, looks: OnceLock::new(), turned: OnceLock::new() })
+        Ok(Queries { dims, stride, wide, norms, single: level != Level::F64, looks: OnceLock::new(), turned: OnceLock::new() })
     }
 
     /// How many there are.
@@ -81,7 +83,7 @@ impl Queries {
 
     /// The queries rounded to float32, as kernels want them for float32 rows; none if they are already.
     pub fn narrow(&self, kernel: &Kernel) -> Option<Queries> {
-        if self.wide.iter().all(|&x| f64::from(x as f32) == x) {
+        if self.single {
             return None;
         }
         let wide: Vec<f64> = self.wide.iter().map(|&x| f64::from(x as f32)).collect();
@@ -90,7 +92,7 @@ impl Queries {
             (kernel.squared_norm_f64)(&row[..self.dims], self.dims, std::slice::from_mut(norm));
             *norm = norm.sqrt();
         }
-        Some(Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new(), turned: OnceLock::new() })
+        Some(Queries { dims: self.dims, stride: self.stride, wide, norms, single: true, looks: OnceLock::new(), turned: OnceLock::new() })
     }
 
     /// Query `i` alone.
@@ -102,7 +104,7 @@ impl Queries {
     pub fn some(&self, which: &[usize]) -> Queries {
         let wide = which.iter().flat_map(|&i| self.wide(i)).copied().collect();
         let norms = which.iter().map(|&i| self.norms[i]).collect();
-        Queries { dims: self.dims, stride: self.stride, wide, norms, looks: OnceLock::new(), turned: OnceLock::new() }
+        Queries { dims: self.dims, stride: self.stride, wide, norms, single: self.single, looks: OnceLock::new(), turned: OnceLock::new() }
     }
 
     /// Every query as codes see it; none for one without a direction, such as zero. Made once, for the one
