@@ -281,7 +281,17 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
                     let plan = Plan { metric, k, kernel, method, threads, coder, unit, floor: f64::NEG_INFINITY };
                     let watch = Watch::new(&|| true);
                     let search = |queries: &Queries| {
-                        let asked = Asked { plan: &plan, segments: &views, queries, probes, gap: None, ratio: None, mask, least: 0.0 };
+                        let asked = Asked {
+                            plan: &plan,
+                            segments: &views,
+                            queries,
+                            probes,
+                            gap: None,
+                            ratio: None,
+                            reorder: None,
+                            mask,
+                            least: 0.0,
+                        };
                         let found = ivf.search(&asked, &watch).unwrap();
                         found.into_iter().map(|found| found.top.into_sorted()).collect::<Vec<_>>()
                     };

@@ -25,8 +25,10 @@ class Approximate:
         *,
         recall: float | None = None,
         nprobe: Count | None = None,
+        num_leaves_to_search: Count | None = None,
         probes: Count | None = None,
         ratio_threshold: float | None = None,
+        reorder_k: Count | None = None,
         threads: Count | None = None,
     ) -> Recall:
         """Measure the recall that searches have, against the exact answers.
@@ -38,7 +40,7 @@ class Approximate:
             visited; none of them counts as its own neighbour.
         k : int
             Neighbours of each query, from 1.
-        recall, nprobe, probes, ratio_threshold, threads
+        recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k, threads
             As in `query`.
 
         Returns
@@ -54,7 +56,7 @@ class Approximate:
         measured = core.recall(
             _maybe_queries(queries, core),
             _arguments.whole("k", k),
-            effort(recall, nprobe, probes, ratio_threshold),
+            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
             _arguments.maybe_whole("threads", threads),
         )
         return Recall(*measured)
@@ -105,8 +107,10 @@ class Approximate:
         similarity: Metric | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        num_leaves_to_search: Count | None = None,
         probes: Count | None = None,
         ratio_threshold: float | None = None,
+        reorder_k: Count | None = None,
     ) -> Miss:
         """Say why a search finds a row, or why not.
 
@@ -116,7 +120,7 @@ class Approximate:
             What was asked.
         row : int
             The row that was expected.
-        k, similarity, recall, nprobe, probes, ratio_threshold
+        k, similarity, recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k
             As in `query`, where `k` is `top_k`.
 
         Returns
@@ -134,11 +138,12 @@ class Approximate:
             _arguments.whole("row", row, 0),
             _arguments.whole("k", k),
             None if similarity is None else _arguments.word("similarity", similarity),
-            effort(recall, nprobe, probes, ratio_threshold),
+            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
         )
         held = tuple(Place(*place) for place in places)
         nearer = key < kth if (similarity or core.metric) in get_args(EuclideanWord) else key > kth
-        reason = _reason(found, held, visited, key, kth, nearer, ratio_threshold is not None)
+        limits = {"ratio_threshold": ratio_threshold, "reorder_k": reorder_k}
+        reason = _reason(found, held, visited, key, kth, nearer, [name for name in limits if limits[name] is not None])
         return Miss(found, reason, key, kth, held, visited)
 
     @property
@@ -168,14 +173,15 @@ def query_type(core: _core.Index) -> type[np.floating[Any]]:
 
 
 def effort(
-    recall: object, nprobe: object, probes: object, ratio_threshold: object
-) -> tuple[float | None, int | None, int | None, float | None]:
+    recall: object, nprobe: object, leaves: object, probes: object, ratio_threshold: object, reorder_k: object
+) -> tuple[float | None, int | None, int | None, float | None, int | None]:
     """How many rows an approximate search visits, in the types of the extension module."""
     return (
         _arguments.maybe_real("recall", recall),
-        _arguments.maybe_whole("nprobe", nprobe),
+        _arguments.maybe_whole("nprobe", _arguments.either("nprobe", nprobe, "num_leaves_to_search", leaves)),
         _arguments.maybe_whole("probes", probes),
         _arguments.maybe_real("ratio_threshold", ratio_threshold),
+        _arguments.maybe_whole("reorder_k", reorder_k),
     )
 
 
@@ -184,14 +190,13 @@ def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[An
 
 
 def _reason(
-    found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float, nearer: bool, ratio: bool
+    found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float, nearer: bool, limits: list[str]
 ) -> str:
     if found:
         return "it was found"
     if nearer and places and places[0].place < probes:
-        if ratio:
-            return "its cells were left out by ratio_threshold, or its codes made it most unlikely to be among the best"
-        return "its codes made it most unlikely to be among the best"
+        left_out = "".join(f"{name} left it out, or " for name in limits)
+        return f"{left_out}its codes made it most unlikely to be among the best"
     if not places or places[0].place < probes:
         return f"its key, {key:.6g}, is not among the best: the last row found has {kth:.6g}, or comes first of equals"
     shown = " and ".join(str(place.place + 1) for place in places[:2])

@@ -26,6 +26,8 @@ def shown(value: object) -> str:
 
 def whole(argument: str, value: object, low: int = -(2**63), high: int = 2**63 - 1) -> int:
     """A whole number of Python or numpy, from `low` to `high`."""
+    if type(value) is int and low <= value <= high:
+        return value
     if isinstance(value, bool | np.bool_):
         raise InputTypeError(f"{argument}: expected a whole number, got {shown(value)}")
     try:
@@ -42,8 +44,19 @@ def maybe_whole(argument: str, value: object) -> int | None:
     return None if value is None else whole(argument, value)
 
 
+def either(name: str, value: object, alias: str, other: object) -> object:
+    """What was given by one of two names of the same argument."""
+    if other is None:
+        return value
+    if value is not None:
+        raise InputError(f"{alias}: expected it or {name}, which is the same, got both")
+    return other
+
+
 def real(argument: str, value: object) -> float:
     """A real number of Python or numpy as a float64."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise InputTypeError(f"{argument}: expected a real number, got {shown(value)}")
     try:

@@ -24,6 +24,9 @@ BLOCK_BYTES = 8 << 20
 
 _REMEDY = "; give a numpy array, or a tensor on the CPU without gradient, of a float or integer type"
 
+_NATIVE: dict[type[np.floating[Any]], np.dtype[Any]] = {kind: np.dtype(kind) for kind in (np.float32, np.float64)}
+"""The one object that arrays of a type in the machine's own byte order have for it."""
+
 _EXACT: dict[tuple[str, int], np.dtype[Any]] = {
     ("f", 2): np.dtype(np.float32),
     ("f", 4): np.dtype(np.float32),
@@ -86,7 +89,13 @@ def matrix(argument: str, value: object, store: type[np.floating[Any]]) -> tuple
 
 def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array:
     """One vector as (1, dims)."""
-    if type(value) is np.ndarray and value.dtype == store and value.ndim == 1 and value.size and value.flags.carray:
+    if (
+        type(value) is np.ndarray
+        and value.dtype is _NATIVE[store]
+        and value.ndim == 1
+        and value.size
+        and value.flags.carray
+    ):
         # What most callers have needs no more looks.
         return value.reshape(1, -1)
     array = numbers(argument, value)

@@ -122,7 +122,7 @@ class Index:
         similarity: str | None,
         filter: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | None,
         bound: float | None,
-        effort: tuple[float | None, int | None, int | None, float | None],
+        effort: tuple[float | None, int | None, int | None, float | None, int | None],
         threads: int | None,
     ) -> tuple[
         npt.NDArray[np.int64],
@@ -135,7 +135,7 @@ class Index:
         self,
         queries: npt.NDArray[Any] | None,
         k: int,
-        effort: tuple[float | None, int | None, int | None, float | None],
+        effort: tuple[float | None, int | None, int | None, float | None, int | None],
         threads: int | None,
     ) -> tuple[float, float, float, int, float, float]: ...
     def explain_miss(
@@ -144,7 +144,7 @@ class Index:
         row: int,
         k: int,
         similarity: str | None,
-        effort: tuple[float | None, int | None, int | None, float | None],
+        effort: tuple[float | None, int | None, int | None, float | None, int | None],
     ) -> tuple[float, float, list[tuple[int, int]], int, bool]: ...
     def values(self, start: int, stop: int) -> npt.NDArray[Any]: ...
     def save(self, path: str) -> None: ...

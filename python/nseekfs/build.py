@@ -22,6 +22,7 @@ def from_embeddings(
     ann: Ann = False,
     recall: float = 0.95,
     nlist: Count | None = None,
+    num_leaves: Count | None = None,
     spill: bool = True,
     tables: Count | None = None,
     bits: Count | None = None,
@@ -55,8 +56,8 @@ def from_embeddings(
     recall : float
         The share of the exact neighbours that approximate queries find, on average, unless they say otherwise;
         measured on rows held out of the training, see `Index.ann` and `Index.recall`.
-    nlist : int, optional
-        How many cells there are (``num_leaves`` of ScaNN); five times the root of the number of rows if not given,
+    nlist, num_leaves : int, optional
+        How many cells there are, two names of one number; five times the root of the number of rows if not given,
         fewer of few rows.
     spill : bool
         Whether every row stands in a second cell, chosen to be near when the first is not (SOAR). It takes half as
@@ -103,9 +104,9 @@ def from_embeddings(
     >>> index.query(embeddings[7], top_k=1)[0]["idx"]
     7
     """
-    options = _Options(
-        metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress
-    )
+    cells = _arguments.either("nlist", nlist, "num_leaves", num_leaves)
+    few = _Ann(ann, recall, cells, spill, tables, bits)
+    options = _Options(metric, level, few, method, normalized, codes, seed, threads, progress)
     if output_dir is None:
         if base_name is not None:
             raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
@@ -124,6 +125,7 @@ def create_index(
     ann: Ann = False,
     recall: float = 0.95,
     nlist: Count | None = None,
+    num_leaves: Count | None = None,
     spill: bool = True,
     tables: Count | None = None,
     bits: Count | None = None,
@@ -138,8 +140,8 @@ def create_index(
 
     Parameters
     ----------
-    embeddings, metric, level, ann, recall, nlist, spill, tables, bits, method, normalized, codes, seed, threads,
-    progress
+    embeddings, metric, level, ann, recall, nlist, num_leaves, spill, tables, bits, method, normalized, codes, seed,
+    threads, progress
         As in `from_embeddings`.
     output_dir : path
         Folder for the file, made if missing.
@@ -167,9 +169,9 @@ def create_index(
     ...         index.rows
     2
     """
-    options = _Options(
-        metric, level, _Ann(ann, recall, nlist, spill, tables, bits), method, normalized, codes, seed, threads, progress
-    )
+    cells = _arguments.either("nlist", nlist, "num_leaves", num_leaves)
+    few = _Ann(ann, recall, cells, spill, tables, bits)
+    options = _Options(metric, level, few, method, normalized, codes, seed, threads, progress)
     return options.write(embeddings, output_dir, base_name)
 
 

@@ -52,8 +52,10 @@ class Index(Approximate):
         max_distance: float | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        num_leaves_to_search: Count | None = None,
         probes: Count | None = None,
         ratio_threshold: float | None = None,
+        reorder_k: Count | None = None,
         threads: Count | None = None,
     ) -> Hits:
         """Find the rows nearest to one vector.
@@ -80,14 +82,18 @@ class Index(Approximate):
         recall : float, optional
             Of an index for approximate search: the share of the exact neighbours that is to be found, on average;
             what the index was tuned for if not given. 1 asks for the exact answer.
-        nprobe : int, optional
-            Of an ``"ivf"``: how many cells to visit (``leaves_to_search`` of ScaNN), whatever the recall.
+        nprobe, num_leaves_to_search : int, optional
+            Of an ``"ivf"``: how many cells to visit, whatever the recall; two names of one number.
         probes : int, optional
             Of an ``"lsh"``: how many buckets to visit.
         ratio_threshold : float, optional
             Of an ``"ivf"``: cells whose centroid scores less than this share of the best one's are not
             visited, from 0 to 1; 0 leaves out those that score below 0. Of a negative score the share is that much
             lower, not higher.
+        reorder_k : int, optional
+            Of an ``"ivf"`` by codes: how many rows at most are read in full and scored, `top_k` or more, the best by
+            their codes; as many as codes leave undecided if not given. Fewer save time where rows come from a disk,
+            and may cost recall.
         threads : int, optional
             How many threads may work, from 1; all that the process may use if not given.
 
@@ -121,10 +127,10 @@ class Index(Approximate):
             word,
             _arrays.row_filter(filter),
             _bound(word or core.metric, min_score, max_distance),
-            effort(recall, nprobe, probes, ratio_threshold),
+            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
             _arguments.maybe_whole("threads", threads),
         )
-        return Hits(indices[0], scores[0], keys[0], Certificate(*certificates[0]))
+        return Hits(indices, scores, keys, Certificate(*certificates[0]))
 
     @overload
     def search(
@@ -137,8 +143,10 @@ class Index(Approximate):
         filter: Filter | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        num_leaves_to_search: Count | None = None,
         probes: Count | None = None,
         ratio_threshold: float | None = None,
+        reorder_k: Count | None = None,
         threads: Count | None = None,
         return_keys: Literal[False] = False,
     ) -> SearchResult: ...
@@ -153,8 +161,10 @@ class Index(Approximate):
         filter: Filter | None = None,
         recall: float | None = None,
         nprobe: Count | None = None,
+        num_leaves_to_search: Count | None = None,
         probes: Count | None = None,
         ratio_threshold: float | None = None,
+        reorder_k: Count | None = None,
         threads: Count | None = None,
         return_keys: Literal[True],
     ) -> KeyedSearchResult: ...
@@ -168,8 +178,10 @@ class Index(Approximate):
         filter: Filter | None = None,  # noqa: A002
         recall: float | None = None,
         nprobe: Count | None = None,
+        num_leaves_to_search: Count | None = None,
         probes: Count | None = None,
         ratio_threshold: float | None = None,
+        reorder_k: Count | None = None,
         threads: Count | None = None,
         return_keys: bool = False,
     ) -> SearchResult | KeyedSearchResult:
@@ -181,7 +193,7 @@ class Index(Approximate):
             Rounded once to float32, or to float64 at level ``"f64"``.
         k : int
             How many rows to return for each query, from 1; all allowed rows if there are fewer.
-        method, similarity, filter, recall, nprobe, probes, ratio_threshold, threads
+        method, similarity, filter, recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k, threads
             As in `query`.
         return_keys : bool
             Whether to return the float64 ranking keys too.
@@ -220,10 +232,10 @@ class Index(Approximate):
             None if similarity is None else _arguments.word("similarity", similarity),
             _arrays.row_filter(filter),
             None,
-            effort(recall, nprobe, probes, ratio_threshold),
+            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
             _arguments.maybe_whole("threads", threads),
         )
-        indices, scores, keys = (part[0] for part in found[:3]) if one else found[:3]
+        indices, scores, keys = found[:3] if one else (part.reshape(len(block), -1) for part in found[:3])
         return KeyedSearchResult(indices, scores, keys) if wanted else SearchResult(indices, scores)
 
     def save(self, path: AnyPath) -> None:

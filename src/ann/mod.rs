@@ -64,6 +64,8 @@ pub struct Asked<'a> {
     pub gap: Option<f64>,
     /// Cells whose centroid's key is below this part of the best one's are left out.
     pub ratio: Option<f64>,
+    /// Rows at most that a query reads in full, the best by their codes; `None`: all that codes leave undecided.
+    pub reorder: Option<usize>,
     /// Which rows may be found, and how many; `None`: all.
     pub mask: Option<(&'a Mask, u64)>,
     /// Of rows that may be found, the least to visit, as often as they are listed: where a filter goes against the

@@ -222,6 +222,7 @@ impl Index {
             probes: effort.probes,
             gap: effort.gap,
             ratio: params.ratio_threshold,
+            reorder: params.reorder_k.and_then(|most| usize::try_from(most).ok()),
             mask: mask.as_ref().map(|mask| (mask, allowed)),
             least: effort.visited * allowed as f64 / self.rows() as f64,
         };
@@ -237,9 +238,10 @@ impl Index {
         }
         let shown = |number: Option<i64>| number.map(|number| number.to_string());
         let ratio = params.ratio_threshold.map(|ratio| ratio.to_string());
-        let given = [("nprobe", shown(params.nprobe)), ("probes", shown(params.probes)), ("ratio_threshold", ratio)];
+        let reorder = ("reorder_k", shown(params.reorder_k));
+        let given = [("nprobe", shown(params.nprobe)), ("probes", shown(params.probes)), ("ratio_threshold", ratio), reorder];
         let own = match &self.ann {
-            Some(Ann { few: Few::Cells(_), .. }) => ["nprobe", "ratio_threshold"].as_slice(),
+            Some(Ann { few: Few::Cells(_), .. }) => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
             Some(Ann { few: Few::Buckets(_), .. }) => &["probes"],
             None => &[],
         };
@@ -250,6 +252,9 @@ impl Index {
                 format!("it only for an index that is asked with ann={kind}"),
                 value.as_deref().unwrap_or_default(),
             ));
+        }
+        if let Some(most) = params.reorder_k.filter(|&most| most < params.k) {
+            return Err(Error::input("reorder_k", format!("a whole number of at least k, {}", params.k), most));
         }
         let Some(ann) = &self.ann else { return Ok(None) };
         let most = ann.few.most();

@@ -115,7 +115,9 @@ impl Index {
         let more = k + usize::from(own.is_some());
         let runs = Run::all(&self.views());
         let effort = self.effort(params, plan.metric, &runs)?;
-        let found = self.find(&Plan { k: more, ..plan }, &runs, params, effort, &queries, watch)?;
+        // A row finds itself, whom nobody asks for.
+        let params = SearchParams { reorder_k: params.reorder_k.map(|most| most.saturating_add((more - k) as i64)), ..*params };
+        let found = self.find(&Plan { k: more, ..plan }, &runs, &params, effort, &queries, watch)?;
         let (count, rows) = (near.len() as f64, self.rows() as f64);
         let (mut shares, mut visited, mut exact) = (Vec::new(), 0.0, 0.0);
         for (near, (top, proven)) in near.iter().zip(found) {

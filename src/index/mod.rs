@@ -57,6 +57,8 @@ pub struct SearchParams<'a> {
     pub probes: Option<i64>,
     /// Cells whose centroid's key is below this part of the nearest one's are not visited.
     pub ratio_threshold: Option<f64>,
+    /// Of an index with cells: rows at most that are read in full, `k` or more.
+    pub reorder_k: Option<i64>,
 }
 
 impl Default for SearchParams<'_> {
@@ -72,6 +74,7 @@ impl Default for SearchParams<'_> {
             nprobe: None,
             probes: None,
             ratio_threshold: None,
+            reorder_k: None,
         }
     }
 }

@@ -58,14 +58,13 @@ impl Allowed<'_> {
 /// Rows, rows read in full, rows looked at, bytes, k-th key, best key that may be left, whether it is exact.
 pub type CertificateTuple = (u64, u64, u64, u64, f64, f64, bool);
 
-/// Indices, scores and keys, each of shape (queries, hits of one query), and a certificate a query.
-pub type HitArrays<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<f64>>, Vec<CertificateTuple>);
+/// Indices, scores and keys, those of all queries one after the other, and a certificate a query.
+pub type HitArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>, Vec<CertificateTuple>);
 
 /// Hands the hits over without a copy.
-pub fn hits<'py>(py: Python<'py>, hits: Hits, queries: usize) -> PyResult<HitArrays<'py>> {
-    let shape = [queries, hits.per_query];
+pub fn hits(py: Python<'_>, hits: Hits) -> HitArrays<'_> {
     let certificates = hits.certificates.iter().map(|c| (c.rows, c.refined, c.looked, c.bytes, c.kth, c.left, c.exact)).collect();
-    Ok((matrix(py, hits.rows, shape)?, matrix(py, hits.scores, shape)?, matrix(py, hits.keys, shape)?, certificates))
+    (PyArray1::from_vec(py, hits.rows), PyArray1::from_vec(py, hits.scores), PyArray1::from_vec(py, hits.keys), certificates)
 }
 
 /// Hands `values` over as a matrix without a copy.

@@ -20,8 +20,8 @@ type AnnWords = (Option<String>, f64, Option<i64>, bool, Option<i64>, Option<i64
 type Tuning = (&'static str, usize, usize, f64, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
 /// The key, that of the last row found, cells or tables with places, cells or buckets visited, whether it was found.
 type Missed = (f64, f64, Vec<(u32, usize)>, usize, bool);
-/// The recall wanted, cells to visit, buckets to visit, and the least part of the nearest cell's key.
-type Effort = (Option<f64>, Option<i64>, Option<i64>, Option<f64>);
+/// The recall wanted, cells to visit, buckets to visit, the least part of the nearest cell's key, and rows to read.
+type Effort = (Option<f64>, Option<i64>, Option<i64>, Option<f64>, Option<i64>);
 
 /// Takes in rows block by block.
 #[pyclass(module = "nseekfs._core")]
@@ -147,11 +147,11 @@ impl Index {
         let method = Method::parse(method).map_err(raise)?;
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let filter = filter.as_ref().map(Allowed::filter).transpose()?;
-        let (recall, nprobe, probes, ratio_threshold) = effort;
-        let params = SearchParams { k, method, metric, filter, bound, threads, recall, nprobe, probes, ratio_threshold };
-        let (block, [count, dims]) = (queries.block()?, queries.shape());
+        let (recall, nprobe, probes, ratio_threshold, reorder_k) = effort;
+        let params = SearchParams { k, method, metric, filter, bound, threads, recall, nprobe, probes, ratio_threshold, reorder_k };
+        let (block, [_, dims]) = (queries.block()?, queries.shape());
         let found = released(py, |watch| self.0.search(block, dims, &params, watch))?;
-        hits(py, found, count)
+        Ok(hits(py, found))
     }
 
     /// Measures again how many cells or buckets a recall takes.
@@ -170,8 +170,8 @@ impl Index {
         threads: Option<i64>,
     ) -> PyResult<(f64, f64, f64, usize, f64, f64)> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
-        let (recall, nprobe, probes, ratio_threshold) = effort;
-        let params = SearchParams { k, recall, nprobe, probes, ratio_threshold, threads, ..SearchParams::default() };
+        let (recall, nprobe, probes, ratio_threshold, reorder_k) = effort;
+        let params = SearchParams { k, recall, nprobe, probes, ratio_threshold, reorder_k, threads, ..SearchParams::default() };
         let found = released(py, |watch| self.0.recall(queries, &params, watch))?;
         Ok((found.recall, found.low, found.high, found.queries, found.visited, found.exact))
     }
@@ -187,8 +187,8 @@ impl Index {
         effort: Effort,
     ) -> PyResult<Missed> {
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
-        let (recall, nprobe, probes, ratio_threshold) = effort;
-        let params = SearchParams { k, metric, recall, nprobe, probes, ratio_threshold, ..SearchParams::default() };
+        let (recall, nprobe, probes, ratio_threshold, reorder_k) = effort;
+        let params = SearchParams { k, metric, recall, nprobe, probes, ratio_threshold, reorder_k, ..SearchParams::default() };
         let (block, [_, dims]) = (query.block()?, query.shape());
         let missed = released(py, |watch| self.0.explain((block, dims), row, &params, watch))?;
         Ok((missed.key, missed.kth, missed.cells, missed.probes, missed.found))

@@ -127,6 +127,8 @@ pub struct Visit<'a> {
     pub cells: &'a [u32],
     /// Which rows may be found; `None`: all.
     pub mask: Option<&'a Mask>,
+    /// Rows at most that are read in full, those of the highest bounds; `None`: all that may be among the best.
+    pub reorder: Option<usize>,
 }
 
 impl Visit<'_> {
@@ -184,6 +186,8 @@ impl Visit<'_> {
         known.clear();
         found.retain(|listed| known.add(listed.row));
         self.look_again(segment, found, top, rows);
+        // Where few may be read, these only find the floor: better ones may be among the others.
+        self.spare(rows, plan.k, top);
         let read = refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
         known.clear();
         rows[..read].iter().for_each(|row| _ = known.add(row.1));
@@ -202,12 +206,23 @@ impl Visit<'_> {
             reached
         });
         self.look_again(segment, found, top, rows);
+        self.spare(rows, usize::MAX, top);
         refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
         if self.sure {
             let below = highest_below(ranks, reached);
             let below = if by_key(plan) { below } else { margin::highest_key(plan.metric, below, norm, UNIT_LENGTHS) };
             top.tally.left = top.tally.left.max(below);
         }
+    }
+
+    /// Leaves no more rows than may still be read in full, and than `most`, where there is a limit.
+    fn spare(&self, rows: &mut Vec<(f64, usize)>, most: usize, top: &TopK) {
+        let Some(reorder) = self.reorder else { return };
+        let left = reorder.saturating_sub(top.tally.read as usize).min(most);
+        if left > 0 && rows.len() > left {
+            rows.select_nth_unstable_by(left - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        }
+        rows.truncate(left);
     }
 
     /// Calls `each` with the listed rows of a segment that may be found and whose rank is not below what `each`

@@ -146,7 +146,7 @@ impl Search<'_> {
         loop {
             let all = chosen.cells.len() == self.cells();
             if all || top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY {
-                let exact = self.proven(query, chosen, &top);
+                let exact = asked.reorder.is_none() && self.proven(query, chosen, &top);
                 if exact && chosen.likely.is_some() {
                     top = self.visit(query, &chosen.cells, None, NONE, &mut scratch.listed)?;
                 }
@@ -204,6 +204,7 @@ impl Search<'_> {
             segments: asked.segments,
             cells,
             mask: asked.mask.map(|mask| mask.0),
+            reorder: asked.reorder,
         };
         visit.run(known, &mut top, scratch);
         Ok(top)
