@@ -225,7 +225,7 @@ class Index(Approximate):
         core = self._open()
         wanted = _arguments.flag("return_keys", return_keys)
         block, one = _arrays.matrix("queries", queries, query_type(core))
-        found = core.search(
+        indices, scores, keys, _ = core.search(
             block,
             _arguments.whole("k", k),
             self._method_of(method),
@@ -235,7 +235,9 @@ class Index(Approximate):
             effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
             _arguments.maybe_whole("threads", threads),
         )
-        indices, scores, keys = found[:3] if one else (part.reshape(len(block), -1) for part in found[:3])
+        if not one:
+            shape = (len(block), -1)
+            indices, scores, keys = indices.reshape(shape), scores.reshape(shape), keys.reshape(shape)
         return KeyedSearchResult(indices, scores, keys) if wanted else SearchResult(indices, scores)
 
     def save(self, path: AnyPath) -> None:
