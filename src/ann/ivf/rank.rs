@@ -205,8 +205,12 @@ impl<'a> Ranking<'a> {
                 reached = (kernel.reaching)(keys, reached_by(kernel, keys, count + 1), near);
             }
             let mut ranks: Vec<(f64, u32)> = near[..reached].iter().map(|&cell| (f64::from(keys[cell as usize]), cell)).collect();
-            ranks.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            ranks.truncate(count + 1);
+            let nearer = |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+            if ranks.len() > count + 1 {
+                ranks.select_nth_unstable_by(count, nearer);
+                ranks.truncate(count + 1);
+            }
+            ranks.sort_unstable_by(nearer);
             Ranks { cells: ranks, count }
         };
         asks.iter().zip(keys.chunks_exact_mut(padded)).map(rank).collect()

@@ -36,7 +36,7 @@ impl Ivf {
         let threads = plan.threads.min((work / scan::BYTES_WORTH_A_THREAD + 1) as usize);
         let count = asked.queries.len();
         let group = together::group(&search.lists, asked.probes.min(self.cells()), count).filter(|_| search.ranking.coded());
-        let mut found = Vec::with_capacity(count);
+        let (mut found, mut room) = (Vec::with_capacity(count), Vec::new());
         for first in (0..count).step_by(group.unwrap_or(count).max(1)) {
             let some = first..count.min(first + group.unwrap_or(count));
             let jobs = some.len().div_ceil(rank::TOGETHER);
@@ -46,7 +46,7 @@ impl Ivf {
             };
             let chosen = pool::map(threads, jobs, watch, || Ok(rank::Scratch::default()), choose)?;
             let chosen: Vec<Chosen> = chosen.into_iter().flatten().collect();
-            let bounds = if group.is_some() { search.together(&chosen, threads)? } else { None };
+            let bounds = if group.is_some() { search.together(&chosen, &mut room, threads)? } else { None };
             let one = |scratch: &mut Scratch, i| search.one(first + i, &chosen[i], bounds.as_ref().map(|bounds| bounds.of(i)), scratch);
             found.extend(pool::map(threads, some.len(), watch, || Ok(Scratch::default()), one)?);
         }
@@ -123,10 +123,10 @@ impl Search<'_> {
     }
 
     /// Bounds of all rows that some queries visit, if all are seen by codes.
-    fn together(&self, chosen: &[Chosen], threads: usize) -> Result<Option<Together>> {
+    fn together<'b>(&self, chosen: &[Chosen], room: &'b mut Vec<f32>, threads: usize) -> Result<Option<Together<'b>>> {
         let asks: Vec<Ask> = chosen.iter().filter_map(|chosen| Some((chosen.likely.as_ref()?, chosen.cells.as_slice()))).collect();
         match self.listing().filter(|_| asks.len() == chosen.len()) {
-            Some(listing) => Together::new(&listing, &asks, threads, self.watch).map(Some),
+            Some(listing) => Together::new(&listing, &asks, room, threads, self.watch).map(Some),
             None => Ok(None),
         }
     }

@@ -8,11 +8,12 @@ use crate::pool::{self, Watch};
 use crate::scan::listed::Listing;
 use crate::store::lists::Lists;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Visits of a cell that are worth writing bounds down for.
 const VISITS: usize = 2;
-/// Bytes of bounds that are written down at a time.
-const BYTES: usize = 32 << 20;
+/// Bytes of bounds that are written down at a time: what a cache holds until they are read again.
+const BYTES: usize = 8 << 20;
 /// Cells in a job.
 const CELLS: usize = 16;
 
@@ -29,56 +30,69 @@ pub fn group(lists: &Lists, probes: usize, queries: usize) -> Option<usize> {
 }
 
 /// Bounds of the rows of cells for some queries.
-pub struct Together {
-    /// Those of some cells each.
-    bounds: Vec<Vec<f32>>,
-    /// For each query, where the bounds of each of its cells lie: in which of them, and there.
-    places: Vec<Vec<(usize, Range<usize>)>>,
+pub struct Together<'a> {
+    bounds: &'a [f32],
+    /// For each query, where the bounds of each of its cells lie.
+    places: Vec<Vec<Range<usize>>>,
 }
 
-impl Together {
-    /// Bounds of all rows of the cells that queries visit.
+impl<'a> Together<'a> {
+    /// Bounds of all rows of the cells that queries visit, in `room`, which may hold anything and grows as needed: it
+    /// is for one group of queries after the other, as new room costs more than bounds do.
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn new(listing: &Listing, asks: &[Ask], threads: usize, watch: &Watch) -> Result<Self> {
+    pub fn new(listing: &Listing, asks: &[Ask], room: &'a mut Vec<f32>, threads: usize, watch: &Watch) -> Result<Self> {
         let lists = listing.lists;
         let mut visits: Vec<Visits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
         for (query, (_, cells)) in asks.iter().enumerate() {
             cells.iter().enumerate().for_each(|(at, &cell)| visits[cell as usize].1.push((query, at)));
         }
         visits.retain(|(_, visits)| !visits.is_empty());
-        let jobs: Vec<&[Visits]> = visits.chunks(CELLS).collect();
-        let mut places: Vec<Vec<(usize, Range<usize>)>> = asks.iter().map(|ask| vec![(0, 0..0); ask.1.len()]).collect();
-        let mut sizes = vec![0; jobs.len()];
-        for (job, (cells, end)) in jobs.iter().zip(&mut sizes).enumerate() {
-            for (cell, visits) in *cells {
-                let rows = lists.places(*cell).len();
-                for &(query, at) in visits {
-                    places[query][at] = (job, *end..*end + rows);
-                    *end += rows;
-                }
+        let mut places: Vec<Vec<Range<usize>>> = asks.iter().map(|ask| vec![0..0; ask.1.len()]).collect();
+        let mut end = 0;
+        for (cell, visits) in &visits {
+            let rows = lists.places(*cell).len();
+            for &(query, at) in visits {
+                places[query][at] = end..end + rows;
+                end += rows;
             }
         }
-        let work = |few: &mut Vec<f32>, job: usize| {
-            let (cells, mut bounds) = (jobs[job], Vec::with_capacity(sizes[job]));
+        if room.len() < end {
+            room.resize(end, 0.0);
+        }
+        let mut left = &mut room[..end];
+        let jobs: Vec<_> = visits.chunks(CELLS).collect();
+        let outs: Vec<_> = jobs
+            .iter()
+            .map(|cells| {
+                let size = cells.iter().map(|(cell, visits)| lists.places(*cell).len() * visits.len()).sum();
+                let (own, rest) = std::mem::take(&mut left).split_at_mut(size);
+                left = rest;
+                Mutex::new(own)
+            })
+            .collect();
+        let work = |(): &mut (), job: usize| {
+            let (cells, mut out) = (jobs[job], outs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+            let mut left = &mut out[..];
             for (i, (cell, visits)) in cells.iter().enumerate() {
                 let next = cells.get(i + 1).map(|next| next.0);
                 let probes: Vec<Probe> = visits.iter().map(|&(query, _)| asks[query].0.probe()).collect();
                 for probes in probes.chunks(rank::TOGETHER) {
-                    // Made where it is near, then put where it stays.
-                    few.resize(probes.len() * lists.places(*cell).len(), 0.0);
-                    listing.bound(probes, *cell, next, few);
-                    bounds.extend_from_slice(few);
+                    let (own, rest) = left.split_at_mut(probes.len() * lists.places(*cell).len());
+                    listing.bound(probes, *cell, next, own);
+                    left = rest;
                 }
             }
-            Ok(bounds)
+            Ok(())
         };
-        Ok(Together { bounds: pool::map(threads, jobs.len(), watch, || Ok(Vec::new()), work)?, places })
+        pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
+        drop(outs);
+        Ok(Together { bounds: room, places })
     }
 
     /// The bounds of a query's cells, one cell after the other.
     pub fn of(&self, query: usize) -> impl Iterator<Item = &[f32]> {
-        self.places[query].iter().map(|(job, places)| &self.bounds[*job][places.clone()])
+        self.places[query].iter().map(|places| &self.bounds[places.clone()])
     }
 }
