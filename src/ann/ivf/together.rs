@@ -2,7 +2,7 @@
 
 use super::rank;
 use crate::code::margin::Look;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::Probe;
 use crate::pool::{self, Watch};
 use crate::scan::listed::Listing;
@@ -12,8 +12,10 @@ use std::sync::Mutex;
 
 /// Visits of a cell that are worth writing bounds down for.
 const VISITS: usize = 2;
-/// Bytes of bounds that are written down at a time: what a cache holds until they are read again.
+/// Bytes of bounds that are written down at a time: what a cache holds until they are read again; and where these are
+/// those of too few visits, at most.
 const BYTES: usize = 8 << 20;
+const MOST_BYTES: usize = 64 << 20;
 /// Cells in a job.
 const CELLS: usize = 16;
 
@@ -24,9 +26,10 @@ type Visits = (usize, Vec<(usize, usize)>);
 
 /// How many of so many queries to take at a time that visit `probes` of the cells each; none where they share too little.
 pub fn group(lists: &Lists, probes: usize, queries: usize) -> Option<usize> {
-    let places = lists.rows.len() / lists.cells().max(1) * probes;
-    let some = (BYTES / (4 * places).max(1)).min(queries);
-    (some * probes >= VISITS * lists.cells()).then_some(some)
+    let bytes = 4 * (lists.rows.len() / lists.cells().max(1) * probes).max(1);
+    let enough = (VISITS * lists.cells()).div_ceil(probes.max(1));
+    let some = (BYTES / bytes).max(enough).min(queries);
+    (some >= enough && some * bytes <= MOST_BYTES).then_some(some)
 }
 
 /// Bounds of the rows of cells for some queries.
@@ -41,7 +44,7 @@ impl<'a> Together<'a> {
     /// is for one group of queries after the other, as new room costs more than bounds do.
     ///
     /// # Errors
-    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
+    /// No memory; [`Error::Interrupted`].
     pub fn new(listing: &Listing, asks: &[Ask], room: &'a mut Vec<f32>, threads: usize, watch: &Watch) -> Result<Self> {
         let lists = listing.lists;
         let mut visits: Vec<Visits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
@@ -59,6 +62,8 @@ impl<'a> Together<'a> {
             }
         }
         if room.len() < end {
+            let bytes = (end * size_of::<f32>()) as u64;
+            room.try_reserve_exact(end - room.len()).map_err(|_| Error::Memory { bytes, purpose: "the bounds of a batch" })?;
             room.resize(end, 0.0);
         }
         let mut left = &mut room[..end];
