@@ -410,7 +410,7 @@ fn what_likely_margins_miss_is_not_said_to_be_exact() {
         let (more, others) = never_wrongly_exact(&index, &asked, Metric::Cosine, k, &[1, 8]);
         (proven, wrong) = (proven + more, wrong + others);
     }
-    assert!(proven > 100 && wrong > 100, "{proven} proven, {wrong} wrong");
+    assert!(proven > 100 && wrong > 50, "{proven} proven, {wrong} wrong");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::random::Random;
 
 /// A step of the code in standard deviations: [`CELLS`](crate::kernel::CELLS) and what stands beside them then
 /// reach 3.1 deviations on either side.
-const STEP: f64 = 0.044;
+pub(super) const STEP: f64 = 0.044;
 /// Rounds of orthogonal iteration; axes need not be exact, only sorted by variance roughly.
 const ROUNDS: usize = 6;
 /// Above this many dims fewer rounds: their cost grows with the cube.

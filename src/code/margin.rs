@@ -65,6 +65,7 @@
 //! codes of magnitude 128 at most in place of cells, slack' = 2e-6 + 4 skew + 16 u (B' + 2048 dims step +
 //! |base| + 2).
 
+use super::basis::STEP;
 use super::encode::{self, sum};
 use super::turn::{Turned, Turner};
 use super::{Coder, LEAST_NORM, UNIT, from16};
@@ -76,6 +77,11 @@ use std::ops::Range;
 const LARGEST: f64 = 32_639.0;
 /// The cell farthest from 0; the other end is as far.
 const FARTHEST: f64 = (CELLS[15] - CELL_ZERO) as f64;
+/// Deviations of what has nothing to do with a query that rows are taken to keep within.
+const DEVIATIONS: f64 = 4.0;
+/// Low bytes are left out of a likely look if their deviation is not more than so many of those of what all codes leave:
+/// on embeddings it is 1 to 3.
+const MOST_LOW: f64 = 4.0;
 /// A larger factor of a residual bounds as well, and CPUs stumble over subnormal ones.
 const LEAST_FACTOR: f32 = 1e-20;
 /// Above every float64 error of a key, as a share of |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 and more.
@@ -138,26 +144,79 @@ pub struct Look {
     fine_lost: f64,
     whole: f64,
     centre_part: f64,
-    near: Option<Near>,
+    likely: Likely,
+    /// Whether bounds are only likely to hold.
+    unsure: bool,
 }
 
-/// What rows that come near to a query have in common with it, where margins are only likely to hold.
+/// What nearly all rows keep within, where bounds need not hold for each of them.
 ///
-/// They are likely to because what codes leave of a row has nothing to do with the query; but all of a row that is
-/// the query has. A row whose cosine is F lies sqrt(2 (1 - F)) from it, and of the square of that the lead is likely
-/// to have as large a part, p, as of the query's own z. From <z,y> = (|z|^2 + |y|^2 - |z-y|^2) / 2 in the lead alone,
+/// Cauchy and Schwarz are met where what codes leave of a row, r, points where the query does. Where it has nothing to do
+/// with the query, and is spread over some axes as their steps s say, <z,r> has the deviation |r| |z s| / |s|, z s being
+/// the products of the two axis by axis; [`DEVIATIONS`] of it are likely to suffice. What is beyond the reach of a code
+/// lies along one axis, at worst that of the largest |z_j|, and with both, by Cauchy and Schwarz,
 ///
 /// ```text
-/// bound ~ 1 - (1 - share) |z_tail|^2 - p (1 - F),      p = |z_lead|^2 / |z|^2                  (6)
+/// <z,r> ~ share |z||r|,      share^2 = (4 |z s| / (|z||s|))^2 + (max |z_j| / |z|)^2, at most 1    (6)
 /// ```
 ///
-/// so a row whose bound is lower than F and than that is unlikely to reach F.
+/// The low bytes of the query's words times the cells of a row are left out too, unless they are much beside what all
+/// codes leave. Cells have a deviation of 1 / [`STEP`] steps, and are near z / s in rows like the query. Neither has to do
+/// with the other, so their squares add up.
+///
+/// All that has to do with the query in such a row. Its cosine being F, it lies sqrt(2 (1 - F)) from the query, and of
+/// the square of that the lead is likely to have as large a part, p, as of the query's own z. From
+/// <z,y> = (|z|^2 + |y|^2 - |z-y|^2) / 2 in the lead alone,
+///
+/// ```text
+/// bound ~ 1 - (1 - share) |z_tail|^2 - p (1 - F),      p = |z_lead|^2 / |z|^2                  (7)
+/// ```
+///
+/// with the tail's share, so a row whose bound is lower than F and than that is unlikely to reach F.
 #[derive(Debug, Clone, Copy)]
-struct Near {
-    /// The bound of a row that is the query, 1 - (1 - share) |z_tail|^2.
+struct Likely {
+    /// The shares of the lead, of the tail, and of both together.
+    shares: [f32; 3],
+    /// The deviation of low bytes times cells, and that of what all codes leave.
+    low: f64,
+    fine: f64,
+    /// The bound of a row that is the query.
     itself: f64,
     /// The lead's part of squares, p.
     part: f64,
+}
+
+impl Likely {
+    fn new(coder: &Coder, z: &[f64], exact: &[f64], (low, step): (&[i8], f64)) -> Self {
+        let (lead, steps) = (coder.lead, coder.steps());
+        let squares = |part: Range<usize>| {
+            let z_squares = sum(&z[part.clone()], &z[part.clone()], |z, _| z * z);
+            let peak = z[part.clone()].iter().fold(0.0f64, |peak, z| if z.abs() > peak { z.abs() } else { peak });
+            let t_squares = sum(&exact[part.clone()], &exact[part.clone()], |t, _| t * t);
+            [z_squares, t_squares, sum(&steps[part.clone()], &steps[part], square), peak * peak]
+        };
+        let (of_lead, of_tail) = (squares(0..lead), squares(lead..coder.dims));
+        let [z, t, s] = [0, 1, 2].map(|i| of_lead[i] + of_tail[i]);
+        let shares = [of_lead, of_tail, [z, t, s, of_lead[3].max(of_tail[3])]].map(|[z, t, s, peak]| {
+            let share = ((DEVIATIONS * DEVIATIONS * t / s + peak) / z).sqrt() as f32;
+            // What is no number is no share.
+            if share < 1.0 { share } else { 1.0 }
+        });
+        let cells = |t: f64, s: f32| STEP.recip().powi(2) + (t / (f64::from(s) * f64::from(s))).clamp(-FARTHEST, FARTHEST).powi(2);
+        let cells: Vec<f64> = exact[..lead].iter().zip(steps).map(|(&t, &s)| cells(t, s)).collect();
+        Likely {
+            shares,
+            low: step * sum(&cells, low, |cells, low| cells * f64::from(low) * f64::from(low)).sqrt(),
+            // A rounding to whole steps errs by the root of a twelfth of one.
+            fine: (t / 12.0).sqrt(),
+            itself: 1.0 - (1.0 - f64::from(shares[1])) * of_tail[0],
+            part: if z > 0.0 { of_lead[0] / z } else { 1.0 },
+        }
+    }
+}
+
+fn square(a: f32, b: f32) -> f64 {
+    f64::from(a) * f64::from(b)
 }
 
 impl Look {
@@ -212,6 +271,7 @@ impl Look {
         let all_sums = [128 * total(&high), 128 * total(&low)];
         high.truncate(coder.lead);
         low.truncate(coder.lead);
+        let likely = Likely::new(coder, z, &exact, (&low, step));
         Look {
             high_sum: i32::from(CELL_ZERO) * total(&high),
             low_sum: i32::from(CELL_ZERO) * total(&low),
@@ -227,32 +287,44 @@ impl Look {
             fine_lost: f64::from(CELL_MIDDLE) * lead_lost + 128.0 * tail_lost,
             whole: length(lead_squares + tail_squares),
             centre_part,
-            near: None,
+            likely,
+            unsure: false,
             words,
             word_step,
         }
     }
 
-    /// The same query in eight bits for the first look, and with a `share` of the margin for what codes leave: its
-    /// bounds prove nothing, and yet hold for nearly all rows, see [`likely_share`].
-    pub fn likely(&self, share: f32) -> Self {
-        let squared = |length: f32| f64::from(length) * f64::from(length);
-        let (lead_squared, tail_squared) = (squared(self.lead), squared(self.tail));
-        let itself = 1.0 - (1.0 - f64::from(share)) * tail_squared;
-        let near = Some(Near { itself, part: lead_squared / (lead_squared + tail_squared) });
-        let (lead, tail, whole) = (self.lead * share, self.tail * share, self.whole * f64::from(share));
-        Look { low: Vec::new(), low_sum: 0, lead, tail, whole, near, ..self.clone() }
+    /// The same query with bounds that prove nothing, and yet hold for nearly all rows; most often in eight bits for the
+    /// first look.
+    pub fn likely(&self) -> Self {
+        let Likely { shares: [lead, tail, whole], low, fine, .. } = self.likely;
+        let (lead, tail) = ((self.lead * lead).max(LEAST_FACTOR), (self.tail * tail).max(LEAST_FACTOR));
+        let shared = Look { lead, tail, whole: self.whole * f64::from(whole), unsure: true, ..self.clone() };
+        if low <= MOST_LOW * fine {
+            let more = DEVIATIONS * (fine.hypot(low) - fine);
+            Look { low: Vec::new(), low_sum: 0, base: self.base + more as f32, ..shared }
+        } else {
+            shared
+        }
     }
 
-    /// What the bound of a row reaches whose cosine reaches `least`; where margins are likely, nearly always.
+    /// What the bound of a row reaches whose cosine reaches `least`; where bounds are likely, nearly always.
     pub fn reaches(&self, least: f32) -> f32 {
-        self.near.map_or(least, |near| least.min((near.itself - near.part * (1.0 - f64::from(least))) as f32))
+        if !self.unsure {
+            return least;
+        }
+        least.min((self.likely.itself - self.likely.part * (1.0 - f64::from(least))) as f32)
     }
 
-    /// The highest cosine of a row with this bound: the bound, or, where margins are likely, what it nearly always is.
+    /// The highest cosine of a row with this bound: the bound, or, where bounds are likely, what it nearly always is.
     pub fn highest(&self, bound: f32) -> f64 {
         let bound = f64::from(bound);
-        self.near.map_or(bound, |near| bound.max(1.0 - (near.itself - bound) / near.part))
+        if !self.unsure {
+            return bound;
+        }
+        let near = 1.0 - (self.likely.itself - bound) / self.likely.part;
+        // Where all of the query is in the tail, the lead does not tell.
+        if near.is_nan() { f64::INFINITY } else { bound.max(near) }
     }
 
     /// Its coordinates times steps in whole numbers of 16 bits, as a sieve wants them.
@@ -297,19 +369,6 @@ impl Look {
         let known = f64::from(first) - (lead + tail) * (1.0 - 16.0 * UNIT) + more;
         known + self.whole * left
     }
-}
-
-/// The share of margins that nearly all rows keep within.
-///
-/// Cauchy and Schwarz are met where a residual points where the query does. One that has nothing to do with it, both
-/// spread over coordinates as the steps s say, has a product whose deviation is the root of sum s^4 / (sum s^2)^2
-/// of theirs: five such deviations, or all there is.
-pub fn likely_share(coder: &Coder) -> f32 {
-    let steps = &coder.steps()[..coder.lead];
-    let square = |s: f32| f64::from(s) * f64::from(s);
-    let share = 5.0 * sum(steps, steps, |s, _| square(s) * square(s)).sqrt() / sum(steps, steps, |s, _| square(s));
-    // What is no number is no share.
-    if share < 1.0 { share as f32 } else { 1.0 }
 }
 
 /// An upper bound of the key, as computed, from an upper bound of the cosine.

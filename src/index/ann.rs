@@ -241,12 +241,17 @@ impl Index {
         let reorder = ("reorder_k", shown(params.reorder_k));
         let given = [("nprobe", shown(params.nprobe)), ("probes", shown(params.probes)), ("ratio_threshold", ratio), reorder];
         let own = match &self.ann {
-            Some(Ann { few: Few::Cells(_), .. }) => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
+            Some(Ann { few: Few::Cells(_), .. }) if self.coder.is_some() => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
+            Some(Ann { few: Few::Cells(_), .. }) => &["nprobe", "ratio_threshold"],
             Some(Ann { few: Few::Buckets(_), .. }) => &["probes"],
             None => &[],
         };
         if let Some((name, value)) = given.iter().find(|(name, value)| value.is_some() && !own.contains(name)) {
-            let kind = if *name == "probes" { "'lsh'" } else { "'ivf'" };
+            let kind = match *name {
+                "probes" => "'lsh'",
+                "reorder_k" => "'ivf' and has codes",
+                _ => "'ivf'",
+            };
             return Err(Error::input(
                 name,
                 format!("it only for an index that is asked with ann={kind}"),

@@ -189,8 +189,10 @@ impl Visit<'_> {
         // Where few may be read, these only find the floor: better ones may be among the others.
         self.spare(rows, plan.k, top);
         let read = refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
-        known.clear();
-        rows[..read].iter().for_each(|row| _ = known.add(row.1));
+        if self.reorder.is_some() {
+            known.clear();
+            rows[..read].iter().for_each(|row| _ = known.add(row.1));
+        }
         let reached = self.least(top.floor());
         // Zero rows have no bound of their own, but one for all.
         let zero = margin::vanishing_bound(plan.metric, norm);

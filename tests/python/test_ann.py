@@ -74,6 +74,36 @@ def test_rows_of_a_crowd_around_a_query_are_found(near, metric):
     assert all("likely" in miss.reason for miss in visited)
 
 
+def queries_and_rows_that_codes_are_ill_made_for(kind, rng, rows=20_000):
+    """Rows and queries that have much to do with what is left out of codes, or with what codes reach."""
+    made = rng.standard_normal((rows + 200, 128))
+    if kind == "steep":
+        made *= np.arange(1, 129) ** -2.0
+    elif kind == "along the widest axis":
+        made *= np.arange(1, 129) ** -0.15
+        made[-200:] *= 0.02
+        made[-200:, 0] += 1
+    else:
+        made += 1
+        made[-200:] = -1 + 0.1 * rng.standard_normal((200, 128)) if kind == "against the mean" else -made[-200:]
+    return made[:rows].astype(np.float32), made[rows:].astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("kind", ["steep", "along the widest axis", "against the mean", "opposite rows"])
+def test_rows_of_visited_cells_are_found_where_codes_err_with_the_query(kind, metric):
+    rows, queries = queries_and_rows_that_codes_are_ill_made_for(kind, np.random.default_rng(7))
+    index = nseekfs.from_embeddings(rows, metric, ann="ivf", nlist=40)
+    exact = nseekfs.from_embeddings(rows, metric)
+    missed = [
+        miss
+        for query, best in zip(queries, exact.search(queries, 10).indices, strict=True)
+        for row in set(best.tolist()) - set(index.query(query, 10, nprobe=12).indices.tolist())
+        if (miss := index.explain_miss(query, row, k=10, nprobe=12)).places[0].place < miss.probes
+    ]
+    assert len(missed) <= 4  # of 2000
+
+
 def test_ann_says_what_why_and_what_it_was_tuned_on(clusters):
     index, exact, _, _ = clusters
     assert index.ann == "ivf"
@@ -357,6 +387,11 @@ def test_reorder_k_limits_the_rows_read_and_keeps_the_best_by_their_codes():
     assert shares[-1] > shares[0] > 0.8 * shares[-1]
     everything = index.query(queries[0], 10, nprobe=100, reorder_k=10)
     assert not everything.certificate.exact
+    plain = nseekfs.from_embeddings(rows[:500], ann="ivf")
+    with pytest.raises(
+        nseekfs.InputError, match="reorder_k: expected it only for an index that is asked with ann='ivf' and"
+    ):
+        plain.query(queries[0], reorder_k=10)
     assert everything.certificate.left == np.inf
 
 
@@ -370,6 +405,10 @@ def test_cells_have_the_names_of_scann_too(clusters):
         nseekfs.from_embeddings(rows, ann="ivf", nlist=20, num_leaves=20)
     with pytest.raises(nseekfs.InputError, match="num_leaves_to_search: expected it or nprobe, which is the same"):
         index.query(queries[0], nprobe=1, num_leaves_to_search=1)
+    with pytest.raises(nseekfs.InputError, match="num_leaves_to_search: expected a whole number from 1"):
+        index.query(queries[0], num_leaves_to_search=0)
+    with pytest.raises(nseekfs.InputTypeError, match=r"num_leaves: expected a whole number, got 2\.5"):
+        nseekfs.from_embeddings(rows, ann="ivf", num_leaves=2.5)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ pub struct Ivf {
     centroids: Segment,
     reaches: Section,
     lists: ListSections,
-    /// The axes of codes in whole numbers, and the share of margins that is likely to do; made when first needed.
-    turner: OnceLock<(Turner, f32)>,
+    /// The axes of codes in whole numbers, made when first needed.
+    turner: OnceLock<Turner>,
 }
 
 impl Ivf {

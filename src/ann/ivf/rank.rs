@@ -5,7 +5,7 @@
 
 use super::Ivf;
 use crate::code::Codes;
-use crate::code::margin::{self, Look};
+use crate::code::margin::Look;
 use crate::code::turn::Turner;
 use crate::error::Result;
 use crate::kernel::{Lines, Probe};
@@ -105,7 +105,7 @@ impl<'a> Ranking<'a> {
     pub fn new(ivf: &'a Ivf, plan: &'a Plan<'a>, queries: &'a Queries, watch: &'a Watch<'a>) -> Result<Self> {
         let looks: &[Option<Look>] = match plan.coder.filter(|_| ivf.centroids.codes.is_some()) {
             Some(coder) => {
-                let (turner, _) = ivf.turner.get_or_init(|| (Turner::new(plan.kernel, coder), margin::likely_share(coder)));
+                let turner = ivf.turner.get_or_init(|| Turner::new(plan.kernel, coder));
                 queries.turned(plan.kernel, coder, turner, plan.threads, watch)?
             }
             None => &[],
@@ -125,8 +125,7 @@ impl<'a> Ranking<'a> {
 
     /// The same as rows are likely to meet it.
     pub fn likely(&self, query: usize) -> Option<Look> {
-        let share = self.ivf.turner.get()?.1;
-        self.look(query).map(|look| look.likely(share))
+        self.look(query).map(Look::likely)
     }
 
     /// All cells.
