@@ -178,7 +178,7 @@ def effort(
     """How many rows an approximate search visits, in the types of the extension module."""
     return (
         _arguments.maybe_real("recall", recall),
-        _arguments.maybe_whole("nprobe", _arguments.either("nprobe", nprobe, "num_leaves_to_search", leaves)),
+        _arguments.either("nprobe", nprobe, "num_leaves_to_search", leaves),
         _arguments.maybe_whole("probes", probes),
         _arguments.maybe_real("ratio_threshold", ratio_threshold),
         _arguments.maybe_whole("reorder_k", reorder_k),

@@ -44,13 +44,13 @@ def maybe_whole(argument: str, value: object) -> int | None:
     return None if value is None else whole(argument, value)
 
 
-def either(name: str, value: object, alias: str, other: object) -> object:
-    """What was given by one of two names of the same argument."""
+def either(name: str, value: object, alias: str, other: object) -> int | None:
+    """The whole number that was given by one of two names of the same argument."""
     if other is None:
-        return value
+        return maybe_whole(name, value)
     if value is not None:
         raise InputError(f"{alias}: expected it or {name}, which is the same, got both")
-    return other
+    return whole(alias, other, 1)
 
 
 def real(argument: str, value: object) -> float:

@@ -91,9 +91,10 @@ class Index(Approximate):
             visited, from 0 to 1; 0 leaves out those that score below 0. Of a negative score the share is that much
             lower, not higher.
         reorder_k : int, optional
-            Of an ``"ivf"`` by codes: how many rows at most are read in full and scored, `top_k` or more, the best by
-            their codes; as many as codes leave undecided if not given. Fewer save time where rows come from a disk,
-            and may cost recall.
+            Of an ``"ivf"`` whose rows have codes: how many rows at most are read in full and scored, `top_k` or more,
+            the best by their codes; as many as codes leave undecided if not given. Fewer save time where rows come
+            from a disk, and may cost recall. Where the search is exact (a recall of 1, a `method`, a `similarity` that
+            the cells do not serve, few rows), and of a query of length 0, it is no limit.
         threads : int, optional
             How many threads may work, from 1; all that the process may use if not given.
 
