@@ -3,11 +3,13 @@
 //! A row's direction, centred, is seen along orthonormal axes of falling variance ([`basis`]). Its
 //! first `lead` coordinates are kept as the high four bits of an 8-bit code in lines that one
 //! query streams through; the low bits and the other coordinates lie row by row, for the rows that
-//! the first look leaves. [`margin`] proves what either look says about the score.
+//! the first look leaves. [`margin`] proves what either look says about the score, and `likely` says what nearly all rows
+//! keep within.
 
 pub mod basis;
 pub mod cells;
 pub mod encode;
+mod likely;
 pub mod margin;
 pub mod turn;
 pub mod widths;

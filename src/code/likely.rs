@@ -1,0 +1,103 @@
+//! What nearly all rows keep within, where bounds need not hold for each of them.
+//!
+//! Cauchy and Schwarz are met where what codes leave of a row, r, points where the query does. Where it has nothing to do
+//! with the query, and is spread over some axes as their steps s say, <z,r> has the deviation |r| |z s| / |s|, z s being
+//! the products of the two axis by axis; `DEVIATIONS` of it are likely to suffice. What is beyond the reach of a code
+//! lies along one axis, at worst that of the largest |z_j|, and with both, by Cauchy and Schwarz,
+//!
+//! ```text
+//! <z,r> ~ share |z||r|,      share^2 = (4 |z s| / (|z||s|))^2 + (max |z_j| / |z|)^2, at most 1    (6)
+//! ```
+//!
+//! The low bytes of the query's words times the cells of a row are left out too, unless they are much beside what all
+//! codes leave. Cells have a deviation of 1 / `STEP` steps, and are near z / s in rows like the query. Neither has to do
+//! with the other, so their squares add up.
+//!
+//! All that has to do with the query in such a row. Its cosine being F, it lies sqrt(2 (1 - F)) from the query, and of
+//! the square of that the lead is likely to have as large a part, p, as of the query's own z. From
+//! <z,y> = (|z|^2 + |y|^2 - |z-y|^2) / 2 in the lead alone,
+//!
+//! ```text
+//! bound ~ 1 - (1 - share) |z_tail|^2 - p (1 - F),      p = |z_lead|^2 / |z|^2                  (7)
+//! ```
+//!
+//! with the tail's share, so a row whose bound is lower than F and than that is unlikely to reach F.
+
+use super::Coder;
+use super::basis::STEP;
+use super::encode::sum;
+use super::margin::FARTHEST;
+use std::ops::Range;
+
+/// Deviations of what has nothing to do with a query that rows are taken to keep within.
+const DEVIATIONS: f64 = 4.0;
+/// Low bytes are left out of a likely look if their deviation is not more than so many of those of what all codes leave:
+/// on embeddings it is 1 to 3.
+const MOST_LOW: f64 = 4.0;
+
+/// What a query is likely to have in common with what codes leave of rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Likely {
+    /// The shares of the lead, of the tail, and of both together.
+    pub shares: [f32; 3],
+    /// The deviation of low bytes times cells, and that of what all codes leave.
+    low: f64,
+    fine: f64,
+    /// The bound of a row that is the query.
+    itself: f64,
+    /// The lead's part of squares, p.
+    part: f64,
+}
+
+impl Likely {
+    /// For a query's coordinates, `exact` being their products with the steps, and the low bytes of its lead in words of
+    /// a `step`.
+    pub fn new(coder: &Coder, z: &[f64], exact: &[f64], (low, step): (&[i8], f64)) -> Self {
+        let (lead, steps) = (coder.lead, coder.steps());
+        let squares = |part: Range<usize>| {
+            let z_squares = sum(&z[part.clone()], &z[part.clone()], |z, _| z * z);
+            let peak = z[part.clone()].iter().fold(0.0f64, |peak, z| if z.abs() > peak { z.abs() } else { peak });
+            let t_squares = sum(&exact[part.clone()], &exact[part.clone()], |t, _| t * t);
+            [z_squares, t_squares, sum(&steps[part.clone()], &steps[part], square), peak * peak]
+        };
+        let (of_lead, of_tail) = (squares(0..lead), squares(lead..coder.dims));
+        let [z, t, s] = [0, 1, 2].map(|i| of_lead[i] + of_tail[i]);
+        let shares = [of_lead, of_tail, [z, t, s, of_lead[3].max(of_tail[3])]].map(|[z, t, s, peak]| {
+            let share = ((DEVIATIONS * DEVIATIONS * t / s + peak) / z).sqrt() as f32;
+            // What is no number is no share.
+            if share < 1.0 { share } else { 1.0 }
+        });
+        let cells = |t: f64, s: f32| STEP.recip().powi(2) + (t / (f64::from(s) * f64::from(s))).clamp(-FARTHEST, FARTHEST).powi(2);
+        let cells: Vec<f64> = exact[..lead].iter().zip(steps).map(|(&t, &s)| cells(t, s)).collect();
+        Likely {
+            shares,
+            low: step * sum(&cells, low, |cells, low| cells * f64::from(low) * f64::from(low)).sqrt(),
+            // A rounding to whole steps errs by the root of a twelfth of one.
+            fine: (t / 12.0).sqrt(),
+            itself: 1.0 - (1.0 - f64::from(shares[1])) * of_tail[0],
+            part: if z > 0.0 { of_lead[0] / z } else { 1.0 },
+        }
+    }
+
+    /// What leaving out the low bytes adds to bounds, if they are left out.
+    pub fn without_low(&self) -> Option<f64> {
+        let Likely { low, fine, .. } = *self;
+        (low <= MOST_LOW * fine).then(|| DEVIATIONS * ((fine * fine + low * low).sqrt() - fine))
+    }
+
+    /// What the bound of a row reaches whose cosine reaches `least`.
+    pub fn reaches(&self, least: f32) -> f32 {
+        least.min((self.itself - self.part * (1.0 - f64::from(least))) as f32)
+    }
+
+    /// The highest cosine of a row with this bound.
+    pub fn highest(&self, bound: f64) -> f64 {
+        let near = 1.0 - (self.itself - bound) / self.part;
+        // Where all of the query is in the tail, the lead does not tell.
+        if near.is_nan() { f64::INFINITY } else { bound.max(near) }
+    }
+}
+
+fn square(a: f32, b: f32) -> f64 {
+    f64::from(a) * f64::from(b)
+}
