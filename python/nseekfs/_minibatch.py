@@ -64,7 +64,7 @@ class MiniBatchKMeans(WholeRows):
         init: Init = "k-means++",
         max_iter: Count = 100,
         tol: float = 0.03,
-        max_no_improvement: Count | None = 10,
+        max_no_improvement: Count | None = 6,
         reassignment_ratio: float = 0.01,
         seed: Count = 0,
         threads: Count | None = None,

@@ -55,7 +55,7 @@ class SubspaceMiniBatchKMeans(Clusters[None]):
         init: Init = "k-means++",
         max_iter: Count = 100,
         tol: float = 0.03,
-        max_no_improvement: Count | None = 10,
+        max_no_improvement: Count | None = 6,
         reassignment_ratio: float = 0.01,
         seed: Count = 0,
         threads: Count | None = None,
