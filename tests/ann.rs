@@ -8,6 +8,7 @@ use nseekfs::ann::ivf::Ivf;
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
 use nseekfs::code::cells::{cell, cell_centre};
+use nseekfs::code::margin::Look;
 use nseekfs::error::Error;
 use nseekfs::format::{
     AnnBytes, CellRecord, CellShape, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, TuningPoint,
@@ -343,6 +344,25 @@ fn few_cells_of_a_table_with_codes_give_the_best_of_their_rows_on_every_kernel()
         let metrics = if unit_rows { &METRICS[..] } else { std::slice::from_ref(&metric) };
         same_as_oracle(&index, &queries(&values, dims)[2 * dims..6 * dims], metrics);
     }
+}
+
+/// A query along one axis loses too much of the others in eight bits; one like the rows does not.
+#[test]
+fn queries_in_sixteen_bits_and_in_eight_give_the_best_of_their_rows_on_every_kernel() {
+    let (rows, dims) = (6_000, 640);
+    let mut random = Random::seeded(41);
+    // Of rows that point everywhere alike, lines hold most axes.
+    let values: Vec<f64> = (0..rows * dims).map(|_| normal(&mut random)).collect();
+    let index = build(Level::F32, Metric::Cosine, &values, dims, cells(16, true));
+    let axis = &index.coder().unwrap().axes()[..dims];
+    let along = |random: &mut Random| axis.iter().map(|&a| f64::from(a) + 0.05 * normal(random)).collect::<Vec<f64>>();
+    let like = |row: usize| values[row * dims..(row + 1) * dims].iter().map(|x| x + 0.01).collect::<Vec<f64>>();
+    let asked = [along(&mut random), like(3), along(&mut random), like(700), like(4000), along(&mut random)].concat();
+    let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F64(&asked), dims, 0).unwrap();
+    let look = |i: usize| Look::new(&scalar::KERNEL, index.coder().unwrap(), queries.wide(i), queries.norm(i)).likely();
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|i| look(i).probe().low.is_empty()), [false, true, false, true, true, false]);
+    // Twice, so that they share cells enough to be bounded together.
+    same_as_oracle(&index, &asked.repeat(2), &[Metric::Cosine]);
 }
 
 #[test]

@@ -271,7 +271,7 @@ class _Ann(NamedTuple):
 
     ann: object
     recall: object
-    nlist: object
+    nlist: int | None
     spill: object
     tables: object
     bits: object
@@ -287,7 +287,7 @@ class _Ann(NamedTuple):
         given = (
             self.ann if isinstance(self.ann, str) else None,
             _arguments.real("recall", self.recall),
-            _arguments.maybe_whole("nlist", self.nlist),
+            self.nlist,
             _arguments.flag("spill", self.spill),
             _arguments.maybe_whole("tables", self.tables),
             _arguments.maybe_whole("bits", self.bits),

@@ -50,32 +50,31 @@ pub struct Likely {
 }
 
 impl Likely {
-    /// For a query's coordinates, `exact` being their products with the steps, and the low bytes of its lead in words of
-    /// a `step`.
-    pub fn new(coder: &Coder, z: &[f64], exact: &[f64], (low, step): (&[i8], f64)) -> Self {
+    /// For a query's coordinates, the squares of those of its lead and of its tail added up; `exact` are their products
+    /// with the steps, and `low` the low bytes of the lead in words of a `step`.
+    pub fn new(coder: &Coder, (z, squares): (&[f64], [f64; 2]), exact: &[f64], (low, step): (&[i8], f64)) -> Self {
         let (lead, steps) = (coder.lead, coder.steps());
-        let squares = |part: Range<usize>| {
-            let z_squares = sum(&z[part.clone()], &z[part.clone()], |z, _| z * z);
+        let of = |part: Range<usize>, squares: f64| {
             let peak = z[part.clone()].iter().fold(0.0f64, |peak, z| if z.abs() > peak { z.abs() } else { peak });
             let t_squares = sum(&exact[part.clone()], &exact[part.clone()], |t, _| t * t);
-            [z_squares, t_squares, sum(&steps[part.clone()], &steps[part], square), peak * peak]
+            [squares, t_squares, sum(&steps[part.clone()], &steps[part], |s, _| f64::from(s) * f64::from(s)), peak * peak]
         };
-        let (of_lead, of_tail) = (squares(0..lead), squares(lead..coder.dims));
-        let [z, t, s] = [0, 1, 2].map(|i| of_lead[i] + of_tail[i]);
-        let shares = [of_lead, of_tail, [z, t, s, of_lead[3].max(of_tail[3])]].map(|[z, t, s, peak]| {
+        let (of_lead, of_tail) = (of(0..lead, squares[0]), of(lead..coder.dims, squares[1]));
+        let [all, t, s] = [0, 1, 2].map(|i| of_lead[i] + of_tail[i]);
+        let shares = [of_lead, of_tail, [all, t, s, of_lead[3].max(of_tail[3])]].map(|[z, t, s, peak]| {
             let share = ((DEVIATIONS * DEVIATIONS * t / s + peak) / z).sqrt() as f32;
             // What is no number is no share.
             if share < 1.0 { share } else { 1.0 }
         });
-        let cells = |t: f64, s: f32| STEP.recip().powi(2) + (t / (f64::from(s) * f64::from(s))).clamp(-FARTHEST, FARTHEST).powi(2);
-        let cells: Vec<f64> = exact[..lead].iter().zip(steps).map(|(&t, &s)| cells(t, s)).collect();
+        let cells = |(&z, &s): (&f64, &f32)| STEP.recip().powi(2) + (z / f64::from(s)).clamp(-FARTHEST, FARTHEST).powi(2);
+        let cells: Vec<f64> = z[..lead].iter().zip(steps).map(cells).collect();
         Likely {
             shares,
             low: step * sum(&cells, low, |cells, low| cells * f64::from(low) * f64::from(low)).sqrt(),
             // A rounding to whole steps errs by the root of a twelfth of one.
             fine: (t / 12.0).sqrt(),
             itself: 1.0 - (1.0 - f64::from(shares[1])) * of_tail[0],
-            part: if z > 0.0 { of_lead[0] / z } else { 1.0 },
+            part: if all > 0.0 { of_lead[0] / all } else { 1.0 },
         }
     }
 
@@ -96,8 +95,4 @@ impl Likely {
         // Where all of the query is in the tail, the lead does not tell.
         if near.is_nan() { f64::INFINITY } else { bound.max(near) }
     }
-}
-
-fn square(a: f32, b: f32) -> f64 {
-    f64::from(a) * f64::from(b)
 }

@@ -196,7 +196,7 @@ impl Look {
         let all_sums = [128 * total(&high), 128 * total(&low)];
         high.truncate(coder.lead);
         low.truncate(coder.lead);
-        let likely = Likely::new(coder, z, &exact, (&low, step));
+        let likely = Likely::new(coder, (z, [lead_squares, tail_squares]), &exact, (&low, step));
         Look {
             high_sum: i32::from(CELL_ZERO) * total(&high),
             low_sum: i32::from(CELL_ZERO) * total(&low),

@@ -102,6 +102,10 @@ def test_rows_of_visited_cells_are_found_where_codes_err_with_the_query(kind, me
         if (miss := index.explain_miss(query, row, k=10, nprobe=12)).places[0].place < miss.probes
     ]
     assert len(missed) <= 4  # of 2000
+    together = index.search(queries, 10, nprobe=12, return_keys=True)
+    alone = [index.query(query, 10, nprobe=12) for query in queries]
+    assert together.indices.tolist() == [one.indices.tolist() for one in alone]
+    assert together.keys.tobytes() == b"".join(one.keys.tobytes() for one in alone)
 
 
 def test_ann_says_what_why_and_what_it_was_tuned_on(clusters):

@@ -192,14 +192,17 @@ impl<'a> Ranking<'a> {
                     *key = (f64::from(*key) * (1.0 + squares) * (norm * length) - squares * (norm * norm + length * length)) as f32;
                 }
             }
-            let mut reached = 0;
-            let count = count.telling(cells).map_or(count.probes.min(cells), |gap| {
-                let mut most = [f32::NEG_INFINITY; LANES];
-                (kernel.highest)(keys, &mut most);
-                let best = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
-                reached = (kernel.reaching)(keys, up(f64::from(best) - gap * Count::gap_unit(metric, norm)), near);
-                count.among(reached, cells)
-            });
+            let (count, mut reached) = match count.telling(cells) {
+                Some(gap) => {
+                    let mut most = [f32::NEG_INFINITY; LANES];
+                    (kernel.highest)(keys, &mut most);
+                    let best = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+                    let reached = (kernel.reaching)(keys, up(f64::from(best) - gap * Count::gap_unit(metric, norm)), near);
+                    (count.among(reached, cells), reached)
+                }
+                None => (count.probes.min(cells), 0),
+            };
+            // The near ones are all that are needed, if they are as many.
             if reached <= count {
                 reached = (kernel.reaching)(keys, reached_by(kernel, keys, count + 1), near);
             }
