@@ -8,7 +8,7 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use nseekfs::kernel::{Kernel, Lines, Probe, Tile, available, padded};
+use nseekfs::kernel::{CoarseQuery, Kernel, Lines, Tile, available, padded};
 
 /// A whole number from the environment.
 fn number(name: &str, default: usize) -> usize {
@@ -53,7 +53,7 @@ fn tile(criterion: &mut Criterion) {
     let mut keep = vec![0; panel];
     let mut group = criterion.benchmark_group(format!("tile over {panel} x {dims}"));
     for width in [16, 32] {
-        let tile = Tile { width, columns: &columns[..width * dims], slope: &ones[..width], floor: &ones[..width] };
+        let tile = Tile { width, columns: &columns[..width * dims], slope: &ones[..width], threshold: &ones[..width] };
         group.throughput(Throughput::Elements((width * panel * dims) as u64));
         each(&mut group, &format!("width {width}"), |kernel| {
             (kernel.tile)(&tile, &rows, dims, &ones[..panel], &ones[..panel], &mut keep);
@@ -75,24 +75,24 @@ fn decode(criterion: &mut Criterion) {
 
 /// One query against codes, of rows that stay in L2 and of a table in memory.
 fn bounds(criterion: &mut Criterion) {
-    let lead = number("NSEEKFS_BENCH_LEAD", 192);
+    let leading = number("NSEEKFS_BENCH_LEAD", 192);
     let rows = number("NSEEKFS_BENCH_CODES", 1 << 20);
-    let plane: Vec<i8> = (0..lead).map(|j| (j * 37) as i8).collect();
-    let probe = Probe { high: &plane, low: &plane, high_sum: 0, low_sum: 0, step: 1e-5, base: 0.0, lead: 0.5, tail: 0.5 };
-    let codes: Vec<u8> = (0..rows * lead / 2 + 64).map(|i| (i * 101 / 8) as u8).collect();
+    let plane: Vec<i8> = (0..leading).map(|j| (j * 37) as i8).collect();
+    let probe = CoarseQuery { high: &plane, low: &plane, high_sum: 0, low_sum: 0, step: 1e-5, base: 0.0, leading: 0.5, trailing: 0.5 };
+    let codes: Vec<u8> = (0..rows * leading / 2 + 64).map(|i| (i * 101 / 8) as u8).collect();
     // As in an index, lines are lines of a cache.
     let codes = &codes[codes.as_ptr().align_offset(64)..];
     let (offsets, residuals, mut out) = (vec![0.1; rows], vec![0x3d00; rows], vec![0.0; rows]);
     for rows in [4096, rows] {
         let lines = Lines {
-            codes: &codes[..rows * lead / 2],
+            codes: &codes[..rows * leading / 2],
             offsets: &offsets[..rows],
-            lead: &residuals[..rows],
-            tail: &residuals[..rows],
+            leading: &residuals[..rows],
+            trailing: &residuals[..rows],
             next: &[],
         };
-        let mut group = criterion.benchmark_group(format!("bounds of {rows} x {lead}"));
-        group.sample_size(10).throughput(Throughput::Bytes((rows * (lead / 2 + 8)) as u64));
+        let mut group = criterion.benchmark_group(format!("bounds of {rows} x {leading}"));
+        group.sample_size(10).throughput(Throughput::Bytes((rows * (leading / 2 + 8)) as u64));
         each(&mut group, "bounds", |kernel| (kernel.bounds)(&[probe], &lines, &mut out[..rows]));
     }
 }

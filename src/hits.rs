@@ -28,7 +28,7 @@ pub struct Certificate {
     /// Rows read in full.
     pub refined: u64,
     /// Rows whose codes were all looked at.
-    pub looked: u64,
+    pub bounded: u64,
     /// Bytes of codes and rows that the query took, as if it had been alone.
     pub bytes: u64,
     /// Key of the k-th best row, as users see keys; of fewer that reach a bound, the key that it asks for.

@@ -13,13 +13,13 @@
 //!        candidates                 src/candidates.rs              which rows? runs of row numbers
 //!        Queries::new               src/scan/query.rs              rounded once, checked, measured
 //!        effort                     src/index/ann.rs               all rows, or so many cells or buckets
-//!        Few::search                src/ann/{ivf,buckets}.rs       the nearest cells | the likeliest buckets
+//!        Ann::search                src/ann/{ivf,lsh}/search.rs    the nearest cells | the likeliest buckets
 //!        scan::search               src/scan/mod.rs                jobs in parallel (src/pool.rs)
-//!          certified | sieve        src/scan/{certified,sieve}.rs      codes of one query | of a batch
-//!          listed                   src/scan/listed.rs                 codes of the rows of some cells
-//!            margin                 src/code/margin.rs                     what codes prove, and why
+//!          single | batch           src/scan/{single,batch}.rs         codes of one query | of a batch
+//!          lists                    src/scan/lists.rs                  codes of the rows of some cells
+//!            bound                  src/quantize/bound.rs                  what codes prove, and why
 //!            refine                 src/scan/refine.rs                     the undecided rows, read in full
-//!          plain | tile | bytes     src/scan/{plain,tile,bytes}.rs     every row | float32, then keys | rows of level f8
+//!          float64|float32|int8     src/scan/{float64,float32,int8}.rs all rows | float32, then keys | rows of level f8
 //!            Panels                 src/scan/panel.rs                      rows decoded for the kernels
 //!            Kernel                 src/kernel/                            sums in 32 lanes of float64
 //!          TopK                     src/topk.rs                        (key, row) order
@@ -32,10 +32,11 @@
 //! | [`error`] | every refusal and its sentence | nothing of ours |
 //! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | the line above |
 //! | [`metric`], [`level`] | how vectors are compared, how a value is stored | lines above |
-//! | [`numbers`], [`topk`], [`pool`], [`random`] | input numbers, the best k, threads, seeds | lines above |
+//! | [`input`], [`topk`], [`pool`], [`random`] | input numbers, the best k, threads, seeds | lines above |
 //! | [`hits`] | answers as users see them | lines above |
+//! | [`cluster`] | k-means: centroids, and the nearest of them | lines above |
 //! | [`store`] | where bytes lie, rows seen in them | lines above |
-//! | [`code`] | what bounds a row's score without reading the row | lines above |
+//! | [`quantize`] | what bounds a row's score without reading the row | lines above |
 //! | [`format`], [`scan`] | the file; the search over rows | lines above |
 //! | [`ann`] | which few rows are worth visiting | lines above |
 //! | [`candidates`] | which rows a filter allows | lines above |
@@ -49,18 +50,19 @@
 pub mod ann;
 pub mod build;
 pub mod candidates;
-pub mod code;
+pub mod cluster;
 pub mod error;
 pub mod format;
 pub mod hits;
 pub mod index;
+pub mod input;
 pub mod kernel;
 pub mod level;
 pub mod metric;
-pub mod numbers;
 pub mod pool;
 #[cfg(feature = "python")]
 mod python;
+pub mod quantize;
 pub mod random;
 pub mod scan;
 pub mod store;

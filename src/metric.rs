@@ -98,7 +98,7 @@ impl Metric {
     }
 
     /// A key such that no row below it [`reaches`](Metric::reaches) `bound`.
-    pub fn floor(self, bound: f64) -> f64 {
+    pub fn threshold(self, bound: f64) -> f64 {
         match self {
             // No distance is negative; squares err by an ulp or two, or where they are subnormal.
             Metric::Euclidean if bound < 0.0 => f64::INFINITY,

@@ -2,7 +2,7 @@
 //! smaller row. Keys compare as numbers, so -0 equals +0; a NaN is never kept.
 //!
 //! A buffer of at most 2k entries is cut back to k by selection when full, so a push costs O(1)
-//! amortised whatever k is, and `floor` rises each time.
+//! amortised whatever k is, and `threshold` rises each time.
 
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
@@ -20,13 +20,13 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tally {
     /// Rows read in full.
-    pub read: u64,
+    pub refined: u64,
     /// Rows that were bounded by all of their codes.
-    pub looked: u64,
+    pub bounded: u64,
     /// Bytes of codes.
     pub code_bytes: u64,
     /// No row that was not read has a key above this.
-    pub left: f64,
+    pub best_left: f64,
 }
 
 /// Best first: larger key, then smaller row.
@@ -39,7 +39,7 @@ pub fn best_first(a: &Entry, b: &Entry) -> Ordering {
 pub struct TopK {
     k: usize,
     capacity: usize,
-    floor: f64,
+    threshold: f64,
     entries: Vec<Entry>,
     /// Kept by who offers the rows.
     pub tally: Tally,
@@ -53,14 +53,14 @@ impl TopK {
         let mut entries = Vec::new();
         let bytes = (capacity * size_of::<Entry>()) as u64;
         entries.try_reserve_exact(capacity).map_err(|_| Error::Memory { bytes, purpose: "the best rows" })?;
-        let tally = Tally { read: 0, looked: 0, code_bytes: 0, left: f64::NEG_INFINITY };
-        Ok(TopK { k, capacity, floor: f64::NEG_INFINITY, entries, tally })
+        let tally = Tally { refined: 0, bounded: 0, code_bytes: 0, best_left: f64::NEG_INFINITY };
+        Ok(TopK { k, capacity, threshold: f64::NEG_INFINITY, entries, tally })
     }
 
     /// Rows with a key below this can no longer be among the best k; equal keys still can.
     #[inline]
-    pub fn floor(&self) -> f64 {
-        self.floor
+    pub fn threshold(&self) -> f64 {
+        self.threshold
     }
 
     /// How many of the best are known.
@@ -69,17 +69,17 @@ impl TopK {
     }
 
     /// Takes over a floor from who collects the same rows' best elsewhere.
-    pub fn raise(&mut self, floor: f64) {
-        self.floor = self.floor.max(floor);
+    pub fn raise(&mut self, threshold: f64) {
+        self.threshold = self.threshold.max(threshold);
     }
 
     /// Offers a row. Each row is offered at most once.
     #[inline]
     pub fn push(&mut self, key: f64, row: u64) {
-        if key >= self.floor {
+        if key >= self.threshold {
             if self.entries.len() == self.capacity {
                 self.cut();
-                if key < self.floor {
+                if key < self.threshold {
                     return;
                 }
             }
@@ -95,7 +95,7 @@ impl TopK {
                 self.entries.truncate(self.k);
             }
             let worst = self.entries.iter().fold(f64::INFINITY, |low, entry| low.min(entry.key));
-            self.floor = self.floor.max(worst);
+            self.threshold = self.threshold.max(worst);
         }
     }
 
@@ -107,7 +107,7 @@ impl TopK {
     /// Forgets the rows pushed since `kept`, so that they may be read and pushed again; the floor stays.
     pub fn go_back(&mut self, (entries, tally): (Vec<Entry>, Tally)) {
         self.entries = entries;
-        (self.tally.read, self.tally.left) = (tally.read, tally.left);
+        (self.tally.refined, self.tally.best_left) = (tally.refined, tally.best_left);
     }
 
     /// Takes in everything that `other` kept.
@@ -116,10 +116,10 @@ impl TopK {
             self.push(entry.key, entry.row);
         }
         let (own, other) = (&mut self.tally, other.tally);
-        own.read += other.read;
-        own.looked += other.looked;
+        own.refined += other.refined;
+        own.bounded += other.bounded;
         own.code_bytes += other.code_bytes;
-        own.left = own.left.max(other.left);
+        own.best_left = own.best_left.max(other.best_left);
     }
 
     /// The best k, best first.

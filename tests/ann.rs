@@ -3,25 +3,25 @@
 
 mod random;
 
-use nseekfs::ann::Asked;
+use nseekfs::ann::Request;
 use nseekfs::ann::ivf::Ivf;
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
-use nseekfs::code::cells::{cell, cell_centre};
-use nseekfs::code::margin::Look;
 use nseekfs::error::Error;
 use nseekfs::format::{
-    AnnBytes, CellRecord, CellShape, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, TuningPoint,
+    AnnBytes, CellRecord, CellShape, CodeBytes, Contents, Header, IndexRecord, Kind, Mode, QuantizerBytes, SegmentBytes, TuningPoint,
     TuningRecord, Verify,
 };
 use nseekfs::hits::Hits;
 use nseekfs::index::{AnnKind, AnnParams, Index, Method, SearchParams};
+use nseekfs::input::Block;
 use nseekfs::kernel::{self, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
-use nseekfs::numbers::Block;
 use nseekfs::pool::Watch;
-use nseekfs::scan::listed::Mask;
+use nseekfs::quantize::bound::QueryCode;
+use nseekfs::quantize::levels::{level_value, nearest_level};
+use nseekfs::scan::lists::Mask;
 use nseekfs::scan::{Plan, Queries};
 use nseekfs::store::rows::{PanelBuffer, PanelValues, Rows};
 use nseekfs::topk::{Entry, best_first};
@@ -76,7 +76,7 @@ fn cells(count: usize, spill: bool) -> AnnParams {
 
 /// The cells of an index, and what was measured of them.
 fn celled(index: &Index) -> Option<(&Ivf, std::sync::Arc<TuningRecord>)> {
-    index.few().map(|(few, tuning)| (few.cells().unwrap(), tuning))
+    index.ann().map(|(ann, tuning)| (ann.cells().unwrap(), tuning))
 }
 
 fn build(level: Level, metric: Metric, values: &[f64], dims: usize, ann: AnnParams) -> Index {
@@ -114,10 +114,10 @@ fn same_as_exact(index: &Index, asked: &[f64], ks: &[i64]) {
     let (dims, rows) = (index.about().dims, index.rows());
     let count = celled(index).unwrap().0.cells() as i64;
     let mask: Vec<bool> = (0..rows).map(|row| row % 3 != 1).collect();
-    let few: Vec<i64> = (0..rows as i64).step_by(7).chain([0, rows as i64 - 1]).collect();
+    let ann: Vec<i64> = (0..rows as i64).step_by(7).chain([0, rows as i64 - 1]).collect();
     for metric in METRICS {
         for &k in ks {
-            for filter in [None, Some(Filter::Mask(&mask)), Some(Filter::Rows(&few))] {
+            for filter in [None, Some(Filter::Mask(&mask)), Some(Filter::Rows(&ann))] {
                 let exact = SearchParams { k, metric: Some(metric), filter, method: Method::Scalar, ..SearchParams::default() };
                 let all = SearchParams { method: Method::Auto, nprobe: Some(count), threads: Some(2), ..exact };
                 let context = format!("{:?} {metric:?} k {k} of {rows} rows, filter {filter:?}", index.about());
@@ -166,7 +166,7 @@ fn coded(level: Level, metric: Metric, unit_rows: bool, spill: bool) -> (Index, 
     // Of falling width, as codes like them.
     values.iter_mut().enumerate().for_each(|(i, x)| *x /= if unit_rows { 1.0 } else { 1.0 + (i % dims) as f64 / 8.0 });
     let index = build(level, metric, &values, dims, cells(64, spill));
-    assert!(index.coder().is_some() && celled(&index).unwrap().0.lists().codes.is_some());
+    assert!(index.quantizer().is_some() && celled(&index).unwrap().0.lists().codes.is_some());
     (index, values, dims)
 }
 
@@ -208,12 +208,13 @@ fn by_keys(ivf: &Ivf, metric: Metric, queries: &Queries, query: usize) -> Vec<u3
 fn order(index: &Index, metric: Metric, queries: &Queries, query: usize) -> Vec<u32> {
     let ivf = celled(index).unwrap().0;
     let exact = by_keys(ivf, metric, queries, query);
-    if index.coder().is_none() {
+    if index.quantizer().is_none() {
         return exact;
     }
     let watch = Watch::new(&|| true);
-    let (coder, unit) = (index.coder(), index.about().unit);
-    let plan = Plan { metric, k: 1, kernel: &scalar::KERNEL, method: Method::Auto, threads: 1, coder, unit, floor: f64::NEG_INFINITY };
+    let (quantizer, unit) = (index.quantizer(), index.about().unit);
+    let plan =
+        Plan { metric, k: 1, kernel: &scalar::KERNEL, method: Method::Auto, threads: 1, quantizer, unit, threshold: f64::NEG_INFINITY };
     let order = ivf.order(&plan, &queries.only(query), 0, &watch).unwrap();
     let order: Vec<u32> = order.into_iter().map(|rank| rank.1).collect();
     let mut sorted = order.clone();
@@ -278,11 +279,11 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
             let mut same = None;
             for kernel in kernel::available() {
                 for (method, threads) in [(Method::Auto, 1), (Method::Auto, 3), (Method::Simd, 2)] {
-                    let (coder, unit) = (index.coder(), index.about().unit);
-                    let plan = Plan { metric, k, kernel, method, threads, coder, unit, floor: f64::NEG_INFINITY };
+                    let (quantizer, unit) = (index.quantizer(), index.about().unit);
+                    let plan = Plan { metric, k, kernel, method, threads, quantizer, unit, threshold: f64::NEG_INFINITY };
                     let watch = Watch::new(&|| true);
                     let search = |queries: &Queries| {
-                        let asked = Asked {
+                        let asked = Request {
                             plan: &plan,
                             segments: &views,
                             queries,
@@ -306,7 +307,7 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
                         let (found, want) = (bits(&found), bits(&want));
                         let context = format!("{} {metric:?} k {k}, {how}", kernel.name);
                         assert!(same.get_or_insert_with(|| found.clone()) == &found, "{context}");
-                        if index.coder().is_none() {
+                        if index.quantizer().is_none() {
                             assert_eq!(found, want, "{context}");
                         }
                         for (found, want) in found.iter().zip(&want) {
@@ -321,7 +322,7 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
 }
 
 #[test]
-fn few_cells_give_the_best_of_their_rows_on_every_kernel() {
+fn ann_cells_give_the_best_of_their_rows_on_every_kernel() {
     let dims = 12;
     for level in LEVELS {
         let rows = uneven(300, dims, 6);
@@ -336,7 +337,7 @@ fn few_cells_give_the_best_of_their_rows_on_every_kernel() {
 }
 
 #[test]
-fn few_cells_of_a_table_with_codes_give_the_best_of_their_rows_on_every_kernel() {
+fn ann_cells_of_a_table_with_codes_give_the_best_of_their_rows_on_every_kernel() {
     for (level, metric, unit_rows) in
         [(Level::F32, Metric::Cosine, true), (Level::F32, Metric::Dot, false), (Level::F64, Metric::Euclidean, false)]
     {
@@ -354,13 +355,13 @@ fn queries_in_sixteen_bits_and_in_eight_give_the_best_of_their_rows_on_every_ker
     // Of rows that point everywhere alike, lines hold most axes.
     let values: Vec<f64> = (0..rows * dims).map(|_| normal(&mut random)).collect();
     let index = build(Level::F32, Metric::Cosine, &values, dims, cells(16, true));
-    let axis = &index.coder().unwrap().axes()[..dims];
+    let axis = &index.quantizer().unwrap().axes()[..dims];
     let along = |random: &mut Random| axis.iter().map(|&a| f64::from(a) + 0.05 * normal(random)).collect::<Vec<f64>>();
     let like = |row: usize| values[row * dims..(row + 1) * dims].iter().map(|x| x + 0.01).collect::<Vec<f64>>();
     let asked = [along(&mut random), like(3), along(&mut random), like(700), like(4000), along(&mut random)].concat();
     let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F64(&asked), dims, 0).unwrap();
-    let look = |i: usize| Look::new(&scalar::KERNEL, index.coder().unwrap(), queries.wide(i), queries.norm(i)).likely();
-    assert_eq!([0, 1, 2, 3, 4, 5].map(|i| look(i).probe().low.is_empty()), [false, true, false, true, true, false]);
+    let query_code = |i: usize| QueryCode::new(&scalar::KERNEL, index.quantizer().unwrap(), queries.wide(i), queries.norm(i)).probable();
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|i| query_code(i).probe().low.is_empty()), [false, true, false, true, true, false]);
     // Twice, so that they share cells enough to be bounded together.
     same_as_oracle(&index, &asked.repeat(2), &[Metric::Cosine]);
 }
@@ -405,18 +406,18 @@ fn never_wrongly_exact(index: &Index, asked: &[f64], metric: Metric, k: i64, pro
 
 /// Queries that point where the codes of a row err: likely margins miss rows of the cells visited, and a proof must not.
 #[test]
-fn what_likely_margins_miss_is_not_said_to_be_exact() {
+fn what_probable_margins_miss_is_not_said_to_be_exact() {
     let dims = 96;
     let values = unit(&clustered(12_000, dims, 96, 0.1, 31), dims);
     let index = build(Level::F32, Metric::Cosine, &values, dims, cells(96, true));
-    let coder = index.coder().unwrap();
+    let quantizer = index.quantizer().unwrap();
     let towards_error = |(row, part): (&[f64], f64)| {
         let mut query: Vec<f64> = vec![0.0; dims];
         let mut length = 0.0;
-        for (axis, &step) in coder.axes().chunks_exact(dims).zip(coder.steps()).take(coder.lead) {
-            let seen: f64 = row.iter().zip(coder.centre()).zip(axis).map(|((x, &m), &a)| (x - f64::from(m)) * f64::from(a)).sum();
+        for (axis, &step) in quantizer.axes().chunks_exact(dims).zip(quantizer.steps()).take(quantizer.leading) {
+            let seen: f64 = row.iter().zip(quantizer.centre()).zip(axis).map(|((x, &m), &a)| (x - f64::from(m)) * f64::from(a)).sum();
             let step = f64::from(step);
-            let left = seen - step * f64::from(cell_centre(cell((seen / step).round_ties_even() as f32).0));
+            let left = seen - step * f64::from(level_value(nearest_level((seen / step).round_ties_even() as f32).0));
             query.iter_mut().zip(axis).for_each(|(q, &a)| *q += left * f64::from(a));
             length += left * left;
         }
@@ -566,7 +567,7 @@ fn as_many_rows_are_found_as_are_asked_for() {
 }
 
 #[test]
-fn a_filter_that_leaves_few_rows_still_gives_all_of_them() {
+fn a_filter_that_leaves_ann_rows_still_gives_all_of_them() {
     let dims = 6;
     let values = clustered(300, dims, 5, 0.2, 15);
     let index = build(Level::F32, Metric::Euclidean, &values, dims, cells(40, true));
@@ -663,7 +664,7 @@ struct Made<'a> {
 impl Made<'_> {
     fn payload(&self) -> Vec<u8> {
         let blocks: Vec<u32> = self.cells.iter().map(|cell| cell.1.len().div_ceil(16) as u32).collect();
-        let shape = CellShape { dims: 2, cells: self.cells.len(), blocks: blocks.iter().sum::<u32>() as usize, lead: 0 };
+        let shape = CellShape { dims: 2, cells: self.cells.len(), blocks: blocks.iter().sum::<u32>() as usize, leading: 0 };
         let parts = shape.parts(0);
         let mut payload = vec![0u8; parts.end];
         payload[..64].copy_from_slice(bytemuck::bytes_of(&CellRecord::record(&shape, self.metric, false)));
@@ -710,8 +711,8 @@ impl Made<'_> {
         let tuning = TuningRecord { recall: 0.9, queries: 1, given: false, points }.payload();
         let cells = self.payload();
         let about = IndexRecord { dims: 2, level: Level::F32, metric: about, unit: false, seed: 0 };
-        let ann = Some(AnnBytes { kind: Kind::Cells, few: &cells, tuning: &tuning });
-        nseekfs::format::write(&path, &Contents { index: &about, segments: &parts, coder: None, ann }, &|| Ok(())).unwrap();
+        let ann = Some(AnnBytes { kind: Kind::Cells, ann: &cells, tuning: &tuning });
+        nseekfs::format::write(&path, &Contents { index: &about, segments: &parts, quantizer: None, ann }, &|| Ok(())).unwrap();
         open(&path, Mode::Ram, Verify::Full).unwrap()
     }
 }
@@ -752,8 +753,8 @@ fn cells_serve_rows_with_codes_of_several_segments() {
     whole.save(&path, &Watch::new(&|| true)).unwrap();
     let content = std::fs::read(&path).unwrap();
     let header = Header::parse(&content, &path).unwrap();
-    let (segment, coder) = (&header.segments[0], header.coder.as_ref().unwrap());
-    let (codes, lead, rows) = (segment.codes.as_ref().unwrap(), coder.lead, segment.rows as usize);
+    let (segment, quantizer) = (&header.segments[0], header.quantizer.as_ref().unwrap());
+    let (codes, leading, rows) = (segment.codes.as_ref().unwrap(), quantizer.leading, segment.rows as usize);
     let padded = rows.next_multiple_of(16);
     let cuts = [0..4096, 4096..4112, 4112..rows];
     let factors = cuts.clone().map(|cut| {
@@ -770,26 +771,28 @@ fn cells_serve_rows_with_codes_of_several_segments() {
         .iter()
         .zip(&factors)
         .map(|(cut, factors)| {
-            let (from, to, rest) = (cut.start, cut.end, lead / 2 + dims - lead);
+            let (from, to, remainder) = (cut.start, cut.end, leading / 2 + dims - leading);
             SegmentBytes {
                 rows: cut.len() as u64,
                 row_values: &content[part(&segment.row_values, from * dims * 4, to * dims * 4)],
                 norms: &content[part(&segment.norms, from * 8, to * 8)],
                 scales: None,
                 codes: Some(CodeBytes {
-                    lines: &content[part(&codes.lines, from / 16 * lead * 8, to.div_ceil(16) * lead * 8)],
+                    lines: &content[part(&codes.lines, from / 16 * leading * 8, to.div_ceil(16) * leading * 8)],
                     factors,
-                    rest: &content[part(&codes.rest, from * rest, to * rest)],
+                    remainder: &content[part(&codes.remainder, from * remainder, to * remainder)],
                 }),
             }
         })
         .collect();
-    let (few, tuning) = header.ann.clone().unwrap();
-    let cells = few.cells().unwrap();
-    let (coder, tuning) = (CoderBytes { lead, skew: coder.skew, values: &content[coder.values.clone()] }, tuning.payload());
-    let ann = Some(AnnBytes { kind: Kind::Cells, few: &content[cells.payload.clone()], tuning: &tuning });
+    let (ann, tuning) = header.ann.clone().unwrap();
+    let cells = ann.cells().unwrap();
+    let (quantizer, tuning) =
+        (QuantizerBytes { leading, skew: quantizer.skew, values: &content[quantizer.values.clone()] }, tuning.payload());
+    let ann = Some(AnnBytes { kind: Kind::Cells, ann: &content[cells.payload.clone()], tuning: &tuning });
     let again = folder.path().join("segments.bin");
-    nseekfs::format::write(&again, &Contents { index: &header.index, segments: &parts, coder: Some(coder), ann }, &|| Ok(())).unwrap();
+    nseekfs::format::write(&again, &Contents { index: &header.index, segments: &parts, quantizer: Some(quantizer), ann }, &|| Ok(()))
+        .unwrap();
     let split = open(&again, Mode::Mmap, Verify::Full).unwrap();
     let asked = queries(&values, dims);
     let third: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
@@ -876,7 +879,7 @@ proptest! {
         let header = Header::parse(&content, Path::new("whole.bin")).unwrap();
         let parts = header.ann.unwrap().0.cells().unwrap().parts;
         let mut ranges = vec![parts.reaches, parts.norms, parts.centroids, parts.rows.clone(), parts.rows];
-        ranges.extend(parts.codes.into_iter().flat_map(|codes| [codes.lines, codes.factors, codes.rest]));
+        ranges.extend(parts.codes.into_iter().flat_map(|codes| [codes.lines, codes.factors, codes.remainder]));
         ranges.extend(parts.listed.into_iter().flatten());
         for (part, at, length, bytes) in fills {
             let range = ranges[part % ranges.len()].clone();
@@ -890,7 +893,7 @@ proptest! {
         std::fs::write(&path, &content).unwrap();
         let index = open(&path, Mode::Mmap, Verify::Header).unwrap();
         let dims = header.index.dims;
-        let few: Vec<i64> = (0..300).collect();
+        let ann: Vec<i64> = (0..300).collect();
         for metric in METRICS {
             for (k, nprobe) in [(1, 1), (10, 2), (350, 3)] {
                 let params = SearchParams {
@@ -898,7 +901,7 @@ proptest! {
                     metric: Some(metric),
                     nprobe: Some(nprobe),
                     ratio_threshold: ratio,
-                    filter: mask.then_some(Filter::Rows(&few)),
+                    filter: mask.then_some(Filter::Rows(&ann)),
                     ..SearchParams::default()
                 };
                 let asked = clustered(3, dims, 3, 0.5, 21);

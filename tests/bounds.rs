@@ -3,7 +3,7 @@
 
 mod random;
 
-use nseekfs::kernel::{CELL_ZERO, CELLS, Lines, Probe, runnable};
+use nseekfs::kernel::{CoarseQuery, LEVEL_ZERO, Lines, RECONSTRUCTION, runnable};
 use proptest::prelude::*;
 use random::Random;
 
@@ -27,8 +27,8 @@ struct Case {
     /// Step, base, lead and tail.
     factors: [f32; 4],
     offsets: Vec<f32>,
-    lead: Vec<u16>,
-    tail: Vec<u16>,
+    leading: Vec<u16>,
+    trailing: Vec<u16>,
 }
 
 impl Case {
@@ -43,8 +43,8 @@ impl Case {
             low_sum: 0,
             factors: [1.0, 0.0, 0.0, 0.0],
             offsets: vec![0.0; rows],
-            lead: vec![0; rows],
-            tail: vec![0; rows],
+            leading: vec![0; rows],
+            trailing: vec![0; rows],
         }
     }
 
@@ -52,11 +52,11 @@ impl Case {
         let codes: Vec<u8> = (0..rows * dims).map(|_| random.next() as u8 & 15).collect();
         let mut codes = codes.into_iter();
         let mut case = Case::whole(rows, dims, || codes.next().unwrap(), || (random.next() as i8, random.next() as i8));
-        let total = |plane: &[i8]| i32::from(CELL_ZERO) * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+        let total = |plane: &[i8]| i32::from(LEVEL_ZERO) * plane.iter().map(|&byte| i32::from(byte)).sum::<i32>();
         (case.high_sum, case.low_sum) = (total(&case.high), total(&case.low));
         case.factors = [random.uniform() * 1e-5, random.uniform() - 0.5, random.uniform(), random.uniform()];
         case.offsets.fill_with(|| random.uniform() - 0.5);
-        for residuals in [&mut case.lead, &mut case.tail] {
+        for residuals in [&mut case.leading, &mut case.trailing] {
             residuals.fill_with(|| (random.uniform().to_bits() >> 16) as u16);
         }
         case
@@ -77,16 +77,16 @@ impl Case {
     /// Every kernel's bounds; the codes start off alignment.
     fn bounds(&self) -> impl Iterator<Item = (&'static str, Vec<f32>)> {
         let lines = [vec![0xff], self.lines()].concat();
-        let [step, base, lead, tail] = self.factors;
+        let [step, base, leading, trailing] = self.factors;
         let (high_sum, low_sum) = (self.high_sum, self.low_sum);
         runnable().into_iter().map(move |kernel| {
-            let probe = Probe { high: &self.high, low: &self.low, high_sum, low_sum, step, base, lead, tail };
-            let lines = Lines { codes: &lines[1..], offsets: &self.offsets, lead: &self.lead, tail: &self.tail, next: &[] };
+            let probe = CoarseQuery { high: &self.high, low: &self.low, high_sum, low_sum, step, base, leading, trailing };
+            let lines = Lines { codes: &lines[1..], offsets: &self.offsets, leading: &self.leading, trailing: &self.trailing, next: &[] };
             let mut out = vec![f32::NAN; self.offsets.len()];
             (kernel.bounds)(&[probe], &lines, &mut out);
             if self.low.iter().all(|&byte| byte == 0) {
                 let mut without = vec![f32::NAN; out.len()];
-                (kernel.bounds)(&[Probe { low: &[], ..probe }], &lines, &mut without);
+                (kernel.bounds)(&[CoarseQuery { low: &[], ..probe }], &lines, &mut without);
                 assert_eq!(without, out, "{}: without a plane of zeros", kernel.name);
             }
             (kernel.name, out)
@@ -96,18 +96,18 @@ impl Case {
     /// `s_high` and `s_low` of a row.
     fn sums(&self, row: usize) -> (i32, i32) {
         let codes = &self.codes[row * self.high.len()..][..self.high.len()];
-        let cell = |code: u8| i32::from(CELLS[usize::from(code)]);
-        let sum = |plane: &[i8]| codes.iter().zip(plane).map(|(&code, &byte)| cell(code) * i32::from(byte)).sum::<i32>();
+        let level = |code: u8| i32::from(RECONSTRUCTION[usize::from(code)]);
+        let sum = |plane: &[i8]| codes.iter().zip(plane).map(|(&code, &byte)| level(code) * i32::from(byte)).sum::<i32>();
         (sum(&self.high) - self.high_sum, sum(&self.low) - self.low_sum)
     }
 
     /// The terms of a row's bound in float64.
     fn terms(&self, row: usize) -> [f64; 6] {
-        let [step, base, lead, tail] = self.factors.map(f64::from);
+        let [step, base, leading, trailing] = self.factors.map(f64::from);
         let half = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
         let (high, low) = self.sums(row);
         let planes = [256.0 * f64::from(high) * step, f64::from(low) * step];
-        [planes[0], planes[1], f64::from(self.offsets[row]), base, lead * half(self.lead[row]), tail * half(self.tail[row])]
+        [planes[0], planes[1], f64::from(self.offsets[row]), base, leading * half(self.leading[row]), trailing * half(self.trailing[row])]
     }
 
     fn shape(&self) -> String {
@@ -197,14 +197,14 @@ fn bounds_are_what_float64_says() {
 #[test]
 fn an_infinite_residual_bounds_nothing() {
     let infinite = (f32::INFINITY.to_bits() >> 16) as u16;
-    for lead in [0.7, 0.0] {
+    for leading in [0.7, 0.0] {
         let mut case = Case::random(48, 64, &mut Random::seeded(4));
-        case.factors[2] = lead;
-        case.lead.iter_mut().step_by(3).for_each(|residual| *residual = infinite);
-        case.tail.iter_mut().skip(1).step_by(3).for_each(|residual| *residual = infinite);
+        case.factors[2] = leading;
+        case.leading.iter_mut().step_by(3).for_each(|residual| *residual = infinite);
+        case.trailing.iter_mut().skip(1).step_by(3).for_each(|residual| *residual = infinite);
         for (name, bounds) in case.bounds() {
             for (row, bound) in bounds.into_iter().enumerate() {
-                match (row % 3, lead) {
+                match (row % 3, leading) {
                     (0, 0.0) => assert!(bound.is_nan(), "{name}: row {row}: {bound}"),
                     (0 | 1, _) => assert_eq!(bound, f32::INFINITY, "{name}: row {row}"),
                     _ => assert!(bound.is_finite(), "{name}: row {row}: {bound}"),
@@ -222,15 +222,15 @@ fn probes_together_are_probes_alone() {
         let case = Case::random(rows, dims, &mut random);
         let queries: Vec<Case> = (0..9).map(|_| Case::random(0, dims, &mut random)).collect();
         let codes = case.lines();
-        let lines = Lines { codes: &codes, offsets: &case.offsets, lead: &case.lead, tail: &case.tail, next: &[] };
+        let lines = Lines { codes: &codes, offsets: &case.offsets, leading: &case.leading, trailing: &case.trailing, next: &[] };
         for pattern in 0u32..1 << 9 {
-            let probes: Vec<Probe> = queries
+            let probes: Vec<CoarseQuery> = queries
                 .iter()
                 .enumerate()
                 .map(|(i, query)| {
-                    let ([step, base, lead, tail], low) = (query.factors, pattern >> i & 1 == 1);
+                    let ([step, base, leading, trailing], low) = (query.factors, pattern >> i & 1 == 1);
                     let (low, low_sum) = if low { (&query.low[..], query.low_sum) } else { (&[][..], 0) };
-                    Probe { high: &query.high, low, high_sum: query.high_sum, low_sum, step, base, lead, tail }
+                    CoarseQuery { high: &query.high, low, high_sum: query.high_sum, low_sum, step, base, leading, trailing }
                 })
                 .collect();
             for kernel in runnable() {

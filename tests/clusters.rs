@@ -3,12 +3,12 @@
 
 mod random;
 
-use nseekfs::ann::cells::{Assignment, Cells};
-use nseekfs::ann::kmeans::{Init, Params, train};
-use nseekfs::ann::minibatch::MiniBatch;
-use nseekfs::ann::points::Points;
+use nseekfs::cluster::assign::{Assignment, Cells};
+use nseekfs::cluster::lloyd::{Init, Params, train};
+use nseekfs::cluster::minibatch::MiniBatch;
+use nseekfs::cluster::samples::Points;
 use nseekfs::error::Error;
-use nseekfs::kernel::{Frame, Planes, Rounded, available, runnable, scalar, wide_stride};
+use nseekfs::kernel::{Affine, Int16Row, Planes, available, runnable, scalar, unpacked_stride};
 use nseekfs::metric::Metric;
 use nseekfs::pool::Watch;
 use proptest::prelude::*;
@@ -127,14 +127,14 @@ fn nearest_cells_are_those_of_scalar_sums_at_every_scale_and_far_away() {
 fn words_are_the_rounded_products() {
     let mut random = Random::seeded(10);
     for dims in (1..=70).chain([384, 1000]) {
-        let stride = wide_stride(dims);
+        let stride = unpacked_stride(dims);
         let row: Vec<f32> = (0..dims).map(|_| gaussian(&mut random)).collect();
         let padded = |random: &mut Random| (0..stride).map(|j| if j < dims { gaussian(random).abs() } else { 0.0 }).collect::<Vec<f32>>();
         let (centre, steps) = (padded(&mut random), padded(&mut random));
-        let frame = Frame { scale: 0.75, centre: &centre, steps: &steps };
+        let frame = Affine { scale: 0.75, centre: &centre, steps: &steps };
         for kernel in available() {
             let (mut words, mut high, mut low) = (vec![0i16; stride], vec![0i8; stride], vec![0i8; stride]);
-            let rounded: Rounded = (kernel.words)(&row, &frame, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
+            let rounded: Int16Row = (kernel.int16)(&row, &frame, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
             let mut squared = 0.0;
             for j in 0..stride {
                 let value = if j < dims { f64::from(row[j]) * 0.75 - f64::from(centre[j]) } else { 0.0 };
@@ -156,8 +156,8 @@ fn words_of_rows_without_bounds_say_so() {
     for kernel in available() {
         for (value, step) in [(0.0, 0.0), (1e38, f32::NAN), (f32::MAX, f32::NAN)] {
             let (mut words, mut high, mut low) = (vec![7i16; 64], vec![7i8; 64], vec![7i8; 64]);
-            let frame = Frame { scale: 1e3, centre: &centre, steps: &steps };
-            let rounded = (kernel.words)(&[value; 64], &frame, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
+            let frame = Affine { scale: 1e3, centre: &centre, steps: &steps };
+            let rounded = (kernel.int16)(&[value; 64], &frame, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
             assert_eq!(rounded.step.to_bits(), f32::to_bits(step), "{}: {value}", kernel.name);
             assert_eq!((words, high, low), (vec![0; 64], vec![0; 64], vec![0; 64]));
         }

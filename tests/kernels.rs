@@ -168,27 +168,27 @@ fn sums_are_the_scalar_bits_for_every_count_of_rows() {
 }
 
 #[test]
-fn bounds_that_reach_a_floor_have_the_scalar_places() {
+fn bounds_that_reach_a_threshold_have_the_scalar_places() {
     let mut random = Random::seeded(5);
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0];
     for count in (0..70).chain([4096, 4099]) {
         let bounds: Vec<f32> =
             (0..count).map(|i| if i % 7 == 3 { odd[random.next() as usize % odd.len()] } else { random.normal() as f32 }).collect();
-        for floor in [0.0, -0.0, 0.7, 9.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN] {
+        for threshold in [0.0, -0.0, 0.7, 9.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN] {
             let not_below =
-                (0..count as u32).filter(|&i| !matches!(bounds[i as usize].partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+                (0..count as u32).filter(|&i| !matches!(bounds[i as usize].partial_cmp(&threshold), Some(std::cmp::Ordering::Less)));
             let expected: Vec<u32> = not_below.collect();
             for kernel in others().chain([&scalar::KERNEL]) {
                 let mut places = vec![7; bounds.len()];
-                let reached = (kernel.reaching)(&bounds, floor, &mut places);
-                assert_eq!(places[..reached], expected, "{}, {count} bounds, floor {floor}", kernel.name);
+                let reached = (kernel.at_least)(&bounds, threshold, &mut places);
+                assert_eq!(places[..reached], expected, "{}, {count} bounds, floor {threshold}", kernel.name);
             }
         }
     }
 }
 
 #[test]
-fn the_highest_of_each_lane_is_the_highest_finite_bound() {
+fn the_lane_max_of_each_lane_is_the_lane_max_finite_bound() {
     let mut random = Random::seeded(6);
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0];
     for (count, lanes) in (0..70).map(|count| (count, 1 + count % 40)).chain([(4099, 128), (5000, 512), (333, 112)]) {
@@ -199,7 +199,7 @@ fn the_highest_of_each_lane_is_the_highest_finite_bound() {
             let expected: Vec<f32> = (0..lanes).map(|lane| of_lane(lane).fold(start, |most, &bound| most.max(bound))).collect();
             for kernel in others().chain([&scalar::KERNEL]) {
                 let mut most = vec![start; lanes];
-                (kernel.highest)(&bounds, &mut most);
+                (kernel.lane_max)(&bounds, &mut most);
                 assert_eq!(most, expected, "{}, {count} bounds in {lanes} lanes", kernel.name);
             }
         }
@@ -292,7 +292,7 @@ fn ordered_products_are_the_same_bits_everywhere() {
 
 /// Rows of words against 32 columns, the largest among them.
 #[test]
-fn turned_words_are_exact_sums() {
+fn rotated_words_are_exact_sums() {
     let mut random = Random::seeded(9);
     for (dims, rows) in [(2, 1), (4, 3), (6, 4), (34, 5), (130, 9), (384, 16), (1538, 2)] {
         let largest = (i32::MAX / dims as i32).isqrt().min(32_767);
@@ -310,7 +310,7 @@ fn turned_words_are_exact_sums() {
         let expected: Vec<i64> = (0..rows * COLUMNS).map(sum).collect();
         for kernel in available() {
             let mut out = vec![-1; rows * COLUMNS];
-            (kernel.turn)(&columns, &matrix, &mut out);
+            (kernel.rotate)(&columns, &matrix, &mut out);
             let out: Vec<i64> = out.into_iter().map(i64::from).collect();
             assert_eq!(out, expected, "{}: {rows} rows of {dims}", kernel.name);
         }
@@ -360,8 +360,8 @@ impl TileCase {
         (sum + lift - half, bound + 4.0 * U * ((qq * xx).sqrt() + lift.abs() + half.abs()))
     }
 
-    fn keep(&self, kernel: &Kernel, floor: &[f32]) -> Vec<u32> {
-        let tile = Tile { width: self.width, columns: &self.columns, slope: &self.slope, floor };
+    fn keep(&self, kernel: &Kernel, threshold: &[f32]) -> Vec<u32> {
+        let tile = Tile { width: self.width, columns: &self.columns, slope: &self.slope, threshold };
         let mut keep = vec![0xdead_beef; self.norms.len()];
         (kernel.tile)(&tile, &self.rows[1..], self.dims, &self.norms, &self.halves, &mut keep);
         keep
@@ -370,7 +370,7 @@ impl TileCase {
     /// Floors within a few bounds of what some row reaches, so that both answers are put to the test.
     fn check(&self, random: &mut Random) {
         let rows = self.norms.len();
-        let floor: Vec<f32> = (0..self.width)
+        let threshold: Vec<f32> = (0..self.width)
             .map(|i| match rows {
                 0 => 0.0,
                 _ => {
@@ -382,11 +382,11 @@ impl TileCase {
         let all = (u32::MAX >> (32 - self.width), 0);
         for kernel in available() {
             let shape = format!("{}: width {}, {rows} rows of {}", kernel.name, self.width, self.dims);
-            for (r, keep) in self.keep(kernel, &floor).into_iter().enumerate() {
+            for (r, keep) in self.keep(kernel, &threshold).into_iter().enumerate() {
                 assert_eq!(keep & !all.0, 0, "{shape}: a bit beyond the width");
-                for (i, &floor) in floor.iter().enumerate() {
+                for (i, &threshold) in threshold.iter().enumerate() {
                     let (reach, bound) = self.reach(i, r);
-                    let (above, set) = (reach - f64::from(floor), keep >> i & 1 == 1);
+                    let (above, set) = (reach - f64::from(threshold), keep >> i & 1 == 1);
                     assert!(set || above <= bound, "{shape}: query {i} missed row {r}, {above:e} above its floor, bound {bound:e}");
                     assert!(!set || above >= -bound, "{shape}: query {i} kept row {r}, {above:e} above its floor, bound {bound:e}");
                 }
@@ -409,7 +409,7 @@ fn tiles_keep_what_float64_says_for_every_count_of_rows() {
 
 /// Small whole numbers round nowhere, so every bit is known, ties with the floor included.
 #[test]
-fn tiles_keep_ties_with_the_floor() {
+fn tiles_keep_ties_with_the_threshold() {
     let mut random = Random::seeded(6);
     for (width, dims, rows) in [(16, 40, 31), (32, 40, 31), (32, 384, 12), (32, 100, 0)] {
         let mut case = TileCase::random(width, width, dims, rows, Values::Gaussian, &mut random);
@@ -417,10 +417,10 @@ fn tiles_keep_ties_with_the_floor() {
             values.iter_mut().for_each(|value| *value = value.round());
         }
         let reach = |i: usize, r: usize| case.reach(i, r).0 as f32;
-        let floor: Vec<f32> = (0..width).map(|i| if rows == 0 { 0.0 } else { reach(i, i % rows) }).collect();
-        let expected: Vec<u32> = (0..rows).map(|r| (0..width).map(|i| u32::from(reach(i, r) >= floor[i]) << i).sum()).collect();
+        let threshold: Vec<f32> = (0..width).map(|i| if rows == 0 { 0.0 } else { reach(i, i % rows) }).collect();
+        let expected: Vec<u32> = (0..rows).map(|r| (0..width).map(|i| u32::from(reach(i, r) >= threshold[i]) << i).sum()).collect();
         for kernel in available() {
-            assert_eq!(case.keep(kernel, &floor), expected, "{}: width {width}, {rows} rows of {dims}", kernel.name);
+            assert_eq!(case.keep(kernel, &threshold), expected, "{}: width {width}, {rows} rows of {dims}", kernel.name);
         }
     }
 }

@@ -3,15 +3,15 @@
 
 mod random;
 
-use nseekfs::ann::hashing::{Hasher, Params, Workroom};
-use nseekfs::ann::lsh::{Lsh, buckets_of};
-use nseekfs::ann::probing::{Aim, Heap};
-use nseekfs::ann::tables::{Limits, Scratch, Shape, Tables};
+use nseekfs::ann::lsh::build::{BuiltTables, buckets_of};
+use nseekfs::ann::lsh::hash::{HashScratch, Hasher, Params};
+use nseekfs::ann::lsh::probe::{Heap, QueryHash};
+use nseekfs::ann::lsh::tables::{Limits, Scratch, Shape, Tables};
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::error::Error;
+use nseekfs::input::Block;
 use nseekfs::kernel::{runnable, scalar};
 use nseekfs::level::Level;
-use nseekfs::numbers::Block;
 use nseekfs::pool::{self, Watch};
 use nseekfs::store::rows::{Rows, Values};
 use proptest::prelude::*;
@@ -41,16 +41,16 @@ fn rows<'a>(values: &'a [f32], norms: &'a [f64], dims: usize) -> Rows<'a> {
     Rows { dims, first: 0, values: Values::F32(values), scattered: Values::F32(values), norms, codes: None, own: true }
 }
 
-fn build(rows: &Rows, params: Params) -> Lsh {
-    Lsh::build(&scalar::KERNEL, rows, params, 1, &Watch::new(&|| true)).unwrap()
+fn build(rows: &Rows, params: Params) -> BuiltTables {
+    BuiltTables::build(&scalar::KERNEL, rows, params, 1, &Watch::new(&|| true)).unwrap()
 }
 
-fn aim(lsh: &Lsh, values: &[f32], norm: f64) -> Aim {
-    Aim::new(lsh.hasher(), &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), norm)
+fn query_hash(lsh: &BuiltTables, values: &[f32], norm: f64) -> QueryHash {
+    QueryHash::new(lsh.hasher(), &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), norm)
 }
 
 /// Every row is in every table once, in the bucket that its hash names, and buckets are sorted by row.
-fn check_whole(lsh: &Lsh, rows: &Rows) {
+fn check_whole(lsh: &BuiltTables, rows: &Rows) {
     let (tables, params) = (lsh.tables(), lsh.hasher().params());
     let all: Vec<u32> = (0..rows.len() as u32).collect();
     let buckets = buckets_of(&scalar::KERNEL, lsh.hasher(), rows, &all);
@@ -98,8 +98,8 @@ fn every_kernel_level_and_number_of_threads_gives_the_same_tables() {
         check_whole(&first, &rows);
         for kernel in runnable() {
             for threads in [1, 2, 5] {
-                let other = Lsh::build(kernel, &rows, params, threads, &watch).unwrap();
-                let bits = |lsh: &Lsh| lsh.hasher().values().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                let other = BuiltTables::build(kernel, &rows, params, threads, &watch).unwrap();
+                let bits = |lsh: &BuiltTables| lsh.hasher().values().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 assert_eq!(bits(&other), bits(&first), "{} {level:?}, {threads} threads", kernel.name);
                 assert_eq!(other.tables().arrays(), first.tables().arrays(), "{} {level:?}, {threads} threads", kernel.name);
             }
@@ -115,8 +115,8 @@ fn a_query_is_hashed_as_the_row_that_it_equals() {
         let rows = rows(&values, &norms, dims);
         let lsh = build(&rows, Params { tables: 9, bits: 11, seed: 0 });
         for (row, value) in values.chunks_exact(dims).enumerate() {
-            let aim = aim(&lsh, value, norms[row]);
-            assert_eq!(aim.buckets(), buckets_of(&scalar::KERNEL, lsh.hasher(), &rows, &[row as u32]));
+            let query_hash = query_hash(&lsh, value, norms[row]);
+            assert_eq!(query_hash.buckets(), buckets_of(&scalar::KERNEL, lsh.hasher(), &rows, &[row as u32]));
         }
     }
 }
@@ -130,7 +130,7 @@ fn a_hasher_of_kept_values_hashes_alike() {
     let kept = Hasher::new(70, lsh.hasher().params(), lsh.hasher().values()).unwrap();
     let mut buckets = [vec![0; 5 * 200], vec![1; 5 * 200]];
     for (hasher, out) in [lsh.hasher(), &kept].into_iter().zip(&mut buckets) {
-        hasher.buckets(&scalar::KERNEL, &rows, 0..200, &mut Workroom::default(), out);
+        hasher.buckets(&scalar::KERNEL, &rows, 0..200, &mut HashScratch::default(), out);
     }
     assert_eq!(buckets[0], buckets[1]);
     assert_eq!(lsh.hasher().spreads(), kept.spreads());
@@ -142,17 +142,17 @@ fn places_ascend_and_name_every_bucket_once() {
     let norms = norms(&values, 40);
     let lsh = build(&rows(&values, &norms, 40), Params { tables: 3, bits: 6, seed: 2 });
     for row in [0, 1, 9] {
-        let aim = aim(&lsh, &values[row * 40..(row + 1) * 40], norms[row]);
+        let query_hash = query_hash(&lsh, &values[row * 40..(row + 1) * 40], norms[row]);
         let mut heap = Heap::default();
-        let places: Vec<_> = aim.places(&mut heap).collect();
+        let places: Vec<_> = query_hash.places(&mut heap).collect();
         assert!(places.is_sorted() && places.windows(2).all(|pair| pair[0].score() <= pair[1].score()));
-        let mut named: Vec<_> = places.iter().map(|&place| (place.table(), aim.bucket(place))).collect();
+        let mut named: Vec<_> = places.iter().map(|&place| (place.table(), query_hash.bucket(place))).collect();
         named.sort_unstable();
         assert_eq!(named, (0..3).flat_map(|table| (0..64).map(move |bucket| (table, bucket))).collect::<Vec<_>>());
         for &place in &places {
-            let bucket = aim.bucket(place);
-            assert_eq!(aim.place(place.table(), bucket), place);
-            assert_eq!(place.distance(), (bucket ^ aim.buckets()[place.table()]).count_ones());
+            let bucket = query_hash.bucket(place);
+            assert_eq!(query_hash.place(place.table(), bucket), place);
+            assert_eq!(place.distance(), (bucket ^ query_hash.buckets()[place.table()]).count_ones());
         }
     }
 }
@@ -164,7 +164,7 @@ fn probing_every_bucket_finds_every_row() {
         let norms = norms(&values, dims);
         let lsh = build(&rows(&values, &norms, dims), Params { tables, bits, seed: 5 });
         let (mut scratch, mut found) = (Scratch::default(), vec![99]);
-        for query in values.chunks_exact(dims).zip(&norms).map(|(value, &norm)| aim(&lsh, value, norm)).take(12) {
+        for query in values.chunks_exact(dims).zip(&norms).map(|(value, &norm)| query_hash(&lsh, value, norm)).take(12) {
             let tally = lsh.tables().candidates(&query, ALL, &mut scratch, &mut found).unwrap();
             assert_eq!(found, (0..count as u32).collect::<Vec<_>>());
             assert_eq!((tally.probes, tally.entries), ((tables << bits) as u64, (tables * count) as u64));
@@ -180,15 +180,15 @@ fn candidates_are_the_rows_of_the_first_buckets_sorted_and_each_once() {
     let lsh = build(&rows(&values, &norms, dims), Params { tables: 5, bits: 7, seed: 5 });
     let (mut scratch, mut found, mut heap) = (Scratch::default(), Vec::new(), Heap::default());
     for row in (0..count).step_by(211) {
-        let aim = aim(&lsh, &values[row * dims..(row + 1) * dims], norms[row]);
+        let query_hash = query_hash(&lsh, &values[row * dims..(row + 1) * dims], norms[row]);
         for (probes, candidates) in [(0, 9), (1, 9), (7, usize::MAX), (8, usize::MAX), (9, usize::MAX), (u64::MAX, 40), (u64::MAX, 900)] {
-            let tally = lsh.tables().candidates(&aim, Limits { probes, candidates }, &mut scratch, &mut found).unwrap();
+            let tally = lsh.tables().candidates(&query_hash, Limits { probes, candidates }, &mut scratch, &mut found).unwrap();
             let (mut expected, mut entries, mut visited) = (Vec::new(), 0, 0);
-            for place in aim.places(&mut heap).take(probes.min(10_000) as usize) {
+            for place in query_hash.places(&mut heap).take(probes.min(10_000) as usize) {
                 if expected.len() >= candidates {
                     break;
                 }
-                let bucket = lsh.tables().bucket(place.table(), aim.bucket(place));
+                let bucket = lsh.tables().bucket(place.table(), query_hash.bucket(place));
                 (entries, visited) = (entries + bucket.len() as u64, visited + 1);
                 expected.extend_from_slice(bucket);
                 expected.sort_unstable();
@@ -207,28 +207,28 @@ fn explanations_agree_with_what_probes_find() {
     let rows = rows(&values, &norms, dims);
     let lsh = build(&rows, Params { tables: 4, bits: 8, seed: 5 });
     let (mut scratch, mut found, tables) = (Scratch::default(), Vec::new(), lsh.tables());
-    let aim = aim(&lsh, &values[..dims], norms[0]);
+    let query_hash = query_hash(&lsh, &values[..dims], norms[0]);
     let asked: Vec<u32> = (0..count as u32).step_by(97).collect();
     let buckets = buckets_of(&scalar::KERNEL, lsh.hasher(), &rows, &asked);
-    for (reach, (&row, buckets)) in tables.reach(&aim, &buckets, 300, &mut scratch).iter().zip(asked.iter().zip(buckets.chunks(4))) {
-        let meetings = tables.explain(&aim, buckets, 300, &mut scratch);
+    for (reach, (&row, buckets)) in tables.reach(&query_hash, &buckets, 300, &mut scratch).iter().zip(asked.iter().zip(buckets.chunks(4))) {
+        let meetings = tables.explain(&query_hash, buckets, 300, &mut scratch);
         assert_eq!(meetings.len(), 4);
         let first = meetings.iter().enumerate().filter_map(|(table, meeting)| Some((meeting.probes?, table))).min();
         assert_eq!(reach.map(|reach| (reach.tally.probes, reach.table)), first);
-        for (meeting, (own, bucket)) in meetings.iter().zip(aim.buckets().iter().zip(buckets)) {
+        for (meeting, (own, bucket)) in meetings.iter().zip(query_hash.buckets().iter().zip(buckets)) {
             assert_eq!(meeting.distance, (own ^ bucket).count_ones());
         }
         let probes = first.map_or(300, |first| first.0);
         let before = Limits { probes: probes - u64::from(first.is_some()), candidates: usize::MAX };
-        tables.candidates(&aim, before, &mut scratch, &mut found).unwrap();
+        tables.candidates(&query_hash, before, &mut scratch, &mut found).unwrap();
         assert!(found.binary_search(&row).is_err());
         if let Some(reach) = reach {
-            let tally = tables.candidates(&aim, Limits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
+            let tally = tables.candidates(&query_hash, Limits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
             assert!(found.binary_search(&row).is_ok());
             assert_eq!(tally, reach.tally);
         }
     }
-    assert_eq!(tables.reach(&aim, &buckets[..4], 300, &mut scratch)[0].unwrap().tally.probes, 1);
+    assert_eq!(tables.reach(&query_hash, &buckets[..4], 300, &mut scratch)[0].unwrap().tally.probes, 1);
 }
 
 #[test]
@@ -242,12 +242,12 @@ fn what_is_met_is_what_candidates_hold() {
     // In no order, zero rows among them.
     let wanted: Vec<u64> = (0..40).map(|i| (i * 1297 + 9) % count as u64).collect();
     for query in (0..count).step_by(397) {
-        let aim = aim(&lsh, &values[query * dims..(query + 1) * dims], norms[query]);
+        let query_hash = query_hash(&lsh, &values[query * dims..(query + 1) * dims], norms[query]);
         for (asked, limit) in [(&probes[..], u64::MAX), (&[], u64::MAX), (&probes[..5], 40), (&[], 7)] {
-            let met = tables.meet(&aim, &wanted, asked, limit, &mut Scratch::default()).unwrap();
+            let met = tables.meet(&query_hash, &wanted, asked, limit, &mut Scratch::default()).unwrap();
             assert_eq!((met.probes.len(), met.grown.len()), (wanted.len(), asked.len()));
             let mut within = |probes| {
-                tables.candidates(&aim, Limits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
+                tables.candidates(&query_hash, Limits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
                 found.clone()
             };
             for (&probes, &grown) in asked.iter().zip(&met.grown) {
@@ -276,8 +276,8 @@ fn near_rows_are_found_in_few_buckets() {
     for row in 0..200 {
         // A cosine of about 0.93.
         let near: Vec<f32> = values[row * dims..(row + 1) * dims].iter().map(|x| x + 0.4 * number()).collect();
-        let aim = aim(&lsh, &near, self::norms(&near, dims)[0]);
-        lsh.tables().candidates(&aim, Limits { probes: 40, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
+        let query_hash = query_hash(&lsh, &near, self::norms(&near, dims)[0]);
+        lsh.tables().candidates(&query_hash, Limits { probes: 40, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
         assert!(found.len() < count / 8);
         hits += usize::from(found.binary_search(&(row as u32)).is_ok());
     }
@@ -307,7 +307,7 @@ fn parameters_out_of_range_are_refused_by_name() {
         (8, 0, "bits: expected a whole number from 1 to 24, got 0"),
         (8, 25, "bits: expected a whole number from 1 to 24, got 25"),
     ] {
-        let result = Lsh::build(&scalar::KERNEL, &rows, Params { tables, bits, seed: 0 }, 1, &Watch::new(&|| true));
+        let result = BuiltTables::build(&scalar::KERNEL, &rows, Params { tables, bits, seed: 0 }, 1, &Watch::new(&|| true));
         assert_eq!(result.unwrap_err().to_string(), want);
     }
 }
@@ -319,7 +319,7 @@ fn a_build_ends_once_its_watch_says_stop() {
     let watch = Watch::new(&|| true);
     // A failing job stops all who share the watch.
     pool::run(1, 1, &watch, || Ok(()), |(), _| Err(Error::Interrupted)).unwrap_err();
-    let result = Lsh::build(&scalar::KERNEL, &rows(&values, &norms, 16), Params::default(), 2, &watch);
+    let result = BuiltTables::build(&scalar::KERNEL, &rows(&values, &norms, 16), Params::default(), 2, &watch);
     assert!(matches!(result, Err(Error::Interrupted)));
 }
 
@@ -399,8 +399,8 @@ proptest! {
         }
         if let Ok(tables) = Tables::new(lsh.tables().shape(), &arrays[0], &arrays[1], &arrays[2]) {
             let (mut scratch, mut found) = (Scratch::default(), Vec::new());
-            let aim = Aim::new(lsh.hasher(), &[0.5; 3], 0.75f64.sqrt());
-            tables.candidates(&aim, ALL, &mut scratch, &mut found).unwrap();
+            let query_hash = QueryHash::new(lsh.hasher(), &[0.5; 3], 0.75f64.sqrt());
+            tables.candidates(&query_hash, ALL, &mut scratch, &mut found).unwrap();
             prop_assert!(found.iter().all(|&row| (row as usize) < count) && found.windows(2).all(|pair| pair[0] < pair[1]));
         }
     }

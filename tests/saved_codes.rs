@@ -3,11 +3,11 @@
 
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::error::Error;
-use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, Header, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, CodeBytes, Contents, Header, Mode, QuantizerBytes, SegmentBytes, Verify};
 use nseekfs::index::{Index, Method, SearchParams};
+use nseekfs::input::Block;
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
-use nseekfs::numbers::Block;
 use nseekfs::pool::Watch;
 use proptest::prelude::*;
 use std::path::Path;
@@ -56,14 +56,14 @@ fn a_saved_index_answers_as_the_built_one_and_saves_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     for level in [Level::F64, Level::F32] {
         let built = build(level, &values);
-        assert!(built.coder().is_some());
+        assert!(built.quantizer().is_some());
         let path = folder.path().join("index.bin");
         built.save(&path, &Watch::new(&|| true)).unwrap();
         let content = std::fs::read(&path).unwrap();
         for mode in [Mode::Mmap, Mode::Ram] {
             let opened = open(&path, mode, Verify::Full).unwrap();
             assert_eq!((opened.about(), opened.bytes()), (built.about(), built.bytes()));
-            assert_eq!(opened.coder().map(|coder| coder.lead), built.coder().map(|coder| coder.lead));
+            assert_eq!(opened.quantizer().map(|quantizer| quantizer.leading), built.quantizer().map(|quantizer| quantizer.leading));
             for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
                 let expected = ask(&built, &queries, Method::Simd, metric).unwrap();
                 for method in [Method::Auto, Method::Simd] {
@@ -90,7 +90,7 @@ fn axes_that_are_no_numbers_change_no_answer() {
     let path = folder.path().join("index.bin");
     build(Level::F32, &values).save(&path, &Watch::new(&|| true)).unwrap();
     let mut content = std::fs::read(&path).unwrap();
-    let record = Header::parse(&content, &path).unwrap().coder.unwrap();
+    let record = Header::parse(&content, &path).unwrap().quantizer.unwrap();
     content[record.values.start + 2 * 4 * DIMS..record.values.end].fill(0xff);
     std::fs::write(&path, &content).unwrap();
     assert!(matches!(open(&path, Mode::Mmap, Verify::Full), Err(Error::Format { reason, .. }) if reason.starts_with("F17: ")));
@@ -104,24 +104,24 @@ fn axes_that_are_no_numbers_change_no_answer() {
 
 /// A small index with codes, which builds would not give it, and where they lie in its file.
 fn small(folder: &Path) -> (Vec<u8>, Header) {
-    let (rows, lead) = (400, 32);
+    let (rows, leading) = (400, 32);
     let values = numbers(rows, 3);
     let norms: Vec<f64> =
         values.chunks_exact(DIMS).map(|row| row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()).collect();
     let bytes = |length: usize| (0..length).map(|i| (i * 41 % 249) as u8).collect::<Vec<u8>>();
-    let [lines, factors, rest] = [rows / 16 * lead / 8 * 64, rows * 10, rows * (lead / 2 + DIMS - lead)].map(bytes);
+    let [lines, factors, remainder] = [rows / 16 * leading / 8 * 64, rows * 10, rows * (leading / 2 + DIMS - leading)].map(bytes);
     let segment = SegmentBytes {
         rows: rows as u64,
         row_values: bytemuck::cast_slice(&values),
         norms: bytemuck::cast_slice(&norms),
         scales: None,
-        codes: Some(CodeBytes { lines: &lines, factors: &factors, rest: &rest }),
+        codes: Some(CodeBytes { lines: &lines, factors: &factors, remainder: &remainder }),
     };
-    let coder = vec![0.125f32; DIMS * (2 + DIMS)];
-    let coder = CoderBytes { lead, skew: 1e-6, values: bytemuck::cast_slice(&coder) };
+    let quantizer = vec![0.125f32; DIMS * (2 + DIMS)];
+    let quantizer = QuantizerBytes { leading, skew: 1e-6, values: bytemuck::cast_slice(&quantizer) };
     let path = folder.join("small.bin");
     let about = format::IndexRecord { dims: DIMS, level: Level::F32, metric: Metric::Cosine, unit: false, seed: 0 };
-    format::write(&path, &Contents { index: &about, segments: &[segment], coder: Some(coder), ann: None }, &|| Ok(())).unwrap();
+    format::write(&path, &Contents { index: &about, segments: &[segment], quantizer: Some(quantizer), ann: None }, &|| Ok(())).unwrap();
     let content = std::fs::read(&path).unwrap();
     let header = Header::parse(&content, &path).unwrap();
     (content, header)
@@ -136,10 +136,10 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let (mut content, header) = small(folder.path());
-        let (codes, coder) = (header.segments[0].codes.clone().unwrap(), header.coder.unwrap());
-        let (centre, axes) = (coder.values.start..coder.values.start + 8 * DIMS, coder.values.start + 8 * DIMS..coder.values.end);
+        let (codes, quantizer) = (header.segments[0].codes.clone().unwrap(), header.quantizer.unwrap());
+        let (centre, axes) = (quantizer.values.start..quantizer.values.start + 8 * DIMS, quantizer.values.start + 8 * DIMS..quantizer.values.end);
         for (part, at, length, bytes) in fills {
-            let range = [&codes.lines, &codes.factors, &codes.factors, &codes.rest, &centre, &axes][part].clone();
+            let range = [&codes.lines, &codes.factors, &codes.factors, &codes.remainder, &centre, &axes][part].clone();
             let start = range.start + at.index(range.len()) / 4 * 4;
             for word in content[start..range.end.min(start + length)].chunks_exact_mut(4) {
                 word.copy_from_slice(&bytes);

@@ -4,10 +4,10 @@
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
 use nseekfs::index::{Index, Method, SearchParams};
+use nseekfs::input::Block;
 use nseekfs::kernel::{self, Kernel, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
-use nseekfs::numbers::Block;
 use nseekfs::pool::Watch;
 use nseekfs::scan::{self, Plan, Queries, Run};
 use nseekfs::store::rows::{PanelBuffer, PanelValues, Rows};
@@ -82,7 +82,7 @@ fn check_all(level: Level, rows: &[f32], given: &[f32], dims: usize, k: usize, r
         for metric in METRICS {
             for (method, threads) in [(Method::Scalar, 1), (Method::Simd, 1), (Method::Simd, 3), (Method::Auto, 2)] {
                 check(
-                    &Plan { metric, k, kernel, method, threads, coder: None, unit: false, floor: f64::NEG_INFINITY },
+                    &Plan { metric, k, kernel, method, threads, quantizer: None, unit: false, threshold: f64::NEG_INFINITY },
                     &segments,
                     &runs(index.rows()),
                     &queries,
@@ -146,8 +146,16 @@ fn several_segments_answer_as_one() {
     parts.extend(right.views().into_iter().map(|rows| Rows { first: 123, ..rows }));
     let kernel: &'static Kernel = kernel::selected().unwrap();
     let queries = Queries::new(kernel, Level::F16, Block::F32(&given), dims, 0).unwrap();
-    let plan =
-        Plan { metric: Metric::Cosine, k: 9, kernel, method: Method::Simd, threads: 2, coder: None, unit: false, floor: f64::NEG_INFINITY };
+    let plan = Plan {
+        metric: Metric::Cosine,
+        k: 9,
+        kernel,
+        method: Method::Simd,
+        threads: 2,
+        quantizer: None,
+        unit: false,
+        threshold: f64::NEG_INFINITY,
+    };
     let watch = Watch::new(&|| true);
     let runs = [Run { segment: 0, rows: 0..123 }, Run { segment: 1, rows: 0..377 }];
     let together = scan::search(&plan, &parts, &runs, &queries, &watch).unwrap();

@@ -5,11 +5,11 @@
 //! Only plain operations of IEEE 754 and lane sums of kernels: the same bits from every kernel and for any
 //! number of threads, in the standard floating-point mode.
 
-use super::points::room;
-use crate::code::basis::{by_row, orthonormalise};
+use crate::cluster::samples::room;
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::pool::Watch;
+use crate::quantize::basis::{by_row, orthonormalise};
 use crate::random::Random;
 
 /// Rounds of power iteration: after two, hashes part neighbours as seldom as with exact axes.
@@ -64,7 +64,7 @@ pub(super) fn learn(
         let narrow: Vec<f32> = along.iter().map(|&x| x as f32).collect();
         let moments = by_row(kernel, count, &|i| row(&along, i, rows), &narrow, rows, threads, watch)?;
         let (values, vectors) = eigen(moments, count);
-        axes = turned(&axes, &vectors, dims);
+        axes = rotated(&axes, &vectors, dims);
         variances = values.iter().map(|&value| (value / rows as f64).max(0.0)).collect();
     }
     let centre = axes.chunks_exact(dims).map(|axis| axis.iter().zip(&mean).map(|(a, &m)| a * f64::from(m)).sum::<f64>() as f32);
@@ -93,7 +93,7 @@ fn transposed(rows: &[f32], width: usize) -> Result<Vec<f32>> {
 }
 
 /// Row k of the result is the sum of `vectors[k][i]` times row i.
-fn turned(rows: &[f64], vectors: &[f64], width: usize) -> Vec<f64> {
+fn rotated(rows: &[f64], vectors: &[f64], width: usize) -> Vec<f64> {
     let count = rows.len() / width;
     let mut made = vec![0.0; rows.len()];
     for (out, vector) in made.chunks_exact_mut(width).zip(vectors.chunks_exact(count)) {

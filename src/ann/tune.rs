@@ -2,15 +2,15 @@
 //!
 //! Sampled queries are answered exactly; where in a query's order of cells or buckets the first comes that holds a
 //! neighbour says how many must be visited to find it. One pass so gives the recall of every number of
-//! them, which of cells is that of queries with an average crowd of cells around them, see [`Count`]. Where the
+//! them, which of cells is that of queries with an average crowd of cells around them, see [`Nprobe`]. Where the
 //! sample is rows of the index, none of them trained a centroid and none counts as its own neighbour, so that they
 //! stand for queries that are like rows and yet unseen.
 
-use super::Few;
-use super::buckets::Buckets;
-use super::ivf::{Count, Ivf};
-use super::probing::Aim;
-use super::tables::Scratch;
+use super::Ann;
+use super::ivf::{Ivf, Nprobe};
+use crate::ann::lsh::probe::QueryHash;
+use crate::ann::lsh::search::Lsh;
+use crate::ann::lsh::tables::Scratch;
 use crate::error::{Error, Result};
 use crate::format::{TuningPoint, TuningRecord};
 use crate::pool::{self, Watch};
@@ -43,7 +43,7 @@ pub(super) const LIMIT_SHARE: u64 = 32;
 pub fn samples(rows: usize, seed: u64) -> [Vec<usize>; 2] {
     let mut random = Random::new(seed ^ 0x7475_6e65);
     let count = SAMPLE.min(rows.div_ceil(SHARE));
-    let drawn = super::seeding::draw(&mut random, rows, 2 * count);
+    let drawn = crate::cluster::reseed::draw(&mut random, rows, 2 * count);
     // A single row serves as both.
     let (tuned, tested) = drawn.split_at(count);
     [tuned, if tested.is_empty() { tuned } else { tested }].map(|rows| {
@@ -70,7 +70,7 @@ pub fn neighbours(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], watc
     // One thread merges the best of all: where they are many, that takes longer than finding them. So every thread has
     // queries of its own, enough for a batch.
     let threads = plan.threads;
-    let plan = Plan { k: k + usize::from(sample.own.is_some()), floor: f64::NEG_INFINITY, threads: 1, ..*plan };
+    let plan = Plan { k: k + usize::from(sample.own.is_some()), threshold: f64::NEG_INFINITY, threads: 1, ..*plan };
     let count = sample.queries.len();
     let each = count.div_ceil(threads).max(BATCH);
     let work = |(): &mut (), part: usize| {
@@ -91,23 +91,24 @@ pub fn neighbours(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], watc
 ///
 /// # Errors
 /// No queries; no memory; [`Error::Interrupted`].
-pub fn measure(few: &Few, sample: Sample, recall: f64, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<TuningRecord> {
+pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<TuningRecord> {
     let rows: usize = segments.iter().map(Rows::len).sum();
     let count = sample.queries.len();
     if count == 0 {
         return Err(Error::input("queries", "one query or more", "none"));
     }
-    let kind = usize::from(matches!(few, Few::Buckets(_)));
-    let grid = grid(few.most());
-    let gaps = match few {
-        Few::Cells(ivf) => gaps(ivf, &grid, sample.queries, plan, watch)?,
-        Few::Buckets(_) => vec![0.0; grid.len()],
+    let kind = usize::from(matches!(ann, Ann::Lsh(_)));
+    let grid = grid(ann.most());
+    let gaps = match ann {
+        Ann::Ivf(ivf) => gaps(ivf, &grid, sample.queries, plan, watch)?,
+        Ann::Lsh(_) => vec![0.0; grid.len()],
     };
-    let measured = Measured { few, grid, gaps, home: Home::new(few, rows), plan, segments };
+    let measured = Measured { ann, grid, gaps, home: Home::new(ann, rows), plan, segments };
     let most = (rows - usize::from(sample.own.is_some())).max(1);
-    let asked: Vec<(usize, usize)> = LADDER.iter().map(|&(k, queries)| (k, queries[kind].min(count))).filter(|&(k, _)| k <= most).collect();
+    let request: Vec<(usize, usize)> =
+        LADDER.iter().map(|&(k, queries)| (k, queries[kind].min(count))).filter(|&(k, _)| k <= most).collect();
     let (mut points, mut visited) = (Vec::new(), Vec::new());
-    for same in asked.chunk_by(|a, b| a.1 == b.1) {
+    for same in request.chunk_by(|a, b| a.1 == b.1) {
         let (widest, queries) = same[same.len() - 1];
         // Spread over all of them: rows come in order, and neighbours in a table are often alike.
         let which: Vec<usize> = (0..queries).map(|i| i * sample.queries.len() / queries).collect();
@@ -121,15 +122,15 @@ pub fn measure(few: &Few, sample: Sample, recall: f64, plan: &Plan, segments: &[
         }
         same.iter().for_each(|&(k, _)| points.extend(curve(&measured, k, &reached, &visited)));
     }
-    Ok(TuningRecord { recall, queries: asked[0].1, given: sample.own.is_none(), points })
+    Ok(TuningRecord { recall, queries: request[0].1, given: sample.own.is_none(), points })
 }
 
 /// What is measured.
 struct Measured<'a> {
-    few: &'a Few,
+    ann: &'a Ann,
     /// Numbers of cells or buckets.
     grid: Vec<usize>,
-    /// See [`Count`]; one for each of them.
+    /// See [`Nprobe`]; one for each of them.
     gaps: Vec<f64>,
     home: Home,
     plan: &'a Plan<'a>,
@@ -152,8 +153,8 @@ struct Home {
 }
 
 impl Home {
-    fn new(few: &Few, rows: usize) -> Self {
-        let Few::Cells(ivf) = few else { return Home::default() };
+    fn new(ann: &Ann, rows: usize) -> Self {
+        let Ann::Ivf(ivf) = ann else { return Home::default() };
         let mut home = Home { first: vec![u32::MAX; rows], second: vec![u32::MAX; rows] };
         let lists = ivf.lists();
         for cell in 0..lists.cells() {
@@ -185,7 +186,7 @@ fn gaps(ivf: &Ivf, grid: &[usize], queries: &Queries, plan: &Plan, watch: &Watch
     let count = queries.len().min(GAPPED);
     let gaps = |(): &mut (), i: usize| {
         let query = i * queries.len() / count;
-        let unit = Count::gap_unit(ivf.rank_metric(plan.metric), queries.norm(query));
+        let unit = Nprobe::gap_unit(ivf.rank_metric(plan.metric), queries.norm(query));
         let order = ivf.order(plan, queries, query, watch)?;
         let gap = |&probes: &usize| (order[0].0 - order[probes - 1].0) / unit;
         // Zero queries and centroids without a key say nothing.
@@ -200,9 +201,9 @@ impl Measured<'_> {
     fn reached(&self, sample: Sample, k: usize, counted: usize, watch: &Watch) -> Result<Vec<Reached>> {
         let near = neighbours(sample, k, self.plan, self.segments, watch)?;
         let is_counted = |query: usize| counted > 0 && query.is_multiple_of(near.len().div_ceil(counted));
-        let work = |scratch: &mut Scratch, query: usize| match self.few {
-            Few::Cells(ivf) => self.by_cells(ivf, (sample.queries, query), &near[query], watch),
-            Few::Buckets(buckets) => self.by_buckets(buckets, (sample.queries, query), &near[query], is_counted(query), scratch),
+        let work = |scratch: &mut Scratch, query: usize| match self.ann {
+            Ann::Ivf(ivf) => self.by_cells(ivf, (sample.queries, query), &near[query], watch),
+            Ann::Lsh(buckets) => self.by_buckets(buckets, (sample.queries, query), &near[query], is_counted(query), scratch),
         };
         pool::map(self.plan.threads, near.len(), watch, || Ok(Scratch::default()), work)
     }
@@ -217,7 +218,7 @@ impl Measured<'_> {
         let (lists, mut sums) = (ivf.lists(), vec![0]);
         order.iter().for_each(|rank| sums.push(sums[sums.len() - 1] + lists.places(rank.1 as usize).len() as u64));
         let norm = queries.norm(query);
-        let count = |(&probes, &gap): (&usize, &f64)| ivf.count(Count { probes, gap: Some(gap) }, self.plan.metric, norm, &order);
+        let count = |(&probes, &gap): (&usize, &f64)| ivf.count(Nprobe { probes, gap: Some(gap) }, self.plan.metric, norm, &order);
         let taken: Vec<usize> = self.grid.iter().zip(&self.gaps).map(count).collect();
         let visited = taken.iter().map(|&count| sums[count]).collect();
         Ok(Reached { places, taken: taken.into_iter().map(|count| count as u64).collect(), visited })
@@ -226,17 +227,17 @@ impl Measured<'_> {
     /// `grows`: whether the rows visited are counted too.
     fn by_buckets(
         &self,
-        buckets: &Buckets,
+        buckets: &Lsh,
         (queries, query): (&Queries, usize),
         near: &[u64],
         grows: bool,
         scratch: &mut Scratch,
     ) -> Result<Reached> {
-        let aim = Aim::new(buckets.hasher(), &queries.wide(query)[..queries.dims()], queries.norm(query));
+        let query_hash = QueryHash::new(buckets.hasher(), &queries.wide(query)[..queries.dims()], queries.norm(query));
         let limit = (buckets.most() as u64 / LIMIT_SHARE + 1).min(buckets.enough() as u64);
         let measured = self.grid.partition_point(|&probes| probes as u64 <= limit);
         let grid = if grows { &self.grid[..measured] } else { &[] };
-        let met = buckets.tables().meet(&aim, near, grid, limit, scratch)?;
+        let met = buckets.tables().meet(&query_hash, near, grid, limit, scratch)?;
         let places = met.probes.into_iter().map(|probe| probe.map_or(u64::MAX, |probe| probe - 1)).collect();
         let mut visited = met.grown;
         if grows {
@@ -286,19 +287,19 @@ fn curve(measured: &Measured, k: usize, reached: &[Reached], visited: &[f64]) ->
 
 /// How many cells or buckets to visit, and the rows in them.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Effort {
+pub struct SearchEffort {
     /// Cells or buckets.
     pub probes: usize,
     /// Rows, on average, those of several cells counted in each.
     pub visited: f64,
-    /// See [`Count`]; none where just so many cells are asked for.
+    /// See [`Nprobe`]; none where just so many cells are asked for.
     pub gap: Option<f64>,
 }
 
 /// The least effort whose recall was at least `recall` by a standard error, for `k` neighbours: between those
 /// measured, as a power of k.
-pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> Effort {
-    let curves: Vec<(f64, Effort)> =
+pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> SearchEffort {
+    let curves: Vec<(f64, SearchEffort)> =
         tuning.points.chunk_by(|a, b| a.k == b.k).map(|curve| (f64::from(curve[0].k), least(curve, recall))).collect();
     let after = curves.iter().position(|curve| curve.0 >= k).unwrap_or(curves.len() - 1);
     // Beyond the last number of neighbours measured, as from the one before it to the last.
@@ -309,7 +310,7 @@ pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> Effort {
     let part = (k / low.0).ln() / (high.0 / low.0).ln();
     let between = |low: f64, high: f64| low * (high / low).powf(part);
     let most = tuning.points.iter().map(|point| point.probes).max().unwrap_or(1) as usize;
-    Effort {
+    SearchEffort {
         probes: (between(low.1.probes as f64, high.1.probes as f64).ceil() as usize).min(most),
         visited: between(low.1.visited.max(1.0), high.1.visited.max(1.0)),
         gap: low.1.gap.zip(high.1.gap).map(|(low, high)| low + part.min(1.0) * (high - low)),
@@ -317,14 +318,14 @@ pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> Effort {
 }
 
 /// The least effort of one curve.
-fn least(curve: &[TuningPoint], recall: f64) -> Effort {
-    let sure = |point: &TuningPoint| point.recall - point.error >= recall;
-    let at = curve.iter().position(sure).unwrap_or(curve.len() - 1);
+fn least(curve: &[TuningPoint], recall: f64) -> SearchEffort {
+    let certain = |point: &TuningPoint| point.recall - point.error >= recall;
+    let at = curve.iter().position(certain).unwrap_or(curve.len() - 1);
     let (high, low) = (&curve[at], &curve[at.saturating_sub(1)]);
     let (from, to) = (low.recall - low.error, high.recall - high.error);
     let part = if to > from && from < recall { ((recall - from) / (to - from)).min(1.0) } else { 1.0 };
     let between = |low: f64, high: f64| low + part * (high - low);
-    Effort {
+    SearchEffort {
         probes: between(f64::from(low.probes), f64::from(high.probes)).ceil() as usize,
         visited: between(low.visited, high.visited),
         gap: Some(between(low.gap, high.gap)),

@@ -1,16 +1,16 @@
 //! Codes for the rows of a finished table: learn a coder from a sample, then encode every row.
 
-use crate::code::encode::{CodesMut, Encoder, Room};
-use crate::code::widths::{self, Pseudo};
-use crate::code::{BLOCK, Coder, LEAST_NORM, basis};
 use crate::error::Result;
 use crate::format::MIN_CODED_DIMS;
+use crate::input::Block;
 use crate::kernel::Kernel;
 use crate::level::Level;
 use crate::metric::Metric;
-use crate::numbers::Block;
 use crate::pool::{self, Watch};
-use crate::scan::{self, LOOK_COST, Method, Plan, Queries, Run};
+use crate::quantize::calibrate::{self, Pseudo};
+use crate::quantize::encode::{CodesMut, Encoder, Room};
+use crate::quantize::{BLOCK, LEAST_NORM, Quantizer, basis};
+use crate::scan::{self, FULL_BOUND_COST, Method, Plan, Queries, Run};
 use crate::store::BytesMut;
 use crate::store::codes::{CodeSections, FACTOR_BYTES};
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
@@ -53,11 +53,11 @@ pub(super) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
 }
 
 /// Learns a coder from the rows.
-pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> {
+pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantizer> {
     let Coding { kernel, threads, seed, watch } = coding;
     let dims = rows.dims;
     let sample = directions(kernel, rows, (SAMPLE_VALUES / dims).min(SAMPLE_ROWS));
-    let mut coder = basis::learn(kernel, &sample, dims, seed, threads, watch)?;
+    let mut quantizer = basis::learn(kernel, &sample, dims, seed, threads, watch)?;
     let pseudo = pseudo_queries(&sample, dims);
     let narrow: Vec<f32> = pseudo.iter().flatten().map(|&x| x as f32).collect();
     let queries = Queries::new(kernel, level, Block::F32(&narrow), dims, 0)?;
@@ -67,9 +67,9 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> 
         kernel,
         method: Method::Simd,
         threads,
-        coder: None,
+        quantizer: None,
         unit: false,
-        floor: f64::NEG_INFINITY,
+        threshold: f64::NEG_INFINITY,
     };
     let best = scan::search(&plan, &[*rows], &[Run { segment: 0, rows: 0..rows.len() }], &queries, watch)?;
     let kth = best.into_iter().enumerate().map(|(i, top)| {
@@ -80,8 +80,8 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Coder> 
     let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
     let step = (sample.len() / dims / WIDTH_ROWS).max(1);
     let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();
-    coder.lead = widths::choose(kernel, &coder, &some, &pseudo, LATE * LOOK_COST as f64);
-    Ok(coder)
+    quantizer.leading = calibrate::choose(kernel, &quantizer, &some, &pseudo, LATE * FULL_BOUND_COST as f64);
+    Ok(quantizer)
 }
 
 /// Directions of about `count` rows spread over the table, in float64; rows that have none are left out.
@@ -127,34 +127,34 @@ fn pseudo_queries(sample: &[f64], dims: usize) -> Vec<Vec<f64>> {
 }
 
 /// Encodes every row.
-pub(super) fn encode(coding: Coding, coder: &Coder, rows: &Rows) -> Result<CodeSections> {
+pub(super) fn encode(coding: Coding, quantizer: &Quantizer, rows: &Rows) -> Result<CodeSections> {
     let padded = rows.len().next_multiple_of(BLOCK);
-    let mut lines = BytesMut::zeroed(padded / BLOCK * coder.block_bytes(), "the codes")?;
+    let mut lines = BytesMut::zeroed(padded / BLOCK * quantizer.block_bytes(), "the codes")?;
     let mut factors = BytesMut::zeroed(padded * FACTOR_BYTES, "the codes")?;
-    let mut rest = BytesMut::zeroed(rows.len() * coder.rest_bytes(), "the codes")?;
-    let size = (lines.len(), rest.len());
+    let mut remainder = BytesMut::zeroed(rows.len() * quantizer.remainder_bytes(), "the codes")?;
+    let size = (lines.len(), remainder.len());
     let (offsets, halves) = factors.view_mut::<u8>(0..padded * FACTOR_BYTES).split_at_mut(4 * padded);
-    let (lead, others) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(padded);
-    let (tail, fine) = others.split_at_mut(padded);
-    let mut tail = tail.chunks_mut(JOB_ROWS);
+    let (leading, others) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(padded);
+    let (trailing, fine) = others.split_at_mut(padded);
+    let mut trailing = trailing.chunks_mut(JOB_ROWS);
     let mut fine = fine.chunks_mut(JOB_ROWS);
-    let mut lead = lead.chunks_mut(JOB_ROWS);
+    let mut leading = leading.chunks_mut(JOB_ROWS);
     let mut offsets = bytemuck::cast_slice_mut::<u8, f32>(offsets).chunks_mut(JOB_ROWS);
-    let mut rest_parts = rest.view_mut::<u8>(0..size.1).chunks_mut(JOB_ROWS * coder.rest_bytes());
-    let line_parts = lines.view_mut::<u8>(0..size.0).chunks_mut(JOB_ROWS / BLOCK * coder.block_bytes());
+    let mut remainder_parts = remainder.view_mut::<u8>(0..size.1).chunks_mut(JOB_ROWS * quantizer.remainder_bytes());
+    let line_parts = lines.view_mut::<u8>(0..size.0).chunks_mut(JOB_ROWS / BLOCK * quantizer.block_bytes());
     let jobs: Vec<Mutex<CodesMut>> = line_parts
         .map(|lines| {
             Mutex::new(CodesMut {
                 lines,
                 offsets: offsets.next().unwrap_or_default(),
-                lead_residuals: lead.next().unwrap_or_default(),
-                tail_residuals: tail.next().unwrap_or_default(),
-                rest_residuals: fine.next().unwrap_or_default(),
-                rest: rest_parts.next().unwrap_or_default(),
+                leading_residuals: leading.next().unwrap_or_default(),
+                trailing_residuals: trailing.next().unwrap_or_default(),
+                remainder_residuals: fine.next().unwrap_or_default(),
+                remainder: remainder_parts.next().unwrap_or_default(),
             })
         })
         .collect();
-    let encoder = Encoder::new(coding.kernel, coder);
+    let encoder = Encoder::new(coding.kernel, quantizer);
     let work = |(room, buffer): &mut (Room, PanelBuffer), job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let range = job * JOB_ROWS..rows.len().min((job + 1) * JOB_ROWS);
@@ -165,6 +165,6 @@ pub(super) fn encode(coding: Coding, coder: &Coder, rows: &Rows) -> Result<CodeS
     };
     pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(Room, PanelBuffer)>::default()), work)?;
     drop(jobs);
-    let [lines, factors, rest] = [lines, factors, rest].map(|section| section.freeze().map(Section::whole));
-    Ok(CodeSections { lines: lines?, factors: factors?, rest: rest? })
+    let [lines, factors, remainder] = [lines, factors, remainder].map(|section| section.freeze().map(Section::whole));
+    Ok(CodeSections { lines: lines?, factors: factors?, remainder: remainder? })
 }

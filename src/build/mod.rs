@@ -6,10 +6,10 @@ mod coding;
 use crate::error::{Error, Result};
 use crate::format::{IndexRecord, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_SKEW};
 use crate::index::{AnnParams, Index};
+use crate::input::{Block, check_row};
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::{Level, f8, f16};
 use crate::metric::Metric;
-use crate::numbers::{Block, check_row};
 use crate::pool::{self, Watch};
 use crate::store::BytesMut;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
@@ -140,7 +140,7 @@ impl Builder {
         let about = IndexRecord { dims: self.dims, level, metric, unit: self.unit, seed };
         let [values, norms, scales] = [self.values, self.norms, self.scales].map(|section| section.freeze().map(Section::whole));
         let mut segment = Segment { rows: self.rows, values: values?, norms: norms?, scales: scales?, codes: None };
-        let mut coder = None;
+        let mut quantizer = None;
         if codes && coding::worthwhile(level, self.rows, self.dims) {
             let _mode = FloatMode::standard();
             let coding = coding::Coding { kernel: self.kernel, threads: self.threads, seed, watch };
@@ -149,10 +149,10 @@ impl Builder {
             // Axes so far from orthonormal would bound nothing, and no file takes them.
             if learnt.skew < MAX_SKEW {
                 segment.codes = Some(coding::encode(coding, &learnt, &rows)?);
-                coder = Some(learnt);
+                quantizer = Some(learnt);
             }
         }
-        let mut index = Index::in_memory(about, vec![segment], coder);
+        let mut index = Index::in_memory(about, vec![segment], quantizer);
         if let Some(ann) = &self.params.ann {
             index.cluster(ann, self.params.threads, watch)?;
         }

@@ -6,8 +6,8 @@
 use super::header::{Checked, IndexRecord, ensure, same};
 use super::layout::{self, MAX_BITS, MAX_TABLES, RECORD_BYTES, padding};
 use super::section::{self, CodeLayout, Kind, Section};
-use crate::code;
 use crate::metric::Metric;
+use crate::quantize;
 use crate::store::codes::FACTOR_BYTES;
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub struct CellShape {
     /// Blocks of 16 rows in all lists.
     pub blocks: usize,
     /// Coordinates that lines hold; 0 where nothing has codes.
-    pub lead: usize,
+    pub leading: usize,
 }
 
 /// Where the parts of cells lie, each at a multiple of 64 bytes.
@@ -56,17 +56,17 @@ impl CellShape {
             from..end
         };
         let (cells, blocks) = (self.cells, self.blocks);
-        let padded = cells.next_multiple_of(code::BLOCK);
-        let coded = self.lead > 0;
+        let padded = cells.next_multiple_of(quantize::BLOCK);
+        let coded = self.leading > 0;
         let (starts, reaches, norms) = (part(4 * (cells + 1)), part(8 * cells), part(8 * cells));
         let centroids = part(4 * cells * self.dims);
         let codes = coded.then(|| CodeLayout {
-            lines: part(padded / code::BLOCK * code::block_bytes(self.lead)),
+            lines: part(padded / quantize::BLOCK * quantize::block_bytes(self.leading)),
             factors: part(padded * FACTOR_BYTES),
-            rest: part(cells * code::rest_bytes(self.dims, self.lead)),
+            remainder: part(cells * quantize::remainder_bytes(self.dims, self.leading)),
         });
-        let rows = part(4 * code::BLOCK * blocks);
-        let listed = coded.then(|| [part(blocks * code::block_bytes(self.lead)), part(blocks * code::BLOCK * FACTOR_BYTES)]);
+        let rows = part(4 * quantize::BLOCK * blocks);
+        let listed = coded.then(|| [part(blocks * quantize::block_bytes(self.leading)), part(blocks * quantize::BLOCK * FACTOR_BYTES)]);
         CellParts { starts, reaches, norms, centroids, codes, rows, listed, end }
     }
 }
@@ -93,7 +93,7 @@ impl CellRecord {
         layout::Cells {
             cells: small(shape.cells),
             metric: metric as u32,
-            lead: small(shape.lead),
+            leading: small(shape.leading),
             spilled: u32::from(spilled),
             blocks: shape.blocks as u64,
             reserved: [0; 5],
@@ -101,7 +101,7 @@ impl CellRecord {
     }
 
     /// F23 and F10 of a payload that stands at `place`.
-    fn check(payload: &[u8], section: &Section, index: &IndexRecord, lead: usize) -> Checked<Self> {
+    fn check(payload: &[u8], section: &Section, index: &IndexRecord, leading: usize) -> Checked<Self> {
         let stored: layout::Cells = layout::record(payload, 0).ok_or("F23: cells: expected a whole record, got less")?;
         same("F10", "reserved bytes of the cells", [0; 5], stored.reserved)?;
         let metric = Metric::from_code(stored.metric).ok_or_else(|| format!("F23: metric: expected 0 to 2, got {}", stored.metric))?;
@@ -110,11 +110,11 @@ impl CellRecord {
             format!("F23: cells: expected 1 to {}, got {}", section.rows, stored.cells)
         })?;
         // Rows stand in two cells at most, each of which begins one block more than it fills.
-        let most = 2 * section.rows.div_ceil(code::BLOCK as u64) + u64::from(stored.cells);
+        let most = 2 * section.rows.div_ceil(quantize::BLOCK as u64) + u64::from(stored.cells);
         ensure(stored.blocks <= most, || format!("F23: blocks: expected {most} at most, got {}", stored.blocks))?;
-        let found = stored.lead as usize;
-        ensure(found == 0 || found == lead, || format!("F23: lead: expected 0 or that of the coder, {lead}, got {found}"))?;
-        let shape = CellShape { dims: index.dims, cells: stored.cells as usize, blocks: stored.blocks as usize, lead: found };
+        let found = stored.leading as usize;
+        ensure(found == 0 || found == leading, || format!("F23: leading: expected 0 or that of the quantizer, {leading}, got {found}"))?;
+        let shape = CellShape { dims: index.dims, cells: stored.cells as usize, blocks: stored.blocks as usize, leading: found };
         let parts = shape.parts(section.payload.start);
         same("F23", &format!("length of the {}", section.name()), parts.end - section.payload.start, section.payload.len())?;
         let starts = &payload[parts.starts.start - section.payload.start..parts.starts.end - section.payload.start];
@@ -327,7 +327,7 @@ pub(super) fn read<'a>(
     sections: &[Section],
     index: &IndexRecord,
     rows: u64,
-    lead: usize,
+    leading: usize,
     payload: impl Fn(Range<usize>) -> &'a [u8],
 ) -> Checked<Option<(AnnRecord, TuningRecord)>> {
     let parts = section::parts(sections, Kind::is_ann);
@@ -342,14 +342,14 @@ pub(super) fn read<'a>(
         Ok::<_, String>(one)
     };
     let hashed = parts.iter().any(|&(_, kind)| kind == Kind::Buckets);
-    let few = find(if hashed { Kind::Buckets } else { Kind::Cells })?;
+    let ann = find(if hashed { Kind::Buckets } else { Kind::Cells })?;
     let tuning = find(Kind::Tuning)?;
     same("F22", "sections of cells, buckets and their tuning", 2, parts.len())?;
-    let start = payload(few.payload.clone());
-    let few = if hashed {
-        AnnRecord::Buckets(BucketRecord::check(start, few)?)
+    let start = payload(ann.payload.clone());
+    let ann = if hashed {
+        AnnRecord::Buckets(BucketRecord::check(start, ann)?)
     } else {
-        AnnRecord::Cells(CellRecord::check(start, few, index, lead)?)
+        AnnRecord::Cells(CellRecord::check(start, ann, index, leading)?)
     };
-    Ok(Some((few, TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())?)))
+    Ok(Some((ann, TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())?)))
 }

@@ -6,8 +6,8 @@
 use super::header::{Checked, IndexRecord, ensure, same};
 use super::layout::{self, MAX_CODED_DIMS, MIN_CODED_DIMS, RECORD_BYTES};
 use super::section::{self, CodeLayout, Kind, Section, SegmentLayout};
-use crate::code::LINE_DIMS;
 use crate::level::Level;
+use crate::quantize::LINE_DIMS;
 use std::ops::Range;
 
 /// Bounds grow by four times the skew: from here on they would say nothing.
@@ -15,9 +15,9 @@ pub const MAX_SKEW: f64 = 1e-3;
 
 /// What made the codes of an index.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CoderRecord {
+pub struct QuantizerRecord {
     /// Coordinates that lines hold, a multiple of 8 from 8 to dims.
-    pub lead: usize,
+    pub leading: usize,
     /// How far the axes are from orthonormal, below [`MAX_SKEW`].
     pub skew: f64,
     /// Where centre, steps and axes lie, one after the other.
@@ -26,13 +26,13 @@ pub struct CoderRecord {
 
 /// F19 to F21: the coder, none if the file has no codes, and where codes lie, added to `segments`.
 ///
-/// `payload` gives the bytes of the coder section, which starts where it is told.
+/// `payload` gives the bytes of the quantizer section, which starts where it is told.
 pub(super) fn read<'a>(
     sections: &[Section],
     index: &IndexRecord,
     segments: &mut [SegmentLayout],
     payload: impl FnOnce(Range<usize>) -> &'a [u8],
-) -> Checked<Option<CoderRecord>> {
+) -> Checked<Option<QuantizerRecord>> {
     let parts = section::parts(sections, Kind::is_code);
     if parts.is_empty() {
         return Ok(None);
@@ -44,52 +44,52 @@ pub(super) fn read<'a>(
     let expected = 1 + 3 * segments.len();
     ensure(parts.len() == expected, || {
         let got = parts.len();
-        format!("F19: sections of codes: expected {expected}, being a coder and lines, factors, rest for each segment, got {got}")
+        format!("F19: sections of codes: expected {expected}, being a quantizer and lines, factors, remainder for each segment, got {got}")
     })?;
     let rows: u64 = segments.iter().map(|segment| segment.rows).sum();
-    let mut coder = None;
+    let mut quantizer = None;
     let mut codes: Vec<[Option<&Section>; 3]> = vec![[None; 3]; segments.len()];
     for (section, kind) in parts {
         let segment = section.segment as usize;
         let (place, rows) = match kind {
             Kind::Lines => (&mut codes[segment][0], segments[segment].rows),
             Kind::Factors => (&mut codes[segment][1], segments[segment].rows),
-            Kind::Rest => (&mut codes[segment][2], segments[segment].rows),
-            _ => (&mut coder, rows),
+            Kind::Remainder => (&mut codes[segment][2], segments[segment].rows),
+            _ => (&mut quantizer, rows),
         };
         ensure(place.is_none(), || format!("F19: {}: expected one, got two", section.name()))?;
         same("F19", &format!("rows of the {}", section.name()), rows, section.rows)?;
         *place = Some(section);
     }
     // As many as there are places, and none twice: each place is taken.
-    let coder = coder.ok_or("F19: coder section: expected one, got none")?;
-    check_length("F20", coder, Kind::Coder, index, 0)?;
-    let record = CoderRecord::check(payload(coder.payload.clone()), coder.payload.clone(), index.dims)?;
+    let quantizer = quantizer.ok_or("F19: quantizer section: expected one, got none")?;
+    check_length("F20", quantizer, Kind::Quantizer, index, 0)?;
+    let record = QuantizerRecord::check(payload(quantizer.payload.clone()), quantizer.payload.clone(), index.dims)?;
     for (segment, parts) in segments.iter_mut().zip(codes) {
         let place = |part: usize, kind: Kind| {
             let section: &Section = parts[part].ok_or_else(|| format!("F19: {} section: expected one a segment, got none", kind.name()))?;
-            check_length("F21", section, kind, index, record.lead)?;
+            check_length("F21", section, kind, index, record.leading)?;
             Ok::<_, String>(section.payload.clone())
         };
-        let [lines, factors, rest] = [place(0, Kind::Lines)?, place(1, Kind::Factors)?, place(2, Kind::Rest)?];
-        segment.codes = Some(CodeLayout { lines, factors, rest });
+        let [lines, factors, remainder] = [place(0, Kind::Lines)?, place(1, Kind::Factors)?, place(2, Kind::Remainder)?];
+        segment.codes = Some(CodeLayout { lines, factors, remainder });
     }
     Ok(Some(record))
 }
 
-fn check_length(rule: &str, section: &Section, kind: Kind, index: &IndexRecord, lead: usize) -> Checked<()> {
-    let expected = kind.payload_bytes(section.rows, index, lead);
+fn check_length(rule: &str, section: &Section, kind: Kind, index: &IndexRecord, leading: usize) -> Checked<()> {
+    let expected = kind.payload_bytes(section.rows, index, leading);
     same(rule, &format!("length of the {}", section.name()), expected, section.payload.len() as u64)
 }
 
-impl CoderRecord {
+impl QuantizerRecord {
     /// F20 and F10: `payload`, as long as dims make it, stands at `place`.
     fn check(payload: &[u8], place: Range<usize>, dims: usize) -> Checked<Self> {
-        let stored: layout::Coder = layout::record(payload, 0).ok_or("F20: coder: expected a whole record, got less")?;
-        same("F10", "reserved bytes of the coder", [0; 13], stored.reserved)?;
-        let lead = stored.lead as usize;
-        ensure(lead.is_multiple_of(LINE_DIMS) && (LINE_DIMS..=dims).contains(&lead), || {
-            format!("F20: lead: expected a multiple of {LINE_DIMS} from {LINE_DIMS} to {dims}, got {lead}")
+        let stored: layout::Quantizer = layout::record(payload, 0).ok_or("F20: quantizer: expected a whole record, got less")?;
+        same("F10", "reserved bytes of the quantizer", [0; 13], stored.reserved)?;
+        let leading = stored.leading as usize;
+        ensure(leading.is_multiple_of(LINE_DIMS) && (LINE_DIMS..=dims).contains(&leading), || {
+            format!("F20: leading: expected a multiple of {LINE_DIMS} from {LINE_DIMS} to {dims}, got {leading}")
         })?;
         let skew = stored.skew;
         // A NaN is in no range.
@@ -102,6 +102,6 @@ impl CoderRecord {
                 ensure(value.is_finite() && value > 0.0, || format!("F20: steps: expected finite values above 0, got {value}"))?;
             }
         }
-        Ok(CoderRecord { lead, skew, values: place.start + RECORD_BYTES..place.end })
+        Ok(QuantizerRecord { leading, skew, values: place.start + RECORD_BYTES..place.end })
     }
 }

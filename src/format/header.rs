@@ -6,7 +6,7 @@
 
 use super::ann::{self, AnnRecord, TuningRecord};
 use super::checksum::hash;
-use super::codes::{self, CoderRecord};
+use super::codes::{self, QuantizerRecord};
 use super::foreign;
 use super::layout::{self, HEADER_BYTES, RECORD_BYTES};
 use super::section::{self, Section, SegmentLayout};
@@ -45,7 +45,7 @@ pub struct Header {
     /// Where the parts of each segment lie, at least one segment.
     pub segments: Vec<SegmentLayout>,
     /// What made the codes of the segments; none if they have no codes.
-    pub coder: Option<CoderRecord>,
+    pub quantizer: Option<QuantizerRecord>,
     /// Cells or buckets that a search may visit few of, and what was measured of them.
     pub ann: Option<(AnnRecord, TuningRecord)>,
     /// Every section of the file in order, unknown ignorable ones included.
@@ -77,10 +77,10 @@ impl Header {
         let mut segments = section::segments(&sections, &index, stored.segments)?;
         let rows = segments.iter().map(|segment| segment.rows).sum();
         same("F14", "rows of all segments", stored.rows, rows)?;
-        let coder = codes::read(&sections, &index, &mut segments, &payload)?;
-        let lead = coder.as_ref().map_or(0, |coder| coder.lead);
-        let ann = ann::read(&sections, &index, rows, lead, &payload)?;
-        Ok(Header { index, generation: raw.a.generation, segments, coder, ann, sections })
+        let quantizer = codes::read(&sections, &index, &mut segments, &payload)?;
+        let leading = quantizer.as_ref().map_or(0, |quantizer| quantizer.leading);
+        let ann = ann::read(&sections, &index, rows, leading, &payload)?;
+        Ok(Header { index, generation: raw.a.generation, segments, quantizer, ann, sections })
     }
 
     /// Rows of all segments.

@@ -126,12 +126,12 @@ pub struct Entry {
     pub reserved: [u64; 3],
 }
 
-/// The start of the coder section; centre, steps and axes follow it.
+/// The start of the quantizer section; centre, steps and axes follow it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub struct Coder {
+pub struct Quantizer {
     /// Coordinates that lines hold.
-    pub lead: u32,
+    pub leading: u32,
     /// Zero.
     pub reserved: [u32; 13],
     /// How far the axes are from orthonormal.
@@ -147,7 +147,7 @@ pub struct Cells {
     /// Code of the [`Metric`](crate::metric::Metric) that a row's cell is nearest by.
     pub metric: u32,
     /// Coordinates that lines hold, or 0.
-    pub lead: u32,
+    pub leading: u32,
     /// 1 if rows stand in two cells each, else 0.
     pub spilled: u32,
     /// Blocks of 16 rows in all lists.
@@ -232,7 +232,7 @@ pub fn padding(length: usize) -> usize {
 mod tests {
     use super::*;
     use crate::format::section::{Kind, RESERVED_KINDS};
-    use crate::kernel::{CELL_MIDDLE, CELL_ZERO, CELLS};
+    use crate::kernel::{LEVEL_ZERO, OFFSET_ZERO, RECONSTRUCTION};
     use crate::level::Level;
     use crate::metric::Metric;
     use std::mem::offset_of;
@@ -265,8 +265,8 @@ mod tests {
         layout.extend(fields!("slot", Slot: generation table_offset table_bytes file_bytes table_checksum reserved checksum));
         layout.extend(fields!("index", Index: dims level metric unit seed segments sections rows reserved));
         layout.extend(fields!("entry", Entry: kind segment offset length rows checksum reserved));
-        layout.extend(fields!("coder", Coder: lead reserved skew));
-        layout.extend(fields!("cells", Cells: cells metric lead spilled blocks reserved));
+        layout.extend(fields!("quantizer", Quantizer: leading reserved skew));
+        layout.extend(fields!("cells", Cells: cells metric leading spilled blocks reserved));
         layout.extend(fields!("buckets", Buckets: tables bits seed values reserved));
         layout.extend(fields!("tuning", Tuning: recall queries given points reserved));
         layout.extend(fields!("point", TuningPoint: k probes recall error visited gap reserved));
@@ -316,9 +316,9 @@ mod tests {
 
     #[test]
     fn the_cells_of_the_specification_are_those_of_the_code() {
-        let cells = CELLS.map(|cell| (i32::from(cell) - i32::from(CELL_ZERO)).to_string()).join(", ");
+        let cells = RECONSTRUCTION.map(|cell| (i32::from(cell) - i32::from(LEVEL_ZERO)).to_string()).join(", ");
         assert!(SPECIFICATION.replace('\n', " ").contains(&format!("numbered from 0: {cells}.")), "{cells}");
-        assert!(SPECIFICATION.contains(&format!("c = e + b - {CELL_MIDDLE} with b from 0 to 15")));
+        assert!(SPECIFICATION.contains(&format!("c = e + b - {OFFSET_ZERO} with b from 0 to 15")));
     }
 
     #[test]

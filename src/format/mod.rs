@@ -14,11 +14,11 @@ mod section;
 mod write;
 
 pub use ann::{AnnRecord, BucketRecord, BucketShape, CellParts, CellRecord, CellShape, TuningRecord};
-pub use codes::{CoderRecord, MAX_SKEW};
+pub use codes::{MAX_SKEW, QuantizerRecord};
 pub use header::{Header, IndexRecord};
 pub use layout::{MAX_BITS, MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_TABLES, MIN_CODED_DIMS, TuningPoint};
 pub use section::{CodeLayout, Kind, Section, SegmentLayout};
-pub use write::{AnnBytes, CodeBytes, CoderBytes, Contents, SegmentBytes, write};
+pub use write::{AnnBytes, CodeBytes, Contents, QuantizerBytes, SegmentBytes, write};
 
 use crate::error::{Error, Result};
 use crate::store::Bytes;

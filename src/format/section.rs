@@ -5,8 +5,8 @@
 
 use super::header::{Checked, IndexRecord, ensure, same};
 use super::layout::{self, ALIGNMENT, Entry, IGNORABLE, RECORD_BYTES, WHOLE_INDEX};
-use crate::code;
 use crate::level::Level;
+use crate::quantize;
 use crate::store::codes::FACTOR_BYTES;
 use std::ops::Range;
 
@@ -21,13 +21,13 @@ pub enum Kind {
     /// The float32 scale of each row, level f8 only.
     Scales = 3,
     /// What made the codes of the whole index.
-    Coder = IGNORABLE | 4,
+    Quantizer = IGNORABLE | 4,
     /// High bits of the codes, in blocks of 16 rows.
     Lines = IGNORABLE | 10,
     /// The offset and residuals of each row, padded to whole blocks.
     Factors = IGNORABLE | 11,
     /// The rest of each row's code.
-    Rest = IGNORABLE | 12,
+    Remainder = IGNORABLE | 12,
     /// Rows by cell, for who visits few of them.
     Cells = IGNORABLE | 9,
     /// What was measured of the cells or buckets.
@@ -45,10 +45,10 @@ impl Kind {
         Kind::Rows,
         Kind::Norms,
         Kind::Scales,
-        Kind::Coder,
+        Kind::Quantizer,
         Kind::Lines,
         Kind::Factors,
-        Kind::Rest,
+        Kind::Remainder,
         Kind::Cells,
         Kind::Tuning,
         Kind::Buckets,
@@ -65,10 +65,10 @@ impl Kind {
             Kind::Rows => "rows",
             Kind::Norms => "norms",
             Kind::Scales => "scales",
-            Kind::Coder => "coder",
+            Kind::Quantizer => "quantizer",
             Kind::Lines => "lines",
             Kind::Factors => "factors",
-            Kind::Rest => "rest",
+            Kind::Remainder => "remainder",
             Kind::Cells => "cells",
             Kind::Tuning => "tuning",
             Kind::Buckets => "buckets",
@@ -91,7 +91,7 @@ impl Kind {
 
     /// Whether it belongs to the whole index.
     fn is_whole(self) -> bool {
-        self == Kind::Coder || self.is_ann()
+        self == Kind::Quantizer || self.is_ann()
     }
 
     /// Whether every segment of such an index has one, codes aside; if not, none has.
@@ -99,19 +99,19 @@ impl Kind {
         !self.is_ignorable() && (self != Kind::Scales || level == Level::F8)
     }
 
-    /// Bytes of payload for `rows` rows, 2^32-1 at most; `lead` is that of the coder, 0 where there is none. How much
+    /// Bytes of payload for `rows` rows, 2^32-1 at most; `leading` is that of the quantizer, 0 where there is none. How much
     /// cells, buckets and their tuning hold stands in them.
-    pub(super) fn payload_bytes(self, rows: u64, index: &IndexRecord, lead: usize) -> u64 {
+    pub(super) fn payload_bytes(self, rows: u64, index: &IndexRecord, leading: usize) -> u64 {
         // At most 2^32 rows of 2^16 values of 8 bytes: 2^51.
-        let blocks = rows.div_ceil(code::BLOCK as u64);
+        let blocks = rows.div_ceil(quantize::BLOCK as u64);
         match self {
             Kind::Rows => rows * (index.dims * index.level.value_bytes()) as u64,
             Kind::Norms => rows * size_of::<f64>() as u64,
             Kind::Scales => rows * size_of::<f32>() as u64,
-            Kind::Coder => (RECORD_BYTES + (2 + index.dims) * index.dims * size_of::<f32>()) as u64,
-            Kind::Lines => blocks * code::block_bytes(lead) as u64,
-            Kind::Factors => blocks * (code::BLOCK * FACTOR_BYTES) as u64,
-            Kind::Rest => rows * code::rest_bytes(index.dims, lead) as u64,
+            Kind::Quantizer => (RECORD_BYTES + (2 + index.dims) * index.dims * size_of::<f32>()) as u64,
+            Kind::Lines => blocks * quantize::block_bytes(leading) as u64,
+            Kind::Factors => blocks * (quantize::BLOCK * FACTOR_BYTES) as u64,
+            Kind::Remainder => rows * quantize::remainder_bytes(index.dims, leading) as u64,
             Kind::Cells | Kind::Tuning | Kind::Buckets => 0,
         }
     }
@@ -165,7 +165,7 @@ pub struct CodeLayout {
     /// Offsets, then three kinds of residuals, each padded to whole blocks.
     pub factors: Range<usize>,
     /// Row after row.
-    pub rest: Range<usize>,
+    pub remainder: Range<usize>,
 }
 
 /// F10, F12 and F15 of `entries`, whose sections fill the file from `start` to its end.

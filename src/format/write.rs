@@ -40,14 +40,14 @@ pub struct CodeBytes<'a> {
     /// Offsets, then three kinds of residuals, each padded to whole blocks.
     pub factors: &'a [u8],
     /// Row after row.
-    pub rest: &'a [u8],
+    pub remainder: &'a [u8],
 }
 
 /// What made the codes.
 #[derive(Debug, Clone, Copy)]
-pub struct CoderBytes<'a> {
+pub struct QuantizerBytes<'a> {
     /// Coordinates that lines hold.
-    pub lead: usize,
+    pub leading: usize,
     /// How far the axes are from orthonormal.
     pub skew: f64,
     /// Centre, steps and axes, one after the other, in float32.
@@ -60,7 +60,7 @@ pub struct AnnBytes<'a> {
     /// [`Kind::Cells`] or [`Kind::Buckets`].
     pub kind: Kind,
     /// Record and parts, as [`CellShape`](super::CellShape) or [`BucketShape`](super::BucketShape) lays them out.
-    pub few: &'a [u8],
+    pub ann: &'a [u8],
     /// As [`TuningRecord::payload`](super::TuningRecord::payload) makes it.
     pub tuning: &'a [u8],
 }
@@ -73,7 +73,7 @@ pub struct Contents<'a> {
     /// The rows, at least one segment.
     pub segments: &'a [SegmentBytes<'a>],
     /// What made their codes, if they have any.
-    pub coder: Option<CoderBytes<'a>>,
+    pub quantizer: Option<QuantizerBytes<'a>>,
     /// How to visit few of them.
     pub ann: Option<AnnBytes<'a>>,
 }
@@ -92,14 +92,14 @@ struct Part<'a> {
 /// step fails, syncing the folder, the new file is in place and the error says that it may not
 /// survive a loss of power.
 pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) -> Result<()> {
-    let Contents { index, segments, coder, ann } = contents;
-    let coder = coder.as_ref().map(coder_payload).transpose()?;
+    let Contents { index, segments, quantizer, ann } = contents;
+    let quantizer = quantizer.as_ref().map(quantizer_payload).transpose()?;
     let mut parts = parts(segments);
     let rows = segments.iter().fold(0u64, |rows, segment| rows.saturating_add(segment.rows));
     let mut whole = |kind: Kind, payload| parts.push(Part { kind, segment: layout::WHOLE_INDEX, rows, payload });
-    coder.as_deref().into_iter().for_each(|payload| whole(Kind::Coder, payload));
+    quantizer.as_deref().into_iter().for_each(|payload| whole(Kind::Quantizer, payload));
     ann.iter().for_each(|ann| {
-        whole(ann.kind, ann.few);
+        whole(ann.kind, ann.ann);
         whole(Kind::Tuning, ann.tuning);
     });
     let head = head(index, segments, &parts, tick)?;
@@ -127,12 +127,12 @@ pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) ->
 }
 
 /// The record, then the values.
-fn coder_payload(coder: &CoderBytes) -> Result<BytesMut> {
-    let record = layout::Coder { lead: narrow(coder.lead), reserved: [0; 13], skew: coder.skew };
-    let bytes = layout::RECORD_BYTES + coder.values.len();
+fn quantizer_payload(quantizer: &QuantizerBytes) -> Result<BytesMut> {
+    let record = layout::Quantizer { leading: narrow(quantizer.leading), reserved: [0; 13], skew: quantizer.skew };
+    let bytes = layout::RECORD_BYTES + quantizer.values.len();
     let mut payload = BytesMut::zeroed(bytes, "the axes of codes")?;
     payload.view_mut(0..layout::RECORD_BYTES).copy_from_slice(bytemuck::bytes_of(&record));
-    payload.view_mut(layout::RECORD_BYTES..bytes).copy_from_slice(coder.values);
+    payload.view_mut(layout::RECORD_BYTES..bytes).copy_from_slice(quantizer.values);
     Ok(payload)
 }
 
@@ -152,7 +152,7 @@ fn parts<'a>(segments: &[SegmentBytes<'a>]) -> Vec<Part<'a>> {
             (Kind::Scales, segment.scales),
             (Kind::Lines, codes.map(|codes| codes.lines)),
             (Kind::Factors, codes.map(|codes| codes.factors)),
-            (Kind::Rest, codes.map(|codes| codes.rest)),
+            (Kind::Remainder, codes.map(|codes| codes.remainder)),
         ];
         for (kind, payload) in payloads {
             parts.extend(payload.map(|payload| Part { kind, segment: number, rows: segment.rows, payload }));

@@ -1,18 +1,18 @@
 //! An index that visits few rows: how many a recall takes, what recall that gives, and why a row was not found.
 
 use super::{Index, SearchParams};
-use crate::ann::buckets::Buckets;
-use crate::ann::choice::{self, Costs, Estimate, Wanted};
-use crate::ann::hashing::{Hasher, Params};
 use crate::ann::ivf::{self, Cluster};
-use crate::ann::tune::{self, Effort, Sample, samples};
-use crate::ann::{Asked, Few};
+use crate::ann::lsh::cost_model::{self, Costs, Estimate, Wanted};
+use crate::ann::lsh::hash::{Hasher, Params};
+use crate::ann::lsh::search::Lsh;
+use crate::ann::tune::{self, Sample, SearchEffort, samples};
+use crate::ann::{Ann, Request};
 use crate::error::{Error, Result};
 use crate::format::{MAX_BITS, MAX_TABLES, TuningRecord};
 use crate::kernel::{self, FloatMode};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use crate::scan::listed::Mask;
+use crate::scan::lists::Mask;
 use crate::scan::{self, LONG_RUN, Method, Plan, Queries, Run, SPARSE};
 use crate::store::rows::Rows;
 use crate::topk::TopK;
@@ -84,14 +84,14 @@ impl Default for AnnParams {
 
 /// How an index visits few rows, and what was measured of that.
 #[derive(Debug)]
-pub(super) struct Ann {
-    pub few: Few,
+pub(super) struct TunedAnn {
+    pub ann: Ann,
     pub tuning: Mutex<Arc<TuningRecord>>,
 }
 
-impl Ann {
-    pub fn new(few: Few, tuning: TuningRecord) -> Self {
-        Ann { few, tuning: Mutex::new(Arc::new(tuning)) }
+impl TunedAnn {
+    pub fn new(ann: Ann, tuning: TuningRecord) -> Self {
+        TunedAnn { ann, tuning: Mutex::new(Arc::new(tuning)) }
     }
 
     pub fn tuning(&self) -> Arc<TuningRecord> {
@@ -116,29 +116,29 @@ impl Index {
         if params.kind.is_none() && bytes <= LEAST_BYTES {
             return Ok(());
         }
-        let few = match params.kind {
+        let ann = match params.kind {
             Some(AnnKind::Lsh) => self.buckets(params, threads, watch)?,
             _ => self.cells(cells, params.spill, threads, watch)?,
         };
-        let tuning = self.measure(&few, None, params.recall, threads, watch)?;
+        let tuning = self.measure(&ann, None, params.recall, threads, watch)?;
         let usual = tune::effort(&tuning, params.recall, USUAL_K);
-        if params.kind.is_some() || self.pays(&few, usual, None) {
-            self.ann = Some(Ann::new(few, tuning));
+        if params.kind.is_some() || self.pays(&ann, usual, None) {
+            self.ann = Some(TunedAnn::new(ann, tuning));
         }
         Ok(())
     }
 
-    fn cells(&self, cells: Option<usize>, spill: bool, threads: usize, watch: &Watch) -> Result<Few> {
+    fn cells(&self, cells: Option<usize>, spill: bool, threads: usize, watch: &Watch) -> Result<Ann> {
         let cosine = self.about.metric == Metric::Cosine || self.about.unit;
         let metric = if cosine { Metric::Cosine } else { Metric::Euclidean };
         let [tuned, tested] = samples(self.rows(), self.about.seed);
         let mut held = [tuned.as_slice(), &tested].concat();
         held.sort_unstable();
         let how = Cluster { cells, metric, spill, held: &held, seed: self.about.seed, threads };
-        Ok(Few::Cells(ivf::build(&self.only_view()?, self.coder.as_ref(), &how, watch)?))
+        Ok(Ann::Ivf(ivf::build(&self.only_view()?, self.quantizer.as_ref(), &how, watch)?))
     }
 
-    fn buckets(&self, params: &AnnParams, threads: usize, watch: &Watch) -> Result<Few> {
+    fn buckets(&self, params: &AnnParams, threads: usize, watch: &Watch) -> Result<Ann> {
         if self.about.metric != Metric::Cosine && !self.about.unit {
             return Err(Error::input("ann", "'ivf' for rows that differ in length, as buckets know directions only", "'lsh'"));
         }
@@ -149,15 +149,15 @@ impl Index {
         let (tables, bits) = (whole("tables", MAX_TABLES, params.tables)?, whole("bits", MAX_BITS, params.bits)?);
         let rows = self.only_view()?;
         // Of the numbers that are left open, the hasher that learns the axes may have any.
-        let usual = choice::usual(rows.len(), self.about.seed);
+        let usual = cost_model::usual(rows.len(), self.about.seed);
         let first = Params { tables: tables.unwrap_or(usual.tables), bits: bits.unwrap_or(usual.bits), ..usual };
         let plan = self.plain_plan(1, threads)?;
         let mut hasher = Hasher::learn(plan.kernel, &rows, first, threads, watch)?;
         if rows.len() > 1 && (tables.is_none() || bits.is_none()) {
             let estimates = self.estimates(&hasher, params.recall, [tables, bits], &plan, watch)?;
-            hasher = hasher.with(choice::cheapest(&estimates, first));
+            hasher = hasher.with(cost_model::cheapest(&estimates, first));
         }
-        Ok(Few::Buckets(Buckets::build(hasher, &rows, threads, watch)?))
+        Ok(Ann::Lsh(Lsh::build(hasher, &rows, threads, watch)?))
     }
 
     /// What each choice of tables and bits would cost.
@@ -169,7 +169,7 @@ impl Index {
         let queries = self.rows_as_queries(&own)?;
         let near = tune::neighbours(Sample { queries: &queries, own: Some(&own) }, USUAL_K as usize, plan, &views, watch)?;
         let costs = Costs { probe: PROBE_COST, row: rows.row_bytes() as f64 + READ_COST, entry: ENTRY_COST };
-        choice::estimates((hasher, &rows), &Wanted { queries: &queries, near: &near, recall, costs }, given, plan, watch)
+        cost_model::estimates((hasher, &rows), &Wanted { queries: &queries, near: &near, recall, costs }, given, plan, watch)
     }
 
     /// The rows, which a builder has put into one segment.
@@ -181,8 +181,8 @@ impl Index {
     }
 
     /// How few rows are visited, if they are, and what was measured of that.
-    pub fn few(&self) -> Option<(&Few, Arc<TuningRecord>)> {
-        self.ann.as_ref().map(|ann| (&ann.few, ann.tuning()))
+    pub fn ann(&self) -> Option<(&Ann, Arc<TuningRecord>)> {
+        self.ann.as_ref().map(|ann| (&ann.ann, ann.tuning()))
     }
 
     /// Forgets cells and buckets: every answer is exact.
@@ -197,7 +197,7 @@ impl Index {
         plan: &Plan,
         runs: &[Run],
         params: &SearchParams,
-        effort: Option<Effort>,
+        effort: Option<SearchEffort>,
         queries: &Queries,
         watch: &Watch,
     ) -> Result<Vec<(TopK, bool)>> {
@@ -215,7 +215,7 @@ impl Index {
             }
             mask
         });
-        let asked = Asked {
+        let request = Request {
             plan,
             segments: &segments,
             queries,
@@ -226,11 +226,11 @@ impl Index {
             mask: mask.as_ref().map(|mask| (mask, allowed)),
             least: effort.visited * allowed as f64 / self.rows() as f64,
         };
-        Ok(ann.few.search(&asked, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
+        Ok(ann.ann.search(&request, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
     }
 
     /// How many cells a search visits; none where it is exact.
-    pub(super) fn effort(&self, params: &SearchParams, metric: Metric, runs: &[Run]) -> Result<Option<Effort>> {
+    pub(super) fn effort(&self, params: &SearchParams, metric: Metric, runs: &[Run]) -> Result<Option<SearchEffort>> {
         params.recall.map_or(Ok(()), check_recall)?;
         let (allowed, runs) = (runs.iter().map(|run| run.rows.len() as u64).sum::<u64>(), runs.len());
         if let Some(ratio) = params.ratio_threshold.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
@@ -241,9 +241,9 @@ impl Index {
         let reorder = ("reorder_k", shown(params.reorder_k));
         let given = [("nprobe", shown(params.nprobe)), ("probes", shown(params.probes)), ("ratio_threshold", ratio), reorder];
         let own = match &self.ann {
-            Some(Ann { few: Few::Cells(_), .. }) if self.coder.is_some() => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
-            Some(Ann { few: Few::Cells(_), .. }) => &["nprobe", "ratio_threshold"],
-            Some(Ann { few: Few::Buckets(_), .. }) => &["probes"],
+            Some(TunedAnn { ann: Ann::Ivf(_), .. }) if self.quantizer.is_some() => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
+            Some(TunedAnn { ann: Ann::Ivf(_), .. }) => &["nprobe", "ratio_threshold"],
+            Some(TunedAnn { ann: Ann::Lsh(_), .. }) => &["probes"],
             None => &[],
         };
         if let Some((name, value)) = given.iter().find(|(name, value)| value.is_some() && !own.contains(name)) {
@@ -262,18 +262,18 @@ impl Index {
             return Err(Error::input("reorder_k", format!("a whole number of at least k, {}", params.k), most));
         }
         let Some(ann) = &self.ann else { return Ok(None) };
-        let most = ann.few.most();
+        let most = ann.ann.most();
         let probes = params.nprobe.or(params.probes);
         let probes = probes.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
-        let probes = probes.map_err(|got| Error::input(ann.few.argument(), "a whole number of at least 1", got))?;
+        let probes = probes.map_err(|got| Error::input(ann.ann.argument(), "a whole number of at least 1", got))?;
         // Directions order rows of one length for any metric, others for the metric that they were tuned for.
-        let directions = !matches!(&ann.few, Few::Cells(ivf) if ivf.metric() != Metric::Cosine);
+        let directions = !matches!(&ann.ann, Ann::Ivf(ivf) if ivf.metric() != Metric::Cosine);
         let fits = metric == self.about.metric || directions && self.about.unit;
         if params.method != Method::Auto || !fits || allowed == 0 {
             return Ok(None);
         }
         if let Some(probes) = probes {
-            return Ok(Some(Effort { probes: probes.min(most), visited: 0.0, gap: None }));
+            return Ok(Some(SearchEffort { probes: probes.min(most), visited: 0.0, gap: None }));
         }
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);
@@ -281,14 +281,14 @@ impl Index {
         let (rows, k) = (self.rows() as f64, super::wanted(params.k)? as f64);
         let among = if (allowed as f64) < rows { SPREAD * k * rows / allowed as f64 } else { k };
         let effort = tune::effort(&tuning, recall, among.min(rows));
-        Ok((recall < 1.0 && self.pays(&ann.few, effort, Some((allowed, runs)))).then_some(effort))
+        Ok((recall < 1.0 && self.pays(&ann.ann, effort, Some((allowed, runs)))).then_some(effort))
     }
 
     /// Whether visiting few rows costs less than an exact search of the allowed rows, so many in so many runs; `None`: of all.
-    fn pays(&self, few: &Few, effort: Effort, allowed: Option<(u64, usize)>) -> bool {
+    fn pays(&self, ann: &Ann, effort: SearchEffort, allowed: Option<(u64, usize)>) -> bool {
         let views = self.views();
         let (rows, row_bytes) = (self.rows() as f64, views.iter().map(Rows::row_bytes).max().unwrap_or(1) as f64);
-        let line = self.coder.as_ref().map(|coder| coder.line_bytes() as f64);
+        let line = self.quantizer.as_ref().map(|quantizer| quantizer.line_bytes() as f64);
         let (allowed, runs) = allowed.map_or((rows, 1.0), |(allowed, runs)| (allowed as f64, runs as f64));
         let in_full = row_bytes + READ_COST;
         let streamed = if allowed >= LONG_RUN as f64 * runs {
@@ -299,10 +299,10 @@ impl Index {
             f64::INFINITY
         };
         let factor = if allowed < rows { FILTERED_COST } else { LISTED_COST };
-        let cost = match (few, line) {
-            (Few::Cells(ivf), Some(line)) => (ivf.cells() as f64 + effort.visited * factor) * line,
-            (Few::Cells(ivf), None) => ivf.cells() as f64 * 4.0 * self.about.dims as f64 + effort.visited * in_full,
-            (Few::Buckets(_), _) => effort.probes as f64 * PROBE_COST + effort.visited * allowed / rows * in_full,
+        let cost = match (ann, line) {
+            (Ann::Ivf(ivf), Some(line)) => (ivf.cells() as f64 + effort.visited * factor) * line,
+            (Ann::Ivf(ivf), None) => ivf.cells() as f64 * 4.0 * self.about.dims as f64 + effort.visited * in_full,
+            (Ann::Lsh(_), _) => effort.probes as f64 * PROBE_COST + effort.visited * allowed / rows * in_full,
         };
         cost < streamed.min(allowed * in_full)
     }
@@ -314,9 +314,9 @@ impl Index {
             kernel: kernel::selected()?,
             method: Method::Auto,
             threads,
-            coder: self.coder.as_ref(),
+            quantizer: self.quantizer.as_ref(),
             unit: self.about.unit,
-            floor: f64::NEG_INFINITY,
+            threshold: f64::NEG_INFINITY,
         })
     }
 }

@@ -1,24 +1,24 @@
 //! The index: rows in segments, and the ways to ask, save and open them.
 
 mod ann;
-mod measured;
+mod recall;
 
 pub use ann::{AnnKind, AnnParams};
-pub use measured::{Missed, Recall};
+pub use recall::{Missed, Recall};
 
-use crate::ann::Few;
-use crate::ann::buckets::Buckets;
+use crate::ann::Ann;
 use crate::ann::ivf::Ivf;
+use crate::ann::lsh::search::Lsh;
 use crate::candidates::{Filter, candidates};
-use crate::code::Coder;
 use crate::error::{Error, Result};
-use crate::format::{self, AnnBytes, AnnRecord, CodeBytes, CoderBytes, Contents, IndexRecord, Mode, SegmentBytes, Verify};
+use crate::format::{self, AnnBytes, AnnRecord, CodeBytes, Contents, IndexRecord, Mode, QuantizerBytes, SegmentBytes, Verify};
 use crate::hits::{Certificate, Hits};
+use crate::input::Block;
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::Level;
 use crate::metric::Metric;
-use crate::numbers::Block;
 use crate::pool::{self, Watch};
+use crate::quantize::Quantizer;
 pub use crate::scan::Method;
 use crate::scan::{Plan, Queries};
 use crate::store::Bytes;
@@ -84,15 +84,15 @@ impl Default for SearchParams<'_> {
 pub struct Index {
     about: IndexRecord,
     segments: Vec<Segment>,
-    coder: Option<Coder>,
-    ann: Option<ann::Ann>,
+    quantizer: Option<Quantizer>,
+    ann: Option<ann::TunedAnn>,
     file: Option<(PathBuf, Bytes)>,
 }
 
 impl Index {
     /// An index of segments that lie in memory.
-    pub fn in_memory(about: IndexRecord, segments: Vec<Segment>, coder: Option<Coder>) -> Self {
-        Index { about, segments, coder, ann: None, file: None }
+    pub fn in_memory(about: IndexRecord, segments: Vec<Segment>, quantizer: Option<Quantizer>) -> Self {
+        Index { about, segments, quantizer, ann: None, file: None }
     }
 
     /// Opens a saved index.
@@ -111,21 +111,25 @@ impl Index {
             codes: layout.codes.as_ref().map(|codes| CodeSections {
                 lines: section(&codes.lines),
                 factors: section(&codes.factors),
-                rest: section(&codes.rest),
+                remainder: section(&codes.remainder),
             }),
         });
         let segments = segments.collect();
-        let coder = header.coder.as_ref();
-        let coder =
-            coder.map(|record| Coder { dims: header.index.dims, lead: record.lead, skew: record.skew, values: section(&record.values) });
+        let quantizer = header.quantizer.as_ref();
+        let quantizer = quantizer.map(|record| Quantizer {
+            dims: header.index.dims,
+            leading: record.leading,
+            skew: record.skew,
+            values: section(&record.values),
+        });
         let (dims, rows) = (header.index.dims, header.rows() as usize);
-        let few = |record| match record {
-            AnnRecord::Cells(cells) => Ok(Few::Cells(Ivf::new(cells, &bytes))),
-            AnnRecord::Buckets(buckets) => Buckets::new(buckets, dims, rows, &bytes).map(Few::Buckets),
+        let ann = |record| match record {
+            AnnRecord::Cells(cells) => Ok(Ann::Ivf(Ivf::new(cells, &bytes))),
+            AnnRecord::Buckets(buckets) => Lsh::new(buckets, dims, rows, &bytes).map(Ann::Lsh),
         };
-        let ann = header.ann.map(|(record, tuning)| few(record).map(|few| ann::Ann::new(few, tuning))).transpose();
+        let ann = header.ann.map(|(record, tuning)| ann(record).map(|ann| ann::TunedAnn::new(ann, tuning))).transpose();
         let ann = ann.map_err(|reason| Error::Format { path: path.to_path_buf(), reason: format!("F25: {reason}") })?;
-        Ok(Index { about: header.index, segments, coder, ann, file: Some((path.to_path_buf(), bytes)) })
+        Ok(Index { about: header.index, segments, quantizer, ann, file: Some((path.to_path_buf(), bytes)) })
     }
 
     /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.
@@ -142,15 +146,19 @@ impl Index {
             codes: segment.codes.as_ref().map(|codes| CodeBytes {
                 lines: codes.lines.view(),
                 factors: codes.factors.view(),
-                rest: codes.rest.view(),
+                remainder: codes.remainder.view(),
             }),
         });
-        let coder = self.coder.as_ref().map(|coder| CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() });
+        let quantizer = self.quantizer.as_ref().map(|quantizer| QuantizerBytes {
+            leading: quantizer.leading,
+            skew: quantizer.skew,
+            values: quantizer.values.view(),
+        });
         let tuning = self.ann.as_ref().map(|ann| ann.tuning().payload());
         let ann =
-            self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { kind: ann.few.kind(), few: ann.few.payload(), tuning });
+            self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { kind: ann.ann.kind(), ann: ann.ann.payload(), tuning });
         let segments: Vec<SegmentBytes> = parts.collect();
-        format::write(path, &Contents { index: &self.about, segments: &segments, coder, ann }, &|| watch.check())
+        format::write(path, &Contents { index: &self.about, segments: &segments, quantizer, ann }, &|| watch.check())
     }
 
     /// Reads every byte of the file that the index was opened from and compares checksums.
@@ -170,8 +178,8 @@ impl Index {
     }
 
     /// What made the codes of the rows, if they have codes.
-    pub fn coder(&self) -> Option<&Coder> {
-        self.coder.as_ref()
+    pub fn quantizer(&self) -> Option<&Quantizer> {
+        self.quantizer.as_ref()
     }
 
     /// Number of rows.
@@ -183,10 +191,10 @@ impl Index {
     pub fn bytes(&self) -> usize {
         let rows = self.segments.iter().flat_map(|segment| [&segment.values, &segment.norms, &segment.scales]);
         let codes = self.segments.iter().filter_map(|segment| segment.codes.as_ref());
-        let codes = codes.flat_map(|codes| [&codes.lines, &codes.factors, &codes.rest]);
-        let coder = self.coder.iter().map(|coder| &coder.values);
-        let cells = self.ann.iter().map(|ann| ann.few.payload().len()).sum::<usize>();
-        rows.chain(codes).chain(coder).map(|section| section.range.len()).sum::<usize>() + cells
+        let codes = codes.flat_map(|codes| [&codes.lines, &codes.factors, &codes.remainder]);
+        let quantizer = self.quantizer.iter().map(|quantizer| &quantizer.values);
+        let cells = self.ann.iter().map(|ann| ann.ann.payload().len()).sum::<usize>();
+        rows.chain(codes).chain(quantizer).map(|section| section.range.len()).sum::<usize>() + cells
     }
 
     /// The file that the index was opened from.
@@ -215,9 +223,9 @@ impl Index {
         }
         let kernel = kernel_of(params.method)?;
         // Tiles, which batches take, are not made for floors beyond all keys.
-        let floor = params.bound.filter(|_| count == 1).map_or(f64::NEG_INFINITY, |bound| metric.floor(bound));
-        let (threads, coder, unit) = (pool::thread_count(params.threads)?, self.coder.as_ref(), self.about.unit);
-        let plan = Plan { metric, k, kernel, method: params.method, threads, coder, unit, floor };
+        let threshold = params.bound.filter(|_| count == 1).map_or(f64::NEG_INFINITY, |bound| metric.threshold(bound));
+        let (threads, quantizer, unit) = (pool::thread_count(params.threads)?, self.quantizer.as_ref(), self.about.unit);
+        let plan = Plan { metric, k, kernel, method: params.method, threads, quantizer, unit, threshold };
         let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
         let runs = candidates(params.filter, &sizes)?;
         let row_bytes = self.views().iter().map(Rows::row_bytes).max().unwrap_or(0) as u64;
@@ -230,7 +238,7 @@ impl Index {
             let block = queries.slice(first * dims..count.min(first + group) * dims);
             let ready = Queries::new(kernel, self.about.level, block, dims, first as u64)?;
             for (top, exact) in self.find(&plan, &runs, params, effort, &ready, watch)? {
-                let (tally, reached) = (top.tally, top.floor());
+                let (tally, reached) = (top.tally, top.threshold());
                 let mut best = top.into_sorted();
                 let all = best.len() as u64 == (k as u64).min(allowed);
                 if !all && params.bound.is_none() || best.iter().any(|entry| entry.key.is_nan()) {
@@ -238,16 +246,16 @@ impl Index {
                 }
                 hits.certificates.push(Certificate {
                     rows: allowed,
-                    refined: tally.read.min(allowed),
-                    looked: tally.looked.min(allowed),
-                    bytes: tally.code_bytes + tally.read.min(allowed) * row_bytes,
-                    kth: metric.public_key(best.last().filter(|_| all).map_or(floor, |entry| entry.key)),
+                    refined: tally.refined.min(allowed),
+                    bounded: tally.bounded.min(allowed),
+                    bytes: tally.code_bytes + tally.refined.min(allowed) * row_bytes,
+                    kth: metric.public_key(best.last().filter(|_| all).map_or(threshold, |entry| entry.key)),
                     left: metric.public_key(if !exact {
                         f64::INFINITY
                     } else if effort.is_some() {
-                        tally.left.max(reached)
+                        tally.best_left.max(reached)
                     } else {
-                        tally.left
+                        tally.best_left
                     }),
                     exact,
                 });

@@ -13,18 +13,18 @@ mod avx2;
 mod avx512;
 mod check;
 mod float_mode;
-mod highest;
+mod int16;
+mod lane_max;
 mod ordered;
 mod portable;
 pub mod scalar;
-mod words;
 
 pub use float_mode::FloatMode;
 
 use crate::error::{Error, Result};
 use check::{
-    check_bounds, check_decode_f8, check_norms, check_products, check_reaching, check_rest, check_sieve, check_sums, check_tile,
-    check_turn, check_widen,
+    check_at_least, check_bounds, check_decode_f8, check_int8_batch, check_norms, check_products, check_remainder, check_rotate,
+    check_sums, check_tile, check_unpack_codes,
 };
 use std::sync::OnceLock;
 
@@ -52,13 +52,13 @@ pub struct Tile<'a> {
     /// Factor of a row's norm, a query each (`width` of them).
     pub slope: &'a [f32],
     /// What a row must reach, a query each (`width` of them); `f32::INFINITY` idles a column.
-    pub floor: &'a [f32],
+    pub threshold: &'a [f32],
 }
 
 /// A query for [`Kernel::bounds`]: its quantised coordinates in two signed byte planes, a multiple
 /// of 8 of them, and the factors of a bound.
 #[derive(Debug, Clone, Copy)]
-pub struct Probe<'a> {
+pub struct CoarseQuery<'a> {
     /// High bytes.
     pub high: &'a [i8],
     /// Low bytes; empty where all are 0.
@@ -72,33 +72,33 @@ pub struct Probe<'a> {
     /// Added to every bound.
     pub base: f32,
     /// Factor of a row's lead residual.
-    pub lead: f32,
+    pub leading: f32,
     /// Factor of a row's tail residual.
-    pub tail: f32,
+    pub trailing: f32,
 }
 
 /// Rows for [`Kernel::bounds`], whole blocks of 16.
 #[derive(Debug, Clone, Copy)]
 pub struct Lines<'a> {
     /// 64 bytes for 8 coordinates of a block; dword i belongs to row i: low nibbles for the first
-    /// four coordinates, high nibbles for the others, each the number of one of [`CELLS`].
+    /// four coordinates, high nibbles for the others, each the number of one of [`RECONSTRUCTION`].
     pub codes: &'a [u8],
     /// Added to a row's bound.
     pub offsets: &'a [f32],
     /// Upper halves of float32.
-    pub lead: &'a [u16],
+    pub leading: &'a [u16],
     /// Upper halves of float32.
-    pub tail: &'a [u16],
+    pub trailing: &'a [u16],
     /// The codes of the rows that come next, to be asked for meanwhile; none where they lie behind these.
     pub next: &'a [u8],
 }
 
-/// Up to 16 queries for [`Kernel::sieve`], their quantised coordinates whole numbers of 16 bits, as
+/// Up to 16 queries for [`Kernel::int8_batch`], their quantised coordinates whole numbers of 16 bits, as
 /// words and as two signed byte planes.
 #[derive(Debug, Clone, Copy)]
-pub struct Sieve<'a> {
+pub struct Int8Batch<'a> {
     /// Coordinates a query, a multiple of 8. Coordinate j of query i stands at
-    /// `[i * wide_stride(dims) + j]` of the next three; zeros fill up to 16 whole rows.
+    /// `[i * unpacked_stride(dims) + j]` of the next three; zeros fill up to 16 whole rows.
     pub dims: usize,
     /// The whole numbers, `256 * high + low`, of magnitude 32,639 at most.
     pub words: &'a [i16],
@@ -107,12 +107,12 @@ pub struct Sieve<'a> {
     /// Their low bytes.
     pub low: &'a [i8],
     /// What turns sums into bounds, a query each; queries beyond it are idle.
-    pub factors: &'a [SieveFactors],
+    pub factors: &'a [BoundFactors],
 }
 
-/// What [`Kernel::sieve`] makes of the sums of one query.
+/// What [`Kernel::int8_batch`] makes of the sums of one query.
 #[derive(Debug, Clone, Copy)]
-pub struct SieveFactors {
+pub struct BoundFactors {
     /// Taken off the sum of codes times high bytes.
     pub high_sum: i32,
     /// Taken off the sum of codes times low bytes.
@@ -124,13 +124,13 @@ pub struct SieveFactors {
     /// Factor of a row's residual.
     pub residual: f32,
     /// What a bound must reach.
-    pub floor: f32,
+    pub threshold: f32,
 }
 
-/// Rows for [`Kernel::sieve`], whole blocks of 16, as [`Kernel::widen`] lays them out.
+/// Rows for [`Kernel::int8_batch`], whole blocks of 16, as [`Kernel::unpack_codes`] lays them out.
 #[derive(Debug, Clone, Copy)]
-pub struct Wide<'a> {
-    /// For each block `wide_stride(dims) / 4` times 64 bytes, whose dword i holds four codes, 0 to 255, of
+pub struct UnpackedCodes<'a> {
+    /// For each block `unpacked_stride(dims) / 4` times 64 bytes, whose dword i holds four codes, 0 to 255, of
     /// row i.
     pub codes: &'a [u8],
     /// Added to a row's bound.
@@ -140,9 +140,9 @@ pub struct Wide<'a> {
 }
 
 /// How [`Kernel::words`] sees a row: value j becomes `row[j] * scale - centre[j]`, in units of `1 / steps[j]`.
-/// Centre and steps are padded with zeros to `wide_stride(dims)`.
+/// Centre and steps are padded with zeros to `unpacked_stride(dims)`.
 #[derive(Debug, Clone, Copy)]
-pub struct Frame<'a> {
+pub struct Affine<'a> {
     /// Factor of every value.
     pub scale: f32,
     /// Taken off the scaled values.
@@ -151,7 +151,7 @@ pub struct Frame<'a> {
     pub steps: &'a [f32],
 }
 
-/// Where [`Kernel::words`] puts one query of a [`Sieve`]: `wide_stride(dims)` numbers each, those beyond
+/// Where [`Kernel::words`] puts one query of a [`Int8Batch`]: `unpacked_stride(dims)` numbers each, those beyond
 /// `dims` zero before and after.
 #[derive(Debug)]
 pub struct Planes<'a> {
@@ -165,7 +165,7 @@ pub struct Planes<'a> {
 
 /// What [`Kernel::words`] tells of a row.
 #[derive(Debug, Clone, Copy)]
-pub struct Rounded {
+pub struct Int16Row {
     /// What one unit of a word is worth; NaN where the row has no words, and so no bounds.
     pub step: f32,
     /// The sum of the centred values' squares, in float32 in any order.
@@ -176,7 +176,7 @@ pub struct Rounded {
     pub low_sum: i32,
 }
 
-/// 64 bytes that lie in one cache line: rows of [`Sieve`] and [`Wide`] may start anywhere, but a load
+/// 64 bytes that lie in one cache line: rows of [`Int8Batch`] and [`UnpackedCodes`] may start anywhere, but a load
 /// that crosses lines costs twice.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
@@ -201,26 +201,26 @@ pub fn prefetch<T>(values: &[T]) {
 }
 
 /// `dims` rounded up to whole 64-byte registers of codes.
-pub fn wide_stride(dims: usize) -> usize {
+pub fn unpacked_stride(dims: usize) -> usize {
     dims.next_multiple_of(64)
 }
 
-/// Where the sixteen cells of a coordinate's code lie, in steps of the code, [`CELL_ZERO`] being 0: close
+/// Where the sixteen cells of a coordinate's code lie, in steps of the code, [`LEVEL_ZERO`] being 0: close
 /// together where values are dense, after the levels that serve a normal variable best (Max, 1960) at steps
 /// of 0.044 deviations. Below 128, so that two products with signed bytes fit int16.
-pub const CELLS: [u8; 16] = [1, 16, 26, 35, 42, 49, 55, 61, 67, 73, 79, 86, 93, 102, 112, 127];
-/// See [`CELLS`].
-pub const CELL_ZERO: u8 = 64;
+pub const RECONSTRUCTION: [u8; 16] = [1, 16, 26, 35, 42, 49, 55, 61, 67, 73, 79, 86, 93, 102, 112, 127];
+/// See [`RECONSTRUCTION`].
+pub const LEVEL_ZERO: u8 = 64;
 /// What stands beside a cell for a code in its middle; codes are 0 to 15, so from 8 below to 7 above.
-pub const CELL_MIDDLE: u8 = 8;
-/// What [`Kernel::widen`] adds to a cell and what stands beside it, so that a code of 0 becomes 128.
-const CELL_TO_BYTE: u8 = 128 - CELL_ZERO - CELL_MIDDLE;
+pub const OFFSET_ZERO: u8 = 8;
+/// What [`Kernel::unpack_codes`] adds to a cell and what stands beside it, so that a code of 0 becomes 128.
+const LEVEL_TO_BYTE: u8 = 128 - LEVEL_ZERO - OFFSET_ZERO;
 
-/// Columns that [`Kernel::products`], [`Kernel::ordered`] and [`Kernel::turn`] take at a time.
+/// Columns that [`Kernel::products`], [`Kernel::ordered`] and [`Kernel::rotate`] take at a time.
 pub const COLUMNS: usize = 32;
 
-/// Queries that [`Kernel::sieve`] takes at a time.
-pub const SIEVE: usize = 16;
+/// Queries that [`Kernel::int8_batch`] takes at a time.
+pub const BATCH: usize = 16;
 
 /// What one kind of CPU does, resolved once and called per block of rows.
 #[derive(Debug)]
@@ -246,7 +246,7 @@ pub struct Kernel {
     /// Which rows may matter to which queries: `(tile, rows, dims, norms, halves, keep)`.
     ///
     /// `s` being `sum q_j x_j` in float32 in any order of summation, fused or not, bit i of `keep[r]`
-    /// is set exactly when `(s + slope[i] * norms[r]) - halves[r] >= floor[i]`, evaluated in float32
+    /// is set exactly when `(s + slope[i] * norms[r]) - halves[r] >= threshold[i]`, evaluated in float32
     /// with at most three roundings after `s`. Bits from `width` up are 0.
     pub tile: TileKeep,
     /// Products of rows with [`COLUMNS`] columns, added to what is there: `(columns, rows, dims, out)`.
@@ -261,36 +261,36 @@ pub struct Kernel {
     ///
     /// Values 2p and 2p + 1 of column i stand at `columns[2 * (p * COLUMNS + i)..]`, `rows` holds rows of as many
     /// values as a column, an even number; row after row goes to `out`, [`COLUMNS`] sums each. No word is -32,768.
-    pub turn: fn(&[i16], &[i16], &mut [i32]),
+    pub rotate: fn(&[i16], &[i16], &mut [i32]),
     /// An upper bound a row, probe after probe: `(probes, lines, out)`.
     ///
     /// With `s` the exact sums of cells times plane bytes, less `high_sum` and `low_sum`:
-    /// `(256 * s_high + s_low) * step + (offset + base) + lead * row lead + tail * row tail`, in
+    /// `(256 * s_high + s_low) * step + (offset + base) + leading * row leading + trailing * row trailing`, in
     /// float32, every operation rounded by itself, left to right: the same bits on every CPU.
-    pub bounds: fn(&[Probe], &Lines, &mut [f32]),
-    /// Which bounds are not below a floor: `(bounds, floor, places)`, `places` being as long as `bounds`.
+    pub bounds: fn(&[CoarseQuery], &Lines, &mut [f32]),
+    /// Which bounds are not below a floor: `(bounds, threshold, places)`, `places` being as long as `bounds`.
     ///
     /// Their places, in order, are written to the front of `places`; how many there are is returned, and what
     /// stands behind them is left open. A bound that is no number is not below anything.
-    pub reaching: fn(&[f32], f32, &mut [u32]) -> usize,
+    pub at_least: fn(&[f32], f32, &mut [u32]) -> usize,
     /// The highest finite bounds of as many lanes as `most` is long, at least one: bound i is of lane `i % most.len()`;
     /// what is not below it stays: `(bounds, most)`.
-    pub highest: fn(&[f32], &mut [f32]),
+    pub lane_max: fn(&[f32], &mut [f32]),
     /// `sum code * word` of what lies beside a row's lines: `(words, half, codes)`, an exact integer.
     ///
     /// The first `half` bytes of `codes` hold two codes of 0 to 15 each, the low nibbles those of words
     /// 0 to `half`, the high ones those of the next `half` words; the other bytes are signed codes of
     /// the words after. Words are of magnitude 32,639 at most.
-    pub rest: fn(&[i16], usize, &[u8]) -> i64,
-    /// All codes of one block as bytes of 0 to 255: `(lines, rest, rest bytes a row, lead, out)`.
+    pub remainder_dot: fn(&[i16], usize, &[u8]) -> i64,
+    /// All codes of one block as bytes of 0 to 255: `(lines, remainder, remainder bytes a row, leading, out)`.
     ///
-    /// `lines` as in [`Lines`], of `lead` coordinates; what stands beside the cells of coordinates
-    /// `j < lead / 2` of a row are the low nibbles of the first `lead / 2` bytes of its rest, beside those of
-    /// as many more their high ones, and the other bytes are signed codes. 128 is added to all. `rest` may
+    /// `lines` as in [`Lines`], of `leading` coordinates; what stands beside the cells of coordinates
+    /// `j < leading / 2` of a row are the low nibbles of the first `leading / 2` bytes of its rest, beside those of
+    /// as many more their high ones, and the other bytes are signed codes. 128 is added to all. `remainder` may
     /// hold fewer than 16 rows; what the lanes of the others receive is left open, and so are
     /// coordinates beyond the last.
-    pub widen: fn(&[u8], &[u8], usize, usize, &mut [u8]),
-    /// Which rows may matter to which queries: `(sieve, wide, bounds, keep)`.
+    pub unpack_codes: fn(&[u8], &[u8], usize, usize, &mut [u8]),
+    /// Which rows may matter to which queries: `(int8_batch, wide, bounds, keep)`.
     ///
     /// With `s` the exact sums of codes times plane bytes, less `high_sum` and `low_sum`, a row's bound
     /// for a query is `(256 * s_high + s_low) * step + (offset + base) + residual * row residual`, in
@@ -298,12 +298,12 @@ pub struct Kernel {
     /// same `256 * s_high + s_low`, no larger than these may be, will do. Bit r of `keep[16 * block + i]`
     /// is set unless the bound of the block's row r for query i is below its floor; then the bounds of
     /// that block for query i are written to `bounds[16 * (16 * block + i)..]`.
-    pub sieve: fn(&Sieve, &Wide, &mut [f32], &mut [u16]),
-    /// A row as a query of [`Kernel::sieve`]: `(row, frame, planes)`.
+    pub int8_batch: fn(&Int8Batch, &UnpackedCodes, &mut [f32], &mut [u16]),
+    /// A row as a query of [`Kernel::int8_batch`]: `(row, frame, planes)`.
     ///
     /// With `v` the centred values, each two roundings in float32 off, word j is `v[j] * steps[j] / step`
     /// rounded to a whole number, within 0.508 of the exact one.
-    pub words: fn(&[f32], &Frame, &mut Planes) -> Rounded,
+    pub int16: fn(&[f32], &Affine, &mut Planes) -> Int16Row,
 }
 
 /// `dims` rounded up to whole lanes.

@@ -5,8 +5,8 @@
 //! to their lanes. The decoding loops are the scalar ones: compilers make vectors of them.
 
 use super::{
-    CELLS, COLUMNS, Kernel, LANES, Lines, Probe, Sieve, Tile, Wide, check_bounds, check_norms, check_products, check_sieve, check_sums,
-    check_tile, ordered, scalar, wide_stride,
+    COLUMNS, CoarseQuery, Int8Batch, Kernel, LANES, Lines, RECONSTRUCTION, Tile, UnpackedCodes, check_bounds, check_int8_batch,
+    check_norms, check_products, check_sums, check_tile, ordered, scalar, unpacked_stride,
 };
 use wide::{f32x8, f64x4, i16x8, i32x4};
 
@@ -24,14 +24,14 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     ordered,
-    turn: scalar::turn,
+    rotate: scalar::rotate,
     bounds,
-    reaching: scalar::KERNEL.reaching,
-    highest: scalar::KERNEL.highest,
-    rest: scalar::KERNEL.rest,
-    widen: scalar::KERNEL.widen,
-    sieve,
-    words: scalar::KERNEL.words,
+    at_least: scalar::KERNEL.at_least,
+    lane_max: scalar::KERNEL.lane_max,
+    remainder_dot: scalar::KERNEL.remainder_dot,
+    unpack_codes: scalar::KERNEL.unpack_codes,
+    int8_batch,
+    int16: scalar::KERNEL.int16,
 };
 
 /// Virtual lanes a vector.
@@ -147,7 +147,7 @@ fn tile_group<const R: usize>(tile: &Tile, first: usize, rows: &[f32], dims: usi
         for (v, sum) in sums.into_iter().enumerate() {
             let at = first + 8 * v;
             let reach = eight(tile.slope, at).mul_add(f32x8::splat(norms[r]), sum) - f32x8::splat(halves[r]);
-            keep[r] |= reach.simd_ge(eight(tile.floor, at)).to_bitmask() << at;
+            keep[r] |= reach.simd_ge(eight(tile.threshold, at)).to_bitmask() << at;
         }
     }
 }
@@ -205,7 +205,7 @@ fn eight(values: &[f32], at: usize) -> f32x8 {
     f32x8::new(values.as_chunks::<8>().0[at / 8])
 }
 
-fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+fn bounds(probes: &[CoarseQuery], lines: &Lines, out: &mut [f32]) {
     check_bounds(probes, lines, out);
     let (codes, blocks) = (lines.codes.as_chunks::<64>().0, lines.offsets.len() / 16);
     for (at, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -220,16 +220,17 @@ fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
 
 /// Sums of cells times plane bytes of the rows of a block, `(high, low)`.
 #[inline(always)]
-fn block_sums(probe: &Probe, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16]) {
+fn block_sums(probe: &CoarseQuery, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16]) {
     let mut sums = [[i32x4::ZERO; 4]; 2];
     for (g, line) in lines.iter().enumerate() {
         let planes = [probe.high, probe.low].map(|plane| plane.as_chunks::<8>().0.get(g).map(pairs));
         for (part, rows) in line.as_chunks::<16>().0.iter().enumerate() {
             let words: [u16; 8] = std::array::from_fn(|i| u16::from_le_bytes([rows[2 * i], rows[2 * i + 1]]));
-            let cells = [0, 4, 8, 12].map(|shift| i16x8::new(words.map(|word| i16::from(CELLS[usize::from(word >> shift & 15)]))));
+            let levels =
+                [0, 4, 8, 12].map(|shift| i16x8::new(words.map(|word| i16::from(RECONSTRUCTION[usize::from(word >> shift & 15)]))));
             for (sums, plane) in sums.iter_mut().zip(planes).filter_map(|(sums, plane)| Some((sums, plane?))) {
-                for (cells, bytes) in cells.into_iter().zip(plane) {
-                    sums[part] += cells.dot(bytes);
+                for (levels, bytes) in levels.into_iter().zip(plane) {
+                    sums[part] += levels.dot(bytes);
                 }
             }
         }
@@ -247,12 +248,12 @@ fn pairs(plane: &[i8; 8]) -> [i16x8; 4] {
     })
 }
 
-fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
-    check_sieve(sieve, wide, bounds, keep);
-    let stride = wide_stride(sieve.dims);
+fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
+    check_int8_batch(int8_batch, wide, bounds, keep);
+    let stride = unpacked_stride(int8_batch.dims);
     for (block, codes) in wide.codes.chunks_exact(16 * stride).enumerate() {
-        for (i, factors) in sieve.factors.iter().enumerate() {
-            let (at, words) = (16 * block + i, &sieve.words[i * stride..][..sieve.dims]);
+        for (i, factors) in int8_batch.factors.iter().enumerate() {
+            let (at, words) = (16 * block + i, &int8_batch.words[i * stride..][..int8_batch.dims]);
             let sums = word_sums(words, codes.as_chunks::<64>().0);
             let sums = std::array::from_fn(|lane| [sums[0][lane] - factors.high_sum, sums[1][lane] - factors.low_sum]);
             keep[at] = scalar::block_keep(factors, wide, block, sums, &mut bounds[16 * at..][..16]);

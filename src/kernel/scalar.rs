@@ -1,14 +1,15 @@
 //! The definition: plain loops that say what every other kernel must return, bit for bit.
 
-use super::highest::lanes;
+use super::int16::{check, round};
+use super::lane_max::lanes;
 use super::ordered::sums;
-use super::words::{check, round};
 use super::{
-    CELL_TO_BYTE, CELLS, COLUMNS, Frame, Kernel, LANES, Lines, Planes, Probe, Rounded, Sieve, SieveFactors, Tile, Wide, wide_stride,
+    Affine, BoundFactors, COLUMNS, CoarseQuery, Int8Batch, Int16Row, Kernel, LANES, LEVEL_TO_BYTE, Lines, Planes, RECONSTRUCTION, Tile,
+    UnpackedCodes, unpacked_stride,
 };
 use super::{
-    check_bounds, check_decode_f8, check_norms, check_products, check_reaching, check_rest, check_sieve, check_sums, check_tile,
-    check_turn, check_widen,
+    check_at_least, check_bounds, check_decode_f8, check_int8_batch, check_norms, check_products, check_remainder, check_rotate,
+    check_sums, check_tile, check_unpack_codes,
 };
 
 /// The table of plain loops.
@@ -25,14 +26,14 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     ordered,
-    turn,
+    rotate,
     bounds,
-    reaching,
-    highest: lanes,
-    rest,
-    widen,
-    sieve,
-    words,
+    at_least,
+    lane_max: lanes,
+    remainder_dot,
+    unpack_codes,
+    int8_batch,
+    int16,
 };
 
 /// The sum of `terms`, in 32 lanes added in halves.
@@ -133,7 +134,7 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
             }
         }
         keep[r] = (0..width).fold(0, |bits, i| {
-            let reached = (sums[i] + tile.slope[i] * norms[r]) - halves[r] >= tile.floor[i];
+            let reached = (sums[i] + tile.slope[i] * norms[r]) - halves[r] >= tile.threshold[i];
             bits | u32::from(reached) << i
         });
     }
@@ -155,8 +156,8 @@ pub(super) fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32
     sums::<1, 16>(columns, rows, dims, out);
 }
 
-pub(super) fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
-    let dims = check_turn(columns, rows, out);
+pub(super) fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
+    let dims = check_rotate(columns, rows, out);
     for (row, out) in rows.chunks_exact(dims).zip(out.chunks_exact_mut(COLUMNS)) {
         out.fill(0);
         for (words, pairs) in row.as_chunks::<2>().0.iter().zip(columns.chunks_exact(2 * COLUMNS)) {
@@ -168,7 +169,7 @@ pub(super) fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
     }
 }
 
-fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+fn bounds(probes: &[CoarseQuery], lines: &Lines, out: &mut [f32]) {
     check_bounds(probes, lines, out);
     for (at, bound) in out.iter_mut().enumerate() {
         let (probe, row) = (&probes[at / lines.offsets.len()], at % lines.offsets.len());
@@ -177,9 +178,9 @@ fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
         for j in 0..probe.high.len() {
             let line = block * (probe.high.len() / 8) + j / 8;
             let byte = lines.codes[64 * line + 4 * lane + j % 4];
-            let cell = i32::from(CELLS[usize::from(byte >> (j % 8 / 4 * 4) & 15)]);
-            high += cell * i32::from(probe.high[j]);
-            low += cell * i32::from(probe.low.get(j).copied().unwrap_or(0));
+            let level = i32::from(RECONSTRUCTION[usize::from(byte >> (j % 8 / 4 * 4) & 15)]);
+            high += level * i32::from(probe.high[j]);
+            low += level * i32::from(probe.low.get(j).copied().unwrap_or(0));
         }
         *bound = row_bound(probe, lines, row, high, low);
     }
@@ -187,25 +188,28 @@ fn bounds(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
 
 /// The bound of `row` from its sums of cells times plane bytes.
 #[inline(always)]
-pub(super) fn row_bound(probe: &Probe, lines: &Lines, row: usize, high: i32, low: i32) -> f32 {
+pub(super) fn row_bound(probe: &CoarseQuery, lines: &Lines, row: usize, high: i32, low: i32) -> f32 {
     let half = |bits: u16| f32::from_bits(u32::from(bits) << 16);
     let sum = 256.0 * (high - probe.high_sum) as f32 + (low - probe.low_sum) as f32;
-    sum * probe.step + (lines.offsets[row] + probe.base) + probe.lead * half(lines.lead[row]) + probe.tail * half(lines.tail[row])
+    sum * probe.step
+        + (lines.offsets[row] + probe.base)
+        + probe.leading * half(lines.leading[row])
+        + probe.trailing * half(lines.trailing[row])
 }
 
-fn reaching(bounds: &[f32], floor: f32, places: &mut [u32]) -> usize {
-    check_reaching(bounds, places);
+fn at_least(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
+    check_at_least(bounds, places);
     let mut count = 0;
     // Every place is written, and the next one over it unless it counts: nothing for a CPU to guess.
     for (place, &bound) in bounds.iter().enumerate() {
         places[count] = place as u32;
-        count += usize::from(!matches!(bound.partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+        count += usize::from(!matches!(bound.partial_cmp(&threshold), Some(std::cmp::Ordering::Less)));
     }
     count
 }
 
-fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
-    check_rest(words, half, codes);
+fn remainder_dot(words: &[i16], half: usize, codes: &[u8]) -> i64 {
+    check_remainder(words, half, codes);
     let (pairs, others) = codes.split_at(half);
     let product = |code: i32, word: &i16| i64::from(code * i32::from(*word));
     let nibbles = pairs.iter().zip(words).map(|(&byte, word)| product(i32::from(byte & 15), word)).sum::<i64>()
@@ -213,33 +217,33 @@ fn rest(words: &[i16], half: usize, codes: &[u8]) -> i64 {
     nibbles + others.iter().zip(&words[2 * half..]).map(|(&byte, word)| product(i32::from(byte as i8), word)).sum::<i64>()
 }
 
-fn widen(lines: &[u8], rest: &[u8], rest_bytes: usize, lead: usize, out: &mut [u8]) {
-    check_widen(lines, rest, rest_bytes, lead, out);
-    let half = lead / 2;
-    for (lane, rest) in rest.chunks_exact(rest_bytes).enumerate() {
-        let (pairs, others) = rest.split_at(half);
-        let cell = |j: usize| CELLS[usize::from(lines[64 * (j / 8) + 4 * lane + j % 4] >> (j % 8 / 4 * 4) & 15)] + CELL_TO_BYTE;
+fn unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading: usize, out: &mut [u8]) {
+    check_unpack_codes(lines, remainder, remainder_bytes, leading, out);
+    let half = leading / 2;
+    for (lane, remainder) in remainder.chunks_exact(remainder_bytes).enumerate() {
+        let (pairs, others) = remainder.split_at(half);
+        let level = |j: usize| RECONSTRUCTION[usize::from(lines[64 * (j / 8) + 4 * lane + j % 4] >> (j % 8 / 4 * 4) & 15)] + LEVEL_TO_BYTE;
         let mut put = |j: usize, code: u8| out[64 * (j / 4) + 4 * lane + j % 4] = code;
         for (j, &byte) in pairs.iter().enumerate() {
-            put(j, cell(j) + (byte & 15));
-            put(half + j, cell(half + j) + (byte >> 4));
+            put(j, level(j) + (byte & 15));
+            put(half + j, level(half + j) + (byte >> 4));
         }
-        others.iter().enumerate().for_each(|(j, &byte)| put(lead + j, byte ^ 128));
+        others.iter().enumerate().for_each(|(j, &byte)| put(leading + j, byte ^ 128));
     }
 }
 
-fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
-    check_sieve(sieve, wide, bounds, keep);
-    let stride = wide_stride(sieve.dims);
+fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
+    check_int8_batch(int8_batch, wide, bounds, keep);
+    let stride = unpacked_stride(int8_batch.dims);
     for block in 0..keep.len() / 16 {
-        for (i, factors) in sieve.factors.iter().enumerate() {
+        for (i, factors) in int8_batch.factors.iter().enumerate() {
             let at = 16 * block + i;
             let sums = std::array::from_fn(|lane| {
                 let sum = |plane: &[i8]| {
                     let codes = |j: usize| i32::from(wide.codes[16 * stride * block + 64 * (j / 4) + 4 * lane + j % 4]);
-                    (0..sieve.dims).map(|j| codes(j) * i32::from(plane[i * stride + j])).sum::<i32>()
+                    (0..int8_batch.dims).map(|j| codes(j) * i32::from(plane[i * stride + j])).sum::<i32>()
                 };
-                [sum(sieve.high) - factors.high_sum, sum(sieve.low) - factors.low_sum]
+                [sum(int8_batch.high) - factors.high_sum, sum(int8_batch.low) - factors.low_sum]
             });
             keep[at] = block_keep(factors, wide, block, sums, &mut bounds[16 * at..][..16]);
         }
@@ -248,20 +252,20 @@ fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
 
 /// The bounds of a block for one query from its sums, high and low, and which of them reach the floor.
 #[inline(always)]
-pub(super) fn block_keep(factors: &SieveFactors, wide: &Wide, block: usize, sums: [[i32; 2]; 16], bounds: &mut [f32]) -> u16 {
+pub(super) fn block_keep(factors: &BoundFactors, wide: &UnpackedCodes, block: usize, sums: [[i32; 2]; 16], bounds: &mut [f32]) -> u16 {
     let mut kept = 0;
     for (lane, (bound, [high, low])) in bounds.iter_mut().zip(sums).enumerate() {
         let row = 16 * block + lane;
         let sum = 256.0 * high as f32 + low as f32;
         *bound = sum * factors.step + (wide.offsets[row] + factors.base) + factors.residual * wide.residuals[row];
         // What is no number is not below anything.
-        let below = *bound < factors.floor;
+        let below = *bound < factors.threshold;
         kept |= u16::from(!below) << lane;
     }
     kept
 }
 
-fn words(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+fn int16(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
     check(row, frame, planes);
     round(row, frame, planes)
 }

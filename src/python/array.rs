@@ -2,7 +2,7 @@
 
 use crate::candidates::Filter;
 use crate::hits::Hits;
-use crate::numbers::Block;
+use crate::input::Block;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
@@ -63,7 +63,7 @@ pub type HitArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>,
 
 /// Hands the hits over without a copy.
 pub fn hits(py: Python<'_>, hits: Hits) -> HitArrays<'_> {
-    let certificates = hits.certificates.iter().map(|c| (c.rows, c.refined, c.looked, c.bytes, c.kth, c.left, c.exact)).collect();
+    let certificates = hits.certificates.iter().map(|c| (c.rows, c.refined, c.bounded, c.bytes, c.kth, c.left, c.exact)).collect();
     (PyArray1::from_vec(py, hits.rows), PyArray1::from_vec(py, hits.scores), PyArray1::from_vec(py, hits.keys), certificates)
 }
 

@@ -2,13 +2,13 @@
 
 use super::array::{Matrix, matrix};
 use super::error::{raise, released};
-use crate::ann::cells::{self, Assignment};
-use crate::ann::kmeans::{self, Init, Params, Trained};
-use crate::ann::minibatch::{self, Batches};
-use crate::ann::points::Points;
+use crate::cluster::assign::{self, Assignment};
+use crate::cluster::lloyd::{self, Init, Params, Trained};
+use crate::cluster::minibatch::{self, Batches};
+use crate::cluster::samples::Points;
 use crate::error::Result;
+use crate::input;
 use crate::metric::Metric;
-use crate::numbers;
 use crate::pool::{self, Watch};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -40,7 +40,7 @@ type TrainedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>,
 #[pyfunction]
 pub fn round_rows(block: Matrix<'_>, mut out: PyReadwriteArray2<'_, f32>, first: u64) -> PyResult<()> {
     let [_, dims] = block.shape();
-    numbers::round_rows("vectors", block.block()?, dims, first, out.as_slice_mut()?).map_err(raise)
+    input::round_rows("vectors", block.block()?, dims, first, out.as_slice_mut()?).map_err(raise)
 }
 
 /// k-means on all rows.
@@ -61,7 +61,7 @@ pub fn train<'py>(
 ) -> PyResult<TrainedArrays<'py>> {
     let metric = Metric::parse("metric", metric).map_err(raise)?;
     let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample, seed, threads };
-    let trained = watched(py, &rows, threads, progress, |points, report, watch| kmeans::train(points, &params, report, watch))?;
+    let trained = watched(py, &rows, threads, progress, |points, report, watch| lloyd::train(points, &params, report, watch))?;
     arrays(py, trained, rows.shape()[1])
 }
 
@@ -138,7 +138,7 @@ impl MiniBatch {
 /// Centroids ready to be compared with.
 #[pyclass(module = "nseekfs._core", frozen)]
 pub struct Cells {
-    cells: cells::Cells,
+    cells: assign::Cells,
     metric: Metric,
 }
 
@@ -148,7 +148,7 @@ impl Cells {
     fn new(py: Python<'_>, centroids: Rows<'_>, metric: &str, threads: Option<i64>) -> PyResult<Self> {
         let metric = Metric::parse("metric", metric).map_err(raise)?;
         let (values, dims) = (centroids.as_slice()?.to_vec(), centroids.shape()[1]);
-        let made = |watch: &Watch| cells::Cells::new("centroids", values, dims, metric, pool::thread_count(threads)?, watch);
+        let made = |watch: &Watch| assign::Cells::new("centroids", values, dims, metric, pool::thread_count(threads)?, watch);
         Ok(Cells { cells: released(py, made)?, metric })
     }
 
@@ -199,7 +199,7 @@ fn watched<T: Send>(
     rows: &Rows<'_>,
     threads: Option<i64>,
     progress: Option<Py<PyAny>>,
-    work: impl FnOnce(&Points, &mut kmeans::Progress, &Watch) -> Result<T> + Send,
+    work: impl FnOnce(&Points, &mut lloyd::Progress, &Watch) -> Result<T> + Send,
 ) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
     let result = with_points(py, rows, threads, |points, watch| {

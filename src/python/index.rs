@@ -2,7 +2,7 @@
 
 use super::array::{Allowed, HitArrays, Matrix, hits, matrix};
 use super::error::{raise, released};
-use crate::ann::Few;
+use crate::ann::Ann;
 use crate::build::{self, BuildParams};
 use crate::format::{Mode, Verify};
 use crate::index::{self, AnnKind, AnnParams, Method, SearchParams};
@@ -21,7 +21,7 @@ type Tuning = (&'static str, usize, usize, f64, usize, bool, Vec<(u32, u32, f64,
 /// The key, that of the last row found, cells or tables with places, cells or buckets visited, whether it was found.
 type Missed = (f64, f64, Vec<(u32, usize)>, usize, bool);
 /// The recall wanted, cells to visit, buckets to visit, the least part of the nearest cell's key, and rows to read.
-type Effort = (Option<f64>, Option<i64>, Option<i64>, Option<f64>, Option<i64>);
+type SearchEffort = (Option<f64>, Option<i64>, Option<i64>, Option<f64>, Option<i64>);
 
 /// Takes in rows block by block.
 #[pyclass(module = "nseekfs._core")]
@@ -101,18 +101,18 @@ impl Index {
     /// How few rows are visited; none where all are.
     #[getter]
     fn ann(&self) -> Option<Tuning> {
-        let (few, tuning) = self.0.few()?;
+        let (few, tuning) = self.0.ann()?;
         let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
         let (kind, count, more) = match few {
-            Few::Cells(ivf) => ("ivf", ivf.cells(), usize::from(ivf.spilled())),
-            Few::Buckets(buckets) => ("lsh", buckets.size().0, buckets.size().1),
+            Ann::Ivf(ivf) => ("ivf", ivf.cells(), usize::from(ivf.spilled())),
+            Ann::Lsh(buckets) => ("lsh", buckets.size().0, buckets.size().1),
         };
         Some((kind, count, more, tuning.recall, tuning.queries, tuning.given, points))
     }
 
     #[getter]
     fn codes(&self) -> bool {
-        self.0.coder().is_some()
+        self.0.quantizer().is_some()
     }
 
     #[getter]
@@ -141,7 +141,7 @@ impl Index {
         similarity: Option<&str>,
         filter: Option<Allowed<'py>>,
         bound: Option<f64>,
-        effort: Effort,
+        effort: SearchEffort,
         threads: Option<i64>,
     ) -> PyResult<HitArrays<'py>> {
         let method = Method::parse(method).map_err(raise)?;
@@ -166,7 +166,7 @@ impl Index {
         py: Python<'_>,
         queries: Option<Matrix<'_>>,
         k: i64,
-        effort: Effort,
+        effort: SearchEffort,
         threads: Option<i64>,
     ) -> PyResult<(f64, f64, f64, usize, f64, f64)> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
@@ -184,7 +184,7 @@ impl Index {
         row: usize,
         k: i64,
         similarity: Option<&str>,
-        effort: Effort,
+        effort: SearchEffort,
     ) -> PyResult<Missed> {
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let (recall, nprobe, probes, ratio_threshold, reorder_k) = effort;

@@ -3,29 +3,29 @@
 //!
 //! Five ways give the same bits: [`plain`] computes every key in float64, [`tile`] lets a float32
 //! product with a proven error band say which keys are worth computing, [`certified`] (a query at a time)
-//! and [`sieve`] (batches) let codes say it, so that few rows are read at all, and [`bytes`] lets the rows
+//! and [`int8_batch`] (batches) let codes say it, so that few rows are read at all, and [`bytes`] lets the rows
 //! themselves, where they are bytes.
 
-mod band;
-mod bytes;
-mod certified;
-pub mod listed;
+mod batch;
+mod float32;
+mod float32_error;
+mod float64;
+mod int8;
+pub mod lists;
 mod panel;
-mod plain;
 mod query;
-pub(crate) mod reach;
 mod refine;
-mod sieve;
-mod tile;
+mod single;
+pub(crate) mod threshold;
 
-pub use certified::LOOK_COST;
 pub use query::Queries;
+pub use single::FULL_BOUND_COST;
 
-use crate::code::Coder;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::quantize::Quantizer;
 use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
 use panel::Panels;
@@ -45,10 +45,10 @@ const BYTES_UP_TO: usize = 6;
 
 /// From this many queries on, a sieve over joined codes, or of few rows tiles, beat one pass over the
 /// lines a query.
-const SIEVE_FROM: usize = 8;
+const BATCH_FROM: usize = 8;
 /// Batches are sieved when there are at least this many rows for each dim: turning a query to the axes
 /// of codes takes dims products of float64 a dim.
-const SIEVE_ROWS: usize = 64;
+const BATCH_ROWS: usize = 64;
 /// Codes are streamed when a filter allows at least one row in this many.
 pub const SPARSE: u64 = 20;
 /// Or when runs of allowed rows are so long, and there are so many rows for each dim.
@@ -134,20 +134,20 @@ pub struct Plan<'a> {
     /// Workers at most.
     pub threads: usize,
     /// What made the segments' codes, if they have any.
-    pub coder: Option<&'a Coder>,
+    pub quantizer: Option<&'a Quantizer>,
     /// Whether all rows are known to have been within 2e-3 of unit length when they came.
     pub unit: bool,
     /// Keys below this are not wanted.
-    pub floor: f64,
+    pub threshold: f64,
 }
 
 /// How the rows of a search are gone through.
-enum Way<'a> {
+enum Strategy<'a> {
     Plain,
-    Tiles(tile::Tiles),
-    Certified(certified::Certified<'a>),
-    Sieved(sieve::Sieved<'a>),
-    Bytes(bytes::Asked),
+    Tiles(float32::Tiles),
+    SingleScan(single::SingleScan<'a>),
+    BatchScan(batch::BatchScan<'a>),
+    Bytes(int8::Int8Queries),
 }
 
 /// The best rows of every query among the rows of `runs`, which are disjoint and in order.
@@ -156,32 +156,34 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
     let way = choose(plan, segments, runs.len(), allowed, queries, watch)?;
     let in_place = queries.len() == 1 && segments.iter().all(|segment| segment.in_place(0..0).is_some());
-    let panel_rows = panel::rows_for(matches!(way, Way::Tiles(_) | Way::Sieved(_)), in_place, queries.dims());
+    let panel_rows = panel::rows_for(matches!(way, Strategy::Tiles(_) | Strategy::BatchScan(_)), in_place, queries.dims());
     let work = allowed * row_bytes as u64 * queries.len() as u64;
     let threads = plan.threads.min((work / BYTES_WORTH_A_THREAD + 1) as usize);
     let job_rows = match &way {
-        Way::Plain | Way::Bytes(_) => (JOB_BYTES / row_bytes).max(panel_rows),
-        Way::Tiles(_) => 4 * panel_rows,
-        Way::Certified(looks) => looks.job_rows(allowed, threads),
-        Way::Sieved(sieved) => sieved.job_rows(allowed, threads),
+        Strategy::Plain | Strategy::Bytes(_) => (JOB_BYTES / row_bytes).max(panel_rows),
+        Strategy::Tiles(_) => 4 * panel_rows,
+        Strategy::SingleScan(query_codes) => query_codes.job_rows(allowed, threads),
+        Strategy::BatchScan(batch) => batch.job_rows(allowed, threads),
     };
     let jobs = share(runs, job_rows);
     let start = || Worker::new(plan, queries, panel_rows, allowed);
     let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
         let Worker { panels, best, tile, doubt, sifted, buffer } = worker;
         match &way {
-            Way::Certified(looks) => {
-                return certified::visit(plan, segments, &jobs[job], queries, looks, (panels, best, tile, doubt), watch);
+            Strategy::SingleScan(query_codes) => {
+                return single::visit(plan, segments, &jobs[job], queries, query_codes, (panels, best, tile, doubt), watch);
             }
-            Way::Bytes(asked) => return bytes::visit(plan, segments, &jobs[job], queries, asked, (best, buffer), watch),
-            Way::Sieved(sieved) => return sieve::visit(plan, segments, &jobs[job], queries, sieved, (panels, best, tile, sifted), watch),
+            Strategy::Bytes(asked) => return int8::visit(plan, segments, &jobs[job], queries, asked, (best, buffer), watch),
+            Strategy::BatchScan(batch) => {
+                return batch::visit(plan, segments, &jobs[job], queries, batch, (panels, best, tile, sifted), watch);
+            }
             _ => {}
         }
         panels.visit(plan.kernel, segments, &jobs[job], &mut |panel| {
             watch.check()?;
             match &way {
-                Way::Tiles(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
-                _ => plain::visit(plan, queries, panel, best),
+                Strategy::Tiles(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
+                _ => float64::visit(plan, queries, panel, best),
             }
             Ok(())
         })
@@ -189,7 +191,7 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     merge(workers.into_iter().map(|worker| worker.best))
 }
 
-fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, queries: &'a Queries, watch: &Watch) -> Result<Way<'a>> {
+fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, queries: &'a Queries, watch: &Watch) -> Result<Strategy<'a>> {
     let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
     let auto = plan.method == Method::Auto;
     let coded = auto && segments.iter().all(|segment| segment.codes.is_some());
@@ -197,23 +199,23 @@ fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, que
     let (dense, few) = (allowed >= rows / SPARSE, plan.k as u64 <= allowed / KEPT);
     // But of long runs codes are streamed too, if they are worth turning a query to the axes.
     let long_runs = allowed >= (LONG_RUN * runs).max(LONG_RUN * queries.dims()) as u64;
-    let selective = few && (dense || long_runs && queries.len() < SIEVE_FROM);
+    let selective = few && (dense || long_runs && queries.len() < BATCH_FROM);
     let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
-    let long = allowed >= (SIEVE_ROWS * queries.dims()) as u64;
-    Ok(match plan.coder {
-        Some(coder) if coded && selective && long && queries.len() >= SIEVE_FROM => {
-            Way::Sieved(sieve::Sieved::new(plan, coder, queries, watch)?)
+    let long = allowed >= (BATCH_ROWS * queries.dims()) as u64;
+    Ok(match plan.quantizer {
+        Some(quantizer) if coded && selective && long && queries.len() >= BATCH_FROM => {
+            Strategy::BatchScan(batch::BatchScan::new(plan, quantizer, queries, watch)?)
         }
-        Some(coder) if coded && selective && (wide || queries.len() < SIEVE_FROM) => {
-            Way::Certified(certified::Certified::new(plan, coder, queries, watch)?)
+        Some(quantizer) if coded && selective && (wide || queries.len() < BATCH_FROM) => {
+            Strategy::SingleScan(single::SingleScan::new(plan, quantizer, queries, watch)?)
         }
         None if auto && queries.len() <= BYTES_UP_TO && segments.iter().all(|s| matches!(s.values, Values::F8 { .. })) => {
-            Way::Bytes(bytes::Asked::new(queries))
+            Strategy::Bytes(int8::Int8Queries::new(queries))
         }
         _ if plan.method != Method::Scalar && !wide && queries.len() >= TILE_FROM => {
-            Way::Tiles(tile::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
+            Strategy::Tiles(float32::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
         }
-        _ => Way::Plain,
+        _ => Strategy::Plain,
     })
 }
 
@@ -221,9 +223,9 @@ fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, que
 struct Worker {
     panels: Panels,
     best: Vec<TopK>,
-    tile: tile::Scratch,
-    doubt: certified::Scratch,
-    sifted: (sieve::WidePanel, sieve::Scratch),
+    tile: float32::Scratch,
+    doubt: single::Scratch,
+    sifted: (batch::UnpackedPanel, batch::Scratch),
     buffer: PanelBuffer,
 }
 
@@ -231,16 +233,16 @@ impl Worker {
     fn new(plan: &Plan, queries: &Queries, panel_rows: usize, allowed: u64) -> Result<Self> {
         let top = |_| {
             let mut top = TopK::new(plan.k, allowed)?;
-            top.raise(plan.floor);
+            top.raise(plan.threshold);
             Ok(top)
         };
         let best = (0..queries.len()).map(top).collect::<Result<_>>()?;
         Ok(Worker {
             panels: Panels::new(panel_rows),
             best,
-            tile: tile::Scratch::default(),
-            doubt: certified::Scratch::default(),
-            sifted: <(sieve::WidePanel, sieve::Scratch)>::default(),
+            tile: float32::Scratch::default(),
+            doubt: single::Scratch::default(),
+            sifted: <(batch::UnpackedPanel, batch::Scratch)>::default(),
             buffer: PanelBuffer::default(),
         })
     }

@@ -1,14 +1,14 @@
 //! Queries made ready: rounded once to the type that the rows decode to, widened, measured, and seen along
 //! the axes of codes when first asked for.
 
-use crate::code::margin::Look;
-use crate::code::turn::Turner;
-use crate::code::{Coder, LEAST_NORM};
 use crate::error::{Error, Result};
+use crate::input::{Block, check_row};
 use crate::kernel::{Kernel, padded};
 use crate::level::Level;
-use crate::numbers::{Block, check_row};
 use crate::pool::{self, Watch};
+use crate::quantize::bound::QueryCode;
+use crate::quantize::rotate::Rotation;
+use crate::quantize::{LEAST_NORM, Quantizer};
 use std::sync::OnceLock;
 
 /// Queries that meet the axes together.
@@ -23,8 +23,8 @@ pub struct Queries {
     norms: Vec<f64>,
     /// Whether all values are float32 values.
     single: bool,
-    looks: OnceLock<Vec<Option<Look>>>,
-    turned: OnceLock<Vec<Option<Look>>>,
+    query_codes: OnceLock<Vec<Option<QueryCode>>>,
+    rotated: OnceLock<Vec<Option<QueryCode>>>,
 }
 
 impl Queries {
@@ -53,7 +53,7 @@ impl Queries {
             check_row("query", if level == Level::F64 { level } else { Level::F32 }, given, norms[i], first + i as u64)?;
             norms[i] = norms[i].sqrt();
         }
-        Ok(Queries { dims, stride, wide, norms, single: level != Level::F64, looks: OnceLock::new(), turned: OnceLock::new() })
+        Ok(Queries { dims, stride, wide, norms, single: level != Level::F64, query_codes: OnceLock::new(), rotated: OnceLock::new() })
     }
 
     /// How many there are.
@@ -92,7 +92,15 @@ impl Queries {
             (kernel.squared_norm_f64)(&row[..self.dims], self.dims, std::slice::from_mut(norm));
             *norm = norm.sqrt();
         }
-        Some(Queries { dims: self.dims, stride: self.stride, wide, norms, single: true, looks: OnceLock::new(), turned: OnceLock::new() })
+        Some(Queries {
+            dims: self.dims,
+            stride: self.stride,
+            wide,
+            norms,
+            single: true,
+            query_codes: OnceLock::new(),
+            rotated: OnceLock::new(),
+        })
     }
 
     /// Query `i` alone.
@@ -104,7 +112,15 @@ impl Queries {
     pub fn some(&self, which: &[usize]) -> Queries {
         let wide = which.iter().flat_map(|&i| self.wide(i)).copied().collect();
         let norms = which.iter().map(|&i| self.norms[i]).collect();
-        Queries { dims: self.dims, stride: self.stride, wide, norms, single: self.single, looks: OnceLock::new(), turned: OnceLock::new() }
+        Queries {
+            dims: self.dims,
+            stride: self.stride,
+            wide,
+            norms,
+            single: self.single,
+            query_codes: OnceLock::new(),
+            rotated: OnceLock::new(),
+        }
     }
 
     /// Every query as codes see it; none for one without a direction, such as zero. Made once, for the one
@@ -112,25 +128,32 @@ impl Queries {
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn looks(&self, kernel: &Kernel, coder: &Coder, threads: usize, watch: &Watch) -> Result<&[Option<Look>]> {
-        self.seen(&self.looks, threads, watch, |queries| Look::several(kernel, coder, queries))
+    pub fn query_codes(&self, kernel: &Kernel, quantizer: &Quantizer, threads: usize, watch: &Watch) -> Result<&[Option<QueryCode>]> {
+        self.seen(&self.query_codes, threads, watch, |queries| QueryCode::several(kernel, quantizer, queries))
     }
 
-    /// The same by a `turner`: sooner, and less sharply.
+    /// The same by a `rotation`: sooner, and less sharply.
     ///
     /// # Errors
     /// As there.
-    pub fn turned(&self, kernel: &Kernel, coder: &Coder, turner: &Turner, threads: usize, watch: &Watch) -> Result<&[Option<Look>]> {
-        self.seen(&self.turned, threads, watch, |queries| Look::turned(kernel, coder, turner, queries))
+    pub fn rotated(
+        &self,
+        kernel: &Kernel,
+        quantizer: &Quantizer,
+        rotation: &Rotation,
+        threads: usize,
+        watch: &Watch,
+    ) -> Result<&[Option<QueryCode>]> {
+        self.seen(&self.rotated, threads, watch, |queries| QueryCode::rotated(kernel, quantizer, rotation, queries))
     }
 
     fn seen<'a>(
         &'a self,
-        kept: &'a OnceLock<Vec<Option<Look>>>,
+        kept: &'a OnceLock<Vec<Option<QueryCode>>>,
         threads: usize,
         watch: &Watch,
-        see: impl Fn(&[(&'a [f64], f64)]) -> Vec<Look> + Sync,
-    ) -> Result<&'a [Option<Look>]> {
+        see: impl Fn(&[(&'a [f64], f64)]) -> Vec<QueryCode> + Sync,
+    ) -> Result<&'a [Option<QueryCode>]> {
         if kept.get().is_none() {
             let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
             let chunks: Vec<&[usize]> = some.chunks(TOGETHER).collect();
@@ -138,9 +161,9 @@ impl Queries {
                 Ok(see(&chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect::<Vec<(&[f64], f64)>>()))
             };
             let made = pool::map(threads, chunks.len(), watch, || Ok(()), work)?;
-            let mut looks: Vec<Option<Look>> = (0..self.len()).map(|_| None).collect();
-            some.into_iter().zip(made.into_iter().flatten()).for_each(|(i, look)| looks[i] = Some(look));
-            return Ok(kept.get_or_init(|| looks));
+            let mut query_codes: Vec<Option<QueryCode>> = (0..self.len()).map(|_| None).collect();
+            some.into_iter().zip(made.into_iter().flatten()).for_each(|(i, query_code)| query_codes[i] = Some(query_code));
+            return Ok(kept.get_or_init(|| query_codes));
         }
         Ok(kept.get().map_or(&[], Vec::as_slice))
     }

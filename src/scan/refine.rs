@@ -2,9 +2,9 @@
 //! relies on the same bounds reads fewer (Seidl and Kriegel, SIGMOD 1998). Or all rows, for queries that
 //! codes decide too little for.
 
+use super::float32::{self, Tiles};
 use super::panel::{Panel, Panels};
-use super::tile::{self, Tiles};
-use super::{Plan, Queries, Run, TILE_FROM, plain};
+use super::{Plan, Queries, Run, TILE_FROM, float64};
 use crate::error::Result;
 use crate::kernel::prefetch;
 use crate::pool::Watch;
@@ -40,11 +40,11 @@ pub(super) fn in_order(
     };
     rows.iter().take(AHEAD).for_each(|&(_, row)| ask(row));
     for &(bound, row) in rows.iter() {
-        if bound < top.floor() {
-            top.tally.left = top.tally.left.max(bound);
+        if bound < top.threshold() {
+            top.tally.best_left = top.tally.best_left.max(bound);
             break;
         }
-        let next = rows[read..].iter().take_while(|next| next.0 >= top.floor());
+        let next = rows[read..].iter().take_while(|next| next.0 >= top.threshold());
         disk.before(read, next.map(|&(_, row)| segment.stored(row)));
         if let Some(&(_, next)) = rows.get(read + AHEAD) {
             ask(next);
@@ -59,8 +59,8 @@ pub(super) fn in_order(
             rows: &[segment.first + row as u64],
             norms: &segment.norms[row..row + 1],
         };
-        top.tally.read += 1;
-        top.push(plain::key(plan, queries, query, &panel, 0), panel.rows[0]);
+        top.tally.refined += 1;
+        top.push(float64::key(plan, queries, query, &panel, 0), panel.rows[0]);
         // Cutting costs k: done for every row only while it is cheap beside reading one.
         if read % (plan.k / 64 + 1) == 0 {
             top.cut();
@@ -73,9 +73,9 @@ pub(super) fn in_order(
 
 /// Drops the rows whose bound is below the floor.
 pub(super) fn keep(rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
-    let (floor, left) = (top.floor(), &mut top.tally.left);
+    let (threshold, left) = (top.threshold(), &mut top.tally.best_left);
     rows.retain(|&(bound, _)| {
-        let reaches = bound >= floor;
+        let reaches = bound >= threshold;
         if !reaches {
             *left = left.max(bound);
         }
@@ -83,27 +83,27 @@ pub(super) fn keep(rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
     });
 }
 
-/// Offers every row of `runs` to the `unsettled` queries, for which codes decided too little.
+/// Offers every row of `runs` to the `undecided` queries, for which codes decided too little.
 pub(super) fn all(
     plan: &Plan,
     segments: &[Rows],
     runs: &[Run],
     queries: &Queries,
-    unsettled: &[usize],
-    worker: (&mut Panels, &mut [TopK], &mut tile::Scratch),
+    undecided: &[usize],
+    worker: (&mut Panels, &mut [TopK], &mut float32::Scratch),
     watch: &Watch,
 ) -> Result<()> {
-    if unsettled.is_empty() {
+    if undecided.is_empty() {
         return Ok(());
     }
     let (panels, best, tile) = worker;
     let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
-    let tiles = (unsettled.len() >= TILE_FROM && !wide).then(|| Tiles::new(queries, unsettled));
+    let tiles = (undecided.len() >= TILE_FROM && !wide).then(|| Tiles::new(queries, undecided));
     panels.visit(plan.kernel, segments, runs, &mut |panel| {
         watch.check()?;
         match &tiles {
             Some(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
-            None => unsettled.iter().for_each(|&i| plain::visit_one(plan, queries, i, panel, &mut best[i])),
+            None => undecided.iter().for_each(|&i| float64::visit_one(plan, queries, i, panel, &mut best[i])),
         }
         Ok(())
     })

@@ -18,7 +18,7 @@ pub struct CodeSections {
     /// residuals, all tail residuals, all rest residuals.
     pub factors: Section,
     /// Low bits and other coordinates, row after row.
-    pub rest: Section,
+    pub remainder: Section,
 }
 
 impl CodeSections {
@@ -30,11 +30,11 @@ impl CodeSections {
         Codes {
             lines: self.lines.view(),
             offsets: self.factors.bytes.view(start..start + 4 * padded),
-            lead_residuals: halves(0),
-            tail_residuals: halves(1),
-            rest_residuals: halves(2),
-            rest: self.rest.view(),
-            scattered: self.rest.view_scattered(),
+            leading_residuals: halves(0),
+            trailing_residuals: halves(1),
+            remainder_residuals: halves(2),
+            remainder: self.remainder.view(),
+            scattered: self.remainder.view_scattered(),
         }
     }
 }
@@ -42,19 +42,19 @@ impl CodeSections {
 /// The codes of a segment in place; its last block is padded.
 #[derive(Debug, Clone, Copy)]
 pub struct Codes<'a> {
-    /// `lead / 8` lines a block.
+    /// `leading / 8` lines a block.
     pub lines: &'a [u8],
     /// `<centre, direction>`, a row each.
     pub offsets: &'a [f32],
-    /// What the lines leave of the first `lead` coordinates, a norm a row: the upper half of a
+    /// What the lines leave of the first `leading` coordinates, a norm a row: the upper half of a
     /// float32, rounded up.
-    pub lead_residuals: &'a [u16],
+    pub leading_residuals: &'a [u16],
     /// The norm of the other coordinates, a row each, rounded up.
-    pub tail_residuals: &'a [u16],
+    pub trailing_residuals: &'a [u16],
     /// What lines and rest together leave, a norm a row, rounded up.
-    pub rest_residuals: &'a [u16],
-    /// `rest_bytes` a row.
-    pub rest: &'a [u8],
+    pub remainder_residuals: &'a [u16],
+    /// `remainder_bytes` a row.
+    pub remainder: &'a [u8],
     /// The same for who reads a few rows here and there, see [`Bytes::scattered`](super::Bytes::scattered).
     pub scattered: &'a [u8],
 }

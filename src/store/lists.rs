@@ -35,9 +35,9 @@ impl ListSections {
             ListCodes {
                 lines: codes.lines.view(),
                 offsets: codes.factors.bytes.view(start..start + 4 * count),
-                lead_residuals: halves(0),
-                tail_residuals: halves(1),
-                rest_residuals: halves(2),
+                leading_residuals: halves(0),
+                trailing_residuals: halves(1),
+                remainder_residuals: halves(2),
             }
         });
         Lists { starts: self.starts.view(), rows, codes }
@@ -62,12 +62,12 @@ pub struct ListCodes<'a> {
     pub lines: &'a [u8],
     /// `<centre, direction>`, a row each.
     pub offsets: &'a [f32],
-    /// What the lines leave, as [`Codes::lead_residuals`](super::codes::Codes).
-    pub lead_residuals: &'a [u16],
-    /// As [`Codes::tail_residuals`](super::codes::Codes).
-    pub tail_residuals: &'a [u16],
-    /// As [`Codes::rest_residuals`](super::codes::Codes).
-    pub rest_residuals: &'a [u16],
+    /// What the lines leave, as [`Codes::leading_residuals`](super::codes::Codes).
+    pub leading_residuals: &'a [u16],
+    /// As [`Codes::trailing_residuals`](super::codes::Codes).
+    pub trailing_residuals: &'a [u16],
+    /// As [`Codes::remainder_residuals`](super::codes::Codes).
+    pub remainder_residuals: &'a [u16],
 }
 
 impl Lists<'_> {

@@ -63,7 +63,7 @@ impl<'a> Rows<'a> {
 
     /// The same rows for who reads a few of them here and there.
     pub fn scattered(self) -> Self {
-        let codes = self.codes.map(|codes| Codes { rest: codes.scattered, ..codes });
+        let codes = self.codes.map(|codes| Codes { remainder: codes.scattered, ..codes });
         Rows { values: self.scattered, codes, ..self }
     }
 

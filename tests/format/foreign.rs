@@ -32,11 +32,11 @@ fn copies_in_text_mode_are_named() {
     let content = file(Level::F32, &[5]);
     let replaced = |from: &[u8], to: &[u8]| {
         let mut copy = Vec::new();
-        let mut rest = &content[..];
-        while !rest.is_empty() {
-            let (taken, put) = if rest.starts_with(from) { (from.len(), to) } else { (1, &rest[..1]) };
+        let mut remainder = &content[..];
+        while !remainder.is_empty() {
+            let (taken, put) = if remainder.starts_with(from) { (from.len(), to) } else { (1, &remainder[..1]) };
             copy.extend_from_slice(put);
-            rest = &rest[taken..];
+            remainder = &remainder[taken..];
         }
         copy
     };

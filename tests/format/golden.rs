@@ -4,15 +4,15 @@
 
 use crate::sample::patient;
 use nseekfs::build::{BuildParams, Builder};
-use nseekfs::code::encode::{CodesMut, Encoder, Room};
-use nseekfs::code::{Coder, from16};
-use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, IndexRecord, Kind, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, AnnBytes, CodeBytes, Contents, IndexRecord, Kind, Mode, QuantizerBytes, SegmentBytes, Verify};
 use nseekfs::index::{AnnKind, AnnParams, Index, Method, SearchParams};
+use nseekfs::input::Block;
 use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
-use nseekfs::numbers::Block;
 use nseekfs::pool::Watch;
+use nseekfs::quantize::encode::{CodesMut, Encoder, Room};
+use nseekfs::quantize::{Quantizer, from16};
 use nseekfs::store::rows::PanelValues;
 use std::path::PathBuf;
 
@@ -60,7 +60,7 @@ fn write(path: &std::path::Path, level: Level, metric: Metric) {
     let scales: Vec<u8> = SCALES.iter().flat_map(|scale| scale.to_le_bytes()).collect();
     let scales = (level == Level::F8).then_some(&scales[..]);
     let segment = SegmentBytes { rows: 3, row_values: &row_values, norms: &norms, scales, codes: None };
-    format::write(path, &Contents { index: &index(level, metric), segments: &[segment], coder: None, ann: None }, &patient).unwrap();
+    format::write(path, &Contents { index: &index(level, metric), segments: &[segment], quantizer: None, ann: None }, &patient).unwrap();
 }
 
 #[test]
@@ -123,43 +123,50 @@ fn coded_rows() -> Vec<f32> {
 }
 
 /// Axes are those of the values, so that coordinates are the same on every machine.
-fn coder() -> Coder {
+fn quantizer() -> Quantizer {
     let mut centre = [0.0; DIMS];
     centre[0] = 0.25;
     let steps: Vec<f32> = (0..DIMS).map(|j| if j < LEAD { 1.0 / 128.0 } else { 1.0 / 64.0 }).collect();
     let axes: Vec<f32> = (0..DIMS * DIMS).map(|i| f32::from(u8::from(i % (DIMS + 1) == 0))).collect();
-    Coder { dims: DIMS, lead: LEAD, skew: 0.0, values: Coder::pack(&centre, &steps, &axes).unwrap() }
+    Quantizer { dims: DIMS, leading: LEAD, skew: 0.0, values: Quantizer::pack(&centre, &steps, &axes).unwrap() }
 }
 
 /// Codes of some rows by the scalar kernel: lines, factors, rest.
 fn encoded(rows: &[f32], norms: &[f64]) -> [Vec<u8>; 3] {
     let _mode = FloatMode::standard();
-    let coder = coder();
+    let quantizer = quantizer();
     assert!(norms.len() <= 16, "one block");
-    let mut lines = vec![0; coder.block_bytes()];
-    let mut rest = vec![0; norms.len() * coder.rest_bytes()];
+    let mut lines = vec![0; quantizer.block_bytes()];
+    let mut remainder = vec![0; norms.len() * quantizer.remainder_bytes()];
     let mut offsets = [0.0f32; 16];
     let mut residuals = [[0u16; 16]; 3];
-    let [lead_residuals, tail_residuals, rest_residuals] = &mut residuals;
-    let mut out = CodesMut { lines: &mut lines, offsets: &mut offsets, lead_residuals, tail_residuals, rest_residuals, rest: &mut rest };
-    Encoder::new(&scalar::KERNEL, &coder).encode(PanelValues::F32(rows), norms, &mut Room::default(), &mut out, 0);
+    let [leading_residuals, trailing_residuals, remainder_residuals] = &mut residuals;
+    let mut out = CodesMut {
+        lines: &mut lines,
+        offsets: &mut offsets,
+        leading_residuals,
+        trailing_residuals,
+        remainder_residuals,
+        remainder: &mut remainder,
+    };
+    Encoder::new(&scalar::KERNEL, &quantizer).encode(PanelValues::F32(rows), norms, &mut Room::default(), &mut out, 0);
     let factors = [bytemuck::cast_slice::<f32, u8>(&offsets), bytemuck::cast_slice(&residuals)].concat();
-    [lines, factors, rest]
+    [lines, factors, remainder]
 }
 
 /// Writes rows with their codes, and with cells.
 fn write_encoded(path: &std::path::Path, rows: &[f32], norms: &[f64], ann: Option<AnnBytes>) {
-    let ([lines, factors, rest], coder) = (encoded(rows, norms), coder());
+    let ([lines, factors, remainder], quantizer) = (encoded(rows, norms), quantizer());
     let segment = SegmentBytes {
         rows: norms.len() as u64,
         row_values: bytemuck::cast_slice(rows),
         norms: bytemuck::cast_slice(norms),
         scales: None,
-        codes: Some(CodeBytes { lines: &lines, factors: &factors, rest: &rest }),
+        codes: Some(CodeBytes { lines: &lines, factors: &factors, remainder: &remainder }),
     };
     let about = IndexRecord { dims: DIMS, ..index(Level::F32, Metric::Cosine) };
-    let record = CoderBytes { lead: coder.lead, skew: coder.skew, values: coder.values.view() };
-    format::write(path, &Contents { index: &about, segments: &[segment], coder: Some(record), ann }, &patient).unwrap();
+    let record = QuantizerBytes { leading: quantizer.leading, skew: quantizer.skew, values: quantizer.values.view() };
+    format::write(path, &Contents { index: &about, segments: &[segment], quantizer: Some(record), ann }, &patient).unwrap();
 }
 
 fn write_coded(path: &std::path::Path) {
@@ -169,9 +176,9 @@ fn write_coded(path: &std::path::Path) {
 #[test]
 fn the_golden_file_with_codes_holds_what_its_rows_are_in_codes() {
     let (bytes, header) = format::open(&path(CODED), Mode::Mmap, Verify::Full, &patient).unwrap();
-    let record = header.coder.unwrap();
-    assert_eq!((record.lead, record.skew), (LEAD, 0.0));
-    assert_eq!(bytes[record.values], *coder().values.view::<u8>());
+    let record = header.quantizer.unwrap();
+    assert_eq!((record.leading, record.skew), (LEAD, 0.0));
+    assert_eq!(bytes[record.values], *quantizer().values.view::<u8>());
     let codes = header.segments[0].codes.clone().unwrap();
     // Codes of row 0: 32 is 3 above cell 12, -64 is 1 below cell 0, all others of the lead are 3 above cell 7;
     // from the sixteenth on 32, 0 ... 0, -32. Of row 2: 45 is 3 below cell 14, the others as before, and 51 at 20.
@@ -179,12 +186,12 @@ fn the_golden_file_with_codes_holds_what_its_rows_are_in_codes() {
     assert_eq!(lines[..12], [0x7c, 0x70, 0x77, 0x77, 0, 0, 0, 0, 0x7e, 0x77, 0x77, 0x77]);
     assert_eq!(lines[64..76], [0x77, 0x77, 0x77, 0x77, 0, 0, 0, 0, 0x77, 0x77, 0x77, 0x77]);
     assert!(lines[12..64].iter().chain(&lines[76..]).all(|&byte| byte == 0));
-    let mut rest = [[0xbbu8; 24], [0; 24], [0xbb; 24]];
-    (rest[0][1], rest[2][0]) = (0xb7, 0xb5);
-    rest[0][8..].fill(0);
-    rest[2][8..].fill(0);
-    (rest[0][8], rest[0][23], rest[2][12]) = (32, -32i8 as u8, 51);
-    assert_eq!(bytes[codes.rest], *rest.as_flattened());
+    let mut remainder = [[0xbbu8; 24], [0; 24], [0xbb; 24]];
+    (remainder[0][1], remainder[2][0]) = (0xb7, 0xb5);
+    remainder[0][8..].fill(0);
+    remainder[2][8..].fill(0);
+    (remainder[0][8], remainder[0][23], remainder[2][12]) = (32, -32i8 as u8, 51);
+    assert_eq!(bytes[codes.remainder], *remainder.as_flattened());
     let factors = codes.factors.start;
     assert_eq!(bytes.view::<f32>(factors..factors + 12), [0.125, 0.0, 0.15]);
     let residuals = bytes.view::<u16>(factors + 64..codes.factors.end);
@@ -214,7 +221,7 @@ fn write_celled(path: &std::path::Path) {
     let rows = padded(&CELLED_ROWS);
     let centroids = padded(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
     let [lines, factors, _] = encoded(&rows, &CELLED_NORMS);
-    let [centroid_lines, centroid_factors, centroid_rest] = encoded(&centroids, &[1.0; 3]);
+    let [centroid_lines, centroid_factors, centroid_remainder] = encoded(&centroids, &[1.0; 3]);
     // A block for each cell: its rows, and of each the dword of every line, the product and three residuals.
     let (mut numbers, mut listed_lines) = (vec![u32::MAX; 3 * 16], vec![0u8; 3 * lines.len()]);
     let (mut products, mut residuals) = (vec![f32::NEG_INFINITY; 3 * 16], [[0u16; 3 * 16]; 3]);
@@ -242,7 +249,7 @@ fn write_celled(path: &std::path::Path) {
         bytemuck::cast_slice(&centroids),
         &centroid_lines,
         &centroid_factors,
-        &centroid_rest,
+        &centroid_remainder,
         bytemuck::cast_slice(&numbers),
         &listed_lines,
         &[bytemuck::cast_slice(&products), bytemuck::cast_slice::<_, u8>(residuals.as_flattened())].concat(),
@@ -258,18 +265,18 @@ fn write_celled(path: &std::path::Path) {
         tuning.extend([recall, error, visited, gap].map(f64::to_le_bytes).as_flattened());
         tuning.resize(tuning.len().next_multiple_of(64), 0);
     }
-    write_encoded(path, &rows, &CELLED_NORMS, Some(AnnBytes { kind: Kind::Cells, few: &cells, tuning: &tuning }));
+    write_encoded(path, &rows, &CELLED_NORMS, Some(AnnBytes { kind: Kind::Cells, ann: &cells, tuning: &tuning }));
 }
 
 #[test]
-fn the_golden_file_with_cells_holds_them_and_answers_from_few() {
+fn the_golden_file_with_cells_holds_them_and_answers_from_ann() {
     let watch = Watch::new(&|| true);
     for mode in [Mode::Mmap, Mode::Ram] {
         let index = Index::open(&path(CELLED), mode, Verify::Full, &watch).unwrap();
-        let (few, tuning) = index.few().unwrap();
-        let cells = few.cells().unwrap();
+        let (ann, tuning) = index.ann().unwrap();
+        let cells = ann.cells().unwrap();
         assert_eq!((cells.cells(), cells.spilled(), cells.metric()), (3, true, Metric::Cosine));
-        assert!(index.coder().is_some() && cells.lists().codes.is_some() && cells.centroids().codes.is_some());
+        assert!(index.quantizer().is_some() && cells.lists().codes.is_some() && cells.centroids().codes.is_some());
         assert_eq!((tuning.recall, tuning.queries, tuning.given), (0.95, 3, false));
         let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited, point.gap));
         let points: Vec<_> = points.collect();
@@ -312,8 +319,8 @@ fn write_hashed(path: &std::path::Path) {
 fn the_golden_file_with_buckets_puts_queries_where_its_rows_are() {
     let watch = Watch::new(&|| true);
     let index = Index::open(&path(HASHED), Mode::Mmap, Verify::Full, &watch).unwrap();
-    let (few, _) = index.few().unwrap();
-    assert!(few.cells().is_none() && few.most() == 16);
+    let (ann, _) = index.ann().unwrap();
+    assert!(ann.cells().is_none() && ann.most() == 16);
     // The hyperplanes that the file tells, and those that queries are hashed by, are the same: a row that asks is in
     // the first bucket that it looks into.
     for (i, row) in hashed_rows().chunks_exact(4).enumerate() {

@@ -26,17 +26,17 @@ fn assert_in_bounds(content: &[u8], header: &Header) {
         let rows = usize::try_from(segment.rows).unwrap();
         assert!(rows > 0 && segment.row_values.len() == rows * per_row && segment.norms.len() == rows * 8);
         assert_eq!(segment.scales.as_ref().map(|scales| scales.len()), (per_row == header.index.dims).then_some(rows * 4));
-        assert_eq!(segment.codes.is_some(), header.coder.is_some());
+        assert_eq!(segment.codes.is_some(), header.quantizer.is_some());
     }
     assert_cells_in_bounds(content, header);
-    let Some(coder) = &header.coder else { return };
-    let (dims, lead) = (header.index.dims, coder.lead);
-    assert!((32..=4096).contains(&dims) && lead % 8 == 0 && 0 < lead && lead <= dims && (0.0..1e-3).contains(&coder.skew));
-    assert!(coder.values.len() == 4 * dims * (2 + dims) && header.index.level != Level::F8);
+    let Some(quantizer) = &header.quantizer else { return };
+    let (dims, leading) = (header.index.dims, quantizer.leading);
+    assert!((32..=4096).contains(&dims) && leading % 8 == 0 && 0 < leading && leading <= dims && (0.0..1e-3).contains(&quantizer.skew));
+    assert!(quantizer.values.len() == 4 * dims * (2 + dims) && header.index.level != Level::F8);
     for (segment, codes) in header.segments.iter().zip(header.segments.iter().filter_map(|segment| segment.codes.as_ref())) {
         let (rows, blocks) = (segment.rows as usize, segment.rows.div_ceil(16) as usize);
-        assert!(codes.lines.len() == blocks * lead * 8 && codes.factors.len() == blocks * 160);
-        assert!(codes.rest.len() == rows * (lead / 2 + dims - lead));
+        assert!(codes.lines.len() == blocks * leading * 8 && codes.factors.len() == blocks * 160);
+        assert!(codes.remainder.len() == rows * (leading / 2 + dims - leading));
     }
 }
 
@@ -45,10 +45,10 @@ fn assert_cells_in_bounds(content: &[u8], header: &Header) {
     let Some((AnnRecord::Cells(cells), tuning)) = &header.ann else { return };
     let (shape, parts) = (cells.shape, &cells.parts);
     assert!((1..=header.rows()).contains(&(shape.cells as u64)) && shape.dims == header.index.dims);
-    assert!(shape.lead == 0 || header.coder.as_ref().is_some_and(|coder| coder.lead == shape.lead));
-    assert!((shape.lead > 0) == parts.codes.is_some() && parts.codes.is_some() == parts.listed.is_some());
+    assert!(shape.leading == 0 || header.quantizer.as_ref().is_some_and(|quantizer| quantizer.leading == shape.leading));
+    assert!((shape.leading > 0) == parts.codes.is_some() && parts.codes.is_some() == parts.listed.is_some());
     let mut ranges = vec![parts.starts.clone(), parts.reaches.clone(), parts.norms.clone(), parts.centroids.clone()];
-    ranges.extend(parts.codes.iter().flat_map(|codes| [&codes.lines, &codes.factors, &codes.rest]).cloned());
+    ranges.extend(parts.codes.iter().flat_map(|codes| [&codes.lines, &codes.factors, &codes.remainder]).cloned());
     ranges.push(parts.rows.clone());
     ranges.extend(parts.listed.iter().flatten().cloned());
     let mut end = cells.payload.start + 64;
@@ -77,7 +77,7 @@ fn survive(content: &[u8]) -> bool {
         }
         if let Some(codes) = segment.codes.clone() {
             assert!(bytes.view::<f32>(codes.factors.clone()).len() * 2 == bytes.view::<u16>(codes.factors).len());
-            assert!(!bytes[codes.lines].is_empty() && !bytes[codes.rest].is_empty());
+            assert!(!bytes[codes.lines].is_empty() && !bytes[codes.remainder].is_empty());
         }
         segment.scales.clone().inspect(|scales| assert!(bytes.view::<f32>(scales.clone()).len() as u64 == segment.rows));
     }
@@ -92,8 +92,8 @@ fn survive(content: &[u8]) -> bool {
 }
 
 /// Where the coder section of a whole file with codes starts.
-fn coder_start(content: &[u8]) -> usize {
-    Header::parse(content, Path::new("whole.bin")).unwrap().coder.unwrap().values.start - 64
+fn quantizer_start(content: &[u8]) -> usize {
+    Header::parse(content, Path::new("whole.bin")).unwrap().quantizer.unwrap().values.start - 64
 }
 
 /// The same of the cells section of a whole file with cells, and of its tuning.
@@ -127,16 +127,16 @@ proptest! {
         level in prop::option::of(prop::sample::select(LEVELS.to_vec())),
         rows in prop::sample::select(vec![vec![5], vec![1, 2], vec![16, 1, 8]]),
         changes in prop::collection::vec((field(), edge()), 1..6),
-        coder in prop::option::weighted(0.5, (0usize..80, edge())),
+        quantizer in prop::option::weighted(0.5, (0usize..80, edge())),
         cells in prop::option::of(prop::collection::vec((any::<bool>(), 0usize..40, edge(), any::<bool>()), 0..4)),
         length in prop::option::weighted(0.2, 192usize..2048),
     ) {
         let coded = || if cells.is_some() { celled_file(&rows) } else { coded_file(&rows) };
         let mut content = level.map_or_else(coded, |level| file(level, &rows));
         let ann = if level.is_none() && cells.is_some() { ann_starts(&content) } else { [0; 2] };
-        if let (None, Some((word, value))) = (level, coder) {
+        if let (None, Some((word, value))) = (level, quantizer) {
             // Its record, centre, steps and first axes.
-            let start = coder_start(&content);
+            let start = quantizer_start(&content);
             content[start + 4 * word..][..8].copy_from_slice(&value.to_le_bytes());
         }
         if let (None, Some(cells)) = (level, &cells) {
@@ -186,10 +186,10 @@ fn every_edge_value_in_every_field_is_harmless() {
     let (mut accepted, mut tried) = (0, 0);
     for content in whole.iter().chain([&coded, &celled]) {
         let table_end = Header::parse(content, Path::new("whole.bin")).unwrap().sections[0].extent.start;
-        let coder = if *content == coded { coder_start(content)..coder_start(content) + 80 } else { 0..0 };
+        let quantizer = if *content == coded { quantizer_start(content)..quantizer_start(content) + 80 } else { 0..0 };
         let [cells, tuning] = if *content == celled { ann_starts(content) } else { [0; 2] };
         let ann = if *content == celled { (cells..cells + 80).chain(tuning..tuning + 252) } else { (0..0).chain(0..0) };
-        for at in (0..table_end).chain(coder).chain(ann).step_by(4) {
+        for at in (0..table_end).chain(quantizer).chain(ann).step_by(4) {
             for size in [4, 8] {
                 for value in &edges {
                     let mut changed = content.clone();

@@ -3,11 +3,11 @@
 
 use crate::sample::{
     BLOCKS, BUCKET_STARTS, BUCKET_VALUES, CELLS, CODED_DIMS, LEAD, LEVELS, SLOT_A, SLOT_B, Segment, TABLE, TUNED, buckets_payload,
-    cell_parts, celled_file, cells_payload, coded_file, coder_values, entry, file, get, header_refusal, index, open, patient, put, refusal,
-    rehash, tuning_payload, write_bucketed, write_celled,
+    cell_parts, celled_file, cells_payload, coded_file, entry, file, get, header_refusal, index, open, patient, put, quantizer_values,
+    refusal, rehash, tuning_payload, write_bucketed, write_celled,
 };
 use nseekfs::error::Error;
-use nseekfs::format::{self, AnnRecord, CoderBytes, Contents, Header, Kind, Mode, Verify};
+use nseekfs::format::{self, AnnRecord, Contents, Header, Kind, Mode, QuantizerBytes, Verify};
 use nseekfs::index::Index;
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
@@ -292,29 +292,29 @@ fn refused_codes(reason: &str, change: impl FnOnce(&mut Vec<u8>)) {
     assert!(got.starts_with(reason), "expected {reason:?}, got {got:?}");
 }
 
-/// First byte of the coder section of that file.
-const CODER: usize = 3200;
+/// First byte of the quantizer section of that file.
+const QUANTIZER: usize = 3200;
 
 #[test]
 fn a_file_with_codes_holds_what_was_written() {
     for mode in [Mode::Mmap, Mode::Ram] {
         let (bytes, header) = open(&coded_file(&[20, 3]), mode, Verify::Full).unwrap();
-        let coder = header.coder.unwrap();
-        assert_eq!((coder.lead, coder.skew), (LEAD, 1e-6));
-        assert!(coder.values.start % 64 == 0 && bytes[coder.values] == coder_values());
+        let quantizer = header.quantizer.unwrap();
+        assert_eq!((quantizer.leading, quantizer.skew), (LEAD, 1e-6));
+        assert!(quantizer.values.start % 64 == 0 && bytes[quantizer.values] == quantizer_values());
         for (segment, rows) in header.segments.iter().zip([20, 3]) {
             let expected = Segment::coded(Level::F16, CODED_DIMS, rows, LEAD);
             assert_eq!(bytes[segment.row_values.clone()], expected.row_values);
             let codes = segment.codes.clone().unwrap();
-            assert_eq!([codes.lines, codes.factors, codes.rest].map(|part| bytes[part].to_vec()), expected.codes.unwrap());
+            assert_eq!([codes.lines, codes.factors, codes.remainder].map(|part| bytes[part].to_vec()), expected.codes.unwrap());
         }
     }
-    assert!(open(&file(Level::F16, &[5]), Mode::Mmap, Verify::Full).unwrap().1.coder.is_none());
+    assert!(open(&file(Level::F16, &[5]), Mode::Mmap, Verify::Full).unwrap().1.quantizer.is_none());
 }
 
 #[test]
-fn f12_a_coder_belongs_to_the_whole_index_and_other_codes_to_segments() {
-    refused_codes("F12: segment of entry 5, of kind coder: expected 4294967295, got 0", |c| put(c, entry(5) + 4, 0u32.to_le_bytes()));
+fn f12_a_quantizer_belongs_to_the_whole_index_and_other_codes_to_segments() {
+    refused_codes("F12: segment of entry 5, of kind quantizer: expected 4294967295, got 0", |c| put(c, entry(5) + 4, 0u32.to_le_bytes()));
     refused_codes("F12: segment of entry 2: expected below 1, got 4294967295", |c| put(c, entry(2) + 4, u32::MAX.to_le_bytes()));
 }
 
@@ -322,32 +322,32 @@ fn f12_a_coder_belongs_to_the_whole_index_and_other_codes_to_segments() {
 fn f19_codes_are_whole_or_not_there() {
     for number in 2..6 {
         let unknown = 0x8000_0063u32.to_le_bytes();
-        let expected = "F19: sections of codes: expected 4, being a coder and lines, factors, rest for each segment, got 3";
+        let expected = "F19: sections of codes: expected 4, being a quantizer and lines, factors, remainder for each segment, got 3";
         refused_codes(expected, |content| put(content, entry(number), unknown));
     }
     let mut none = coded_file(&[20]);
     (2..6).for_each(|number| put(&mut none, entry(number), 0x8000_0063u32.to_le_bytes()));
     rehash(&mut none);
-    assert!(Header::parse(&none, Path::new("sample.bin")).unwrap().coder.is_none());
+    assert!(Header::parse(&none, Path::new("sample.bin")).unwrap().quantizer.is_none());
     let mut two = coded_file(&[20, 3]);
     put(&mut two, entry(8), (Kind::Lines as u32).to_le_bytes());
     rehash(&mut two);
     assert!(header_refusal(&two).starts_with("F19: lines section of segment 1: expected one, got two"));
-    refused_codes("F19: coder section: expected one, got two", |content| {
-        put(content, entry(2), (Kind::Coder as u32).to_le_bytes());
+    refused_codes("F19: quantizer section: expected one, got two", |content| {
+        put(content, entry(2), (Kind::Quantizer as u32).to_le_bytes());
         put(content, entry(2) + 4, u32::MAX.to_le_bytes());
         put(content, entry(2) + 24, 20u64.to_le_bytes());
     });
-    refused_codes("F19: rows of the coder section: expected 20, got 21", |c| put(c, entry(5) + 24, 21u64.to_le_bytes()));
-    refused_codes("F19: rows of the rest section of segment 0: expected 20, got 19", |c| put(c, entry(4) + 24, 19u64.to_le_bytes()));
+    refused_codes("F19: rows of the quantizer section: expected 20, got 21", |c| put(c, entry(5) + 24, 21u64.to_le_bytes()));
+    refused_codes("F19: rows of the remainder section of segment 0: expected 20, got 19", |c| put(c, entry(4) + 24, 19u64.to_le_bytes()));
     // What is written passes through the reader's checks first.
     let not_written = |level: Level, dims: usize| {
         let segment = Segment::coded(level, dims, 20, 8);
-        let coder = CoderBytes { lead: 8, skew: 0.0, values: &vec![0; 4 * dims * (2 + dims)] };
+        let quantizer = QuantizerBytes { leading: 8, skew: 0.0, values: &vec![0; 4 * dims * (2 + dims)] };
         let folder = tempfile::tempdir().unwrap();
         match format::write(
             &folder.path().join("refused.bin"),
-            &Contents { index: &index(level, dims), segments: &[segment.bytes()], coder: Some(coder), ann: None },
+            &Contents { index: &index(level, dims), segments: &[segment.bytes()], quantizer: Some(quantizer), ann: None },
             &patient,
         ) {
             Err(Error::Format { reason, .. }) => reason,
@@ -360,38 +360,38 @@ fn f19_codes_are_whole_or_not_there() {
 }
 
 #[test]
-fn f20_the_coder_holds_usable_numbers() {
-    for lead in [0u32, 4, 15, 40, u32::MAX, 1 << 31] {
-        let expected = format!("F20: lead: expected a multiple of 8 from 8 to 32, got {lead}");
-        refused_codes(&expected, |content| put(content, CODER, lead.to_le_bytes()));
+fn f20_the_quantizer_holds_usable_numbers() {
+    for leading in [0u32, 4, 15, 40, u32::MAX, 1 << 31] {
+        let expected = format!("F20: leading: expected a multiple of 8 from 8 to 32, got {leading}");
+        refused_codes(&expected, |content| put(content, QUANTIZER, leading.to_le_bytes()));
     }
     for at in 4..56 {
-        refused_codes("F10: reserved bytes of the coder: expected", |content| content[CODER + at] = 1);
+        refused_codes("F10: reserved bytes of the quantizer: expected", |content| content[QUANTIZER + at] = 1);
     }
     for skew in [-1e-9, 1e-3, 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        refused_codes("F20: skew: expected 0 to below 0.001, got", |content| put(content, CODER + 56, skew.to_le_bytes()));
+        refused_codes("F20: skew: expected 0 to below 0.001, got", |content| put(content, QUANTIZER + 56, skew.to_le_bytes()));
     }
     for (value, at) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().zip([0, 3, 31]) {
-        refused_codes("F20: centre: expected finite values, got", |content| put(content, CODER + 64 + 4 * at, value.to_le_bytes()));
+        refused_codes("F20: centre: expected finite values, got", |content| put(content, QUANTIZER + 64 + 4 * at, value.to_le_bytes()));
     }
     for (value, at) in [f32::NAN, f32::INFINITY, -1.0, 0.0, -0.0].into_iter().zip([32, 40, 50, 60, 63]) {
-        refused_codes("F20: steps: expected finite values above 0, got", |c| put(c, CODER + 64 + 4 * at, value.to_le_bytes()));
+        refused_codes("F20: steps: expected finite values above 0, got", |c| put(c, QUANTIZER + 64 + 4 * at, value.to_le_bytes()));
     }
-    refused_codes("F20: length of the coder section: expected 4416, got 4415", |c| put(c, entry(5) + 16, 4415u64.to_le_bytes()));
+    refused_codes("F20: length of the quantizer section: expected 4416, got 4415", |c| put(c, entry(5) + 16, 4415u64.to_le_bytes()));
     // Axes are not looked at.
     let mut content = coded_file(&[20]);
-    put(&mut content, CODER + 64 + 4 * 64, f32::NAN.to_le_bytes());
+    put(&mut content, QUANTIZER + 64 + 4 * 64, f32::NAN.to_le_bytes());
     rehash(&mut content);
     open(&content, Mode::Ram, Verify::Full).unwrap();
 }
 
 #[test]
 fn f21_lengths_of_codes_are_those_of_their_rows() {
-    for (number, name, length) in [(2, "lines", 256u64), (3, "factors", 320), (4, "rest", 480)] {
+    for (number, name, length) in [(2, "lines", 256u64), (3, "factors", 320), (4, "remainder", 480)] {
         let expected = format!("F21: length of the {name} section of segment 0: expected {length}, got {}", length - 1);
         refused_codes(&expected, |content| put(content, entry(number) + 16, (length - 1).to_le_bytes()));
     }
-    refused_codes("F21: length of the lines section of segment 0: expected 128, got 256", |c| put(c, CODER, 8u32.to_le_bytes()));
+    refused_codes("F21: length of the lines section of segment 0: expected 128, got 256", |c| put(c, QUANTIZER, 8u32.to_le_bytes()));
 }
 
 /// A file with cells (sections of [`refused_codes`], then cells and tuning) must be refused so.
@@ -425,11 +425,11 @@ const UNKNOWN: [u8; 4] = 0x8000_0063u32.to_le_bytes();
 fn a_file_with_cells_holds_what_was_written() {
     for (mode, rows) in [(Mode::Mmap, vec![20]), (Mode::Ram, vec![20, 3])] {
         let (bytes, header) = open(&celled_file(&rows), mode, Verify::Full).unwrap();
-        let (few, tuning) = header.ann.unwrap();
-        let cells = few.cells().unwrap();
+        let (ann, tuning) = header.ann.unwrap();
+        let cells = ann.cells().unwrap();
         assert!(cells.metric == Metric::Euclidean && cells.spilled && bytes[cells.payload.clone()] == cells_payload());
         let shape = cells.shape;
-        assert_eq!((shape.dims, shape.cells, shape.blocks, shape.lead), (CODED_DIMS, CELLS, BLOCKS, LEAD));
+        assert_eq!((shape.dims, shape.cells, shape.blocks, shape.leading), (CODED_DIMS, CELLS, BLOCKS, LEAD));
         let (parts, codes) = (cells.parts.clone(), cells.parts.codes.unwrap());
         let [listed_lines, listed_factors] = parts.listed.unwrap();
         let ranges = [
@@ -439,7 +439,7 @@ fn a_file_with_cells_holds_what_was_written() {
             parts.centroids,
             codes.lines,
             codes.factors,
-            codes.rest,
+            codes.remainder,
             parts.rows,
             listed_lines,
             listed_factors,
@@ -511,9 +511,9 @@ fn f23_cells_are_of_one_shape() {
         let expected = format!("F23: metric: expected 0 to 2, got {metric}");
         refused_cells(&expected, |content| put(content, CELLS_AT + 4, metric.to_le_bytes()));
     }
-    for lead in [8u32, 24, 32, u32::MAX] {
-        let expected = format!("F23: lead: expected 0 or that of the coder, 16, got {lead}");
-        refused_cells(&expected, |content| put(content, CELLS_AT + 8, lead.to_le_bytes()));
+    for leading in [8u32, 24, 32, u32::MAX] {
+        let expected = format!("F23: leading: expected 0 or that of the quantizer, 16, got {leading}");
+        refused_cells(&expected, |content| put(content, CELLS_AT + 8, leading.to_le_bytes()));
     }
     refused_cells("F23: spilled: expected 0 or 1, got 2", |content| put(content, CELLS_AT + 12, 2u32.to_le_bytes()));
     for blocks in [8u64, 1 << 32, 1 << 63, u64::MAX] {
@@ -521,7 +521,7 @@ fn f23_cells_are_of_one_shape() {
         refused_cells(&expected, |content| put(content, CELLS_AT + 16, blocks.to_le_bytes()));
     }
     // Without a coder, nothing has codes.
-    refused_cells("F23: lead: expected 0 or that of the coder, 0, got 16", |content| {
+    refused_cells("F23: leading: expected 0 or that of the quantizer, 0, got 16", |content| {
         (2..6).for_each(|number| put(content, entry(number), UNKNOWN));
     });
     let whole = cells_payload();

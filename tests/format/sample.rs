@@ -2,7 +2,7 @@
 //! out again here, so that a slip in the code's constants shows), and hashed again on request.
 
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, AnnBytes, CodeBytes, CoderBytes, Contents, Header, IndexRecord, Kind, Mode, SegmentBytes, Verify};
+use nseekfs::format::{self, AnnBytes, CodeBytes, Contents, Header, IndexRecord, Kind, Mode, QuantizerBytes, SegmentBytes, Verify};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::store::Bytes;
@@ -43,15 +43,15 @@ impl Segment {
     }
 
     /// The same with lines, factors and rest, fabricated.
-    pub fn coded(level: Level, dims: usize, rows: usize, lead: usize) -> Self {
+    pub fn coded(level: Level, dims: usize, rows: usize, leading: usize) -> Self {
         let blocks = rows.div_ceil(16);
-        let lengths = [blocks * lead / 8 * 64, blocks * 160, rows * (lead / 2 + dims - lead)];
+        let lengths = [blocks * leading / 8 * 64, blocks * 160, rows * (leading / 2 + dims - leading)];
         let codes = lengths.map(|length| (0..length).map(|i| (i * 41 % 249) as u8).collect());
         Segment { codes: Some(codes), ..Segment::sample(level, dims, rows) }
     }
 
     pub fn bytes(&self) -> SegmentBytes<'_> {
-        let codes = self.codes.as_ref().map(|[lines, factors, rest]| CodeBytes { lines, factors, rest });
+        let codes = self.codes.as_ref().map(|[lines, factors, remainder]| CodeBytes { lines, factors, remainder });
         SegmentBytes { rows: self.rows, row_values: &self.row_values, norms: &self.norms, scales: self.scales.as_deref(), codes }
     }
 }
@@ -74,7 +74,7 @@ pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sample.bin");
-    format::write(&path, &Contents { index: &index(level, 3), segments: &parts, coder: None, ann: None }, &patient).unwrap();
+    format::write(&path, &Contents { index: &index(level, 3), segments: &parts, quantizer: None, ann: None }, &patient).unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -82,7 +82,7 @@ pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
 pub const CODED_DIMS: usize = 32;
 pub const LEAD: usize = 16;
 /// Its coder's section, record apart: no axes that a learner would give, but the format does not mind.
-pub fn coder_values() -> Vec<u8> {
+pub fn quantizer_values() -> Vec<u8> {
     (0..CODED_DIMS * (2 + CODED_DIMS)).flat_map(|i| (0.5 + (i % 97) as f32).to_le_bytes()).collect()
 }
 
@@ -93,13 +93,13 @@ pub fn coded_file(rows: &[usize]) -> Vec<u8> {
     let write = || {
         let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::coded(Level::F16, CODED_DIMS, rows, LEAD)).collect();
         let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
-        let values = coder_values();
-        let coder = CoderBytes { lead: LEAD, skew: 1e-6, values: &values };
+        let values = quantizer_values();
+        let quantizer = QuantizerBytes { leading: LEAD, skew: 1e-6, values: &values };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("coded.bin");
         format::write(
             &path,
-            &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, coder: Some(coder), ann: None },
+            &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, quantizer: Some(quantizer), ann: None },
             &patient,
         )
         .unwrap();
@@ -172,10 +172,10 @@ pub fn tuning_payload() -> Vec<u8> {
 pub fn write_celled(path: &Path, rows: &[usize], cells: &[u8], tuning: &[u8]) -> Result<()> {
     let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::coded(Level::F16, CODED_DIMS, rows, LEAD)).collect();
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
-    let values = coder_values();
-    let coder = Some(CoderBytes { lead: LEAD, skew: 1e-6, values: &values });
-    let ann = Some(AnnBytes { kind: Kind::Cells, few: cells, tuning });
-    format::write(path, &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, coder, ann }, &patient)
+    let values = quantizer_values();
+    let quantizer = Some(QuantizerBytes { leading: LEAD, skew: 1e-6, values: &values });
+    let ann = Some(AnnBytes { kind: Kind::Cells, ann: cells, tuning });
+    format::write(path, &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, quantizer, ann }, &patient)
 }
 
 /// The content of a file of level f16 with codes, cells and their tuning; coder, cells and tuning come last.
@@ -220,8 +220,8 @@ pub fn buckets_payload() -> Vec<u8> {
 pub fn write_bucketed(path: &Path, buckets: &[u8]) -> Result<()> {
     let segment = Segment::sample(Level::F32, 3, 20);
     let tuning = tuning_payload();
-    let ann = Some(AnnBytes { kind: Kind::Buckets, few: buckets, tuning: &tuning });
-    format::write(path, &Contents { index: &index(Level::F32, 3), segments: &[segment.bytes()], coder: None, ann }, &patient)
+    let ann = Some(AnnBytes { kind: Kind::Buckets, ann: buckets, tuning: &tuning });
+    format::write(path, &Contents { index: &index(Level::F32, 3), segments: &[segment.bytes()], quantizer: None, ann }, &patient)
 }
 
 /// Opens `content` as a file of its own.

@@ -1,8 +1,8 @@
 //! Writing is all or nothing, whatever stops it, and never disturbs a file that is mapped.
 
-use crate::sample::{CODED_DIMS, LEAD, Segment, coded_file, coder_values, file, index, open, patient, written_anew};
+use crate::sample::{CODED_DIMS, LEAD, Segment, coded_file, file, index, open, patient, quantizer_values, written_anew};
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, CodeBytes, CoderBytes, Contents, Mode, SegmentBytes, SegmentLayout, Verify};
+use nseekfs::format::{self, CodeBytes, Contents, Mode, QuantizerBytes, SegmentBytes, SegmentLayout, Verify};
 use nseekfs::level::Level;
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn write(path: &Path, rows: usize, tick: &dyn Fn() -> Result<()>) -> Result<()> {
     format::write(
         path,
-        &Contents { index: &index(Level::F32, 3), segments: &[Segment::sample(Level::F32, 3, rows).bytes()], coder: None, ann: None },
+        &Contents { index: &index(Level::F32, 3), segments: &[Segment::sample(Level::F32, 3, rows).bytes()], quantizer: None, ann: None },
         tick,
     )
 }
@@ -82,7 +82,7 @@ fn an_index_can_be_saved_over_the_file_that_it_maps() {
         scales: None,
         codes: None,
     };
-    format::write(&path, &Contents { index: &header.index, segments: &[part], coder: None, ann: None }, &patient).unwrap();
+    format::write(&path, &Contents { index: &header.index, segments: &[part], quantizer: None, ann: None }, &patient).unwrap();
     assert!(std::fs::read(&path).unwrap() == before);
     write(&path, 1, &patient).unwrap();
     bytes.check_len().unwrap();
@@ -106,15 +106,15 @@ fn what_a_file_with_codes_holds_can_be_written_again() {
             row_values: &bytes[segment.row_values.clone()],
             norms: &bytes[segment.norms.clone()],
             scales: None,
-            codes: Some(CodeBytes { lines: &bytes[codes.lines], factors: &bytes[codes.factors], rest: &bytes[codes.rest] }),
+            codes: Some(CodeBytes { lines: &bytes[codes.lines], factors: &bytes[codes.factors], remainder: &bytes[codes.remainder] }),
         }
     };
     let parts: Vec<SegmentBytes> = header.segments.iter().map(part).collect();
-    let record = header.coder.unwrap();
-    let coder = CoderBytes { lead: record.lead, skew: record.skew, values: &bytes[record.values] };
+    let record = header.quantizer.unwrap();
+    let quantizer = QuantizerBytes { leading: record.leading, skew: record.skew, values: &bytes[record.values] };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("again.bin");
-    format::write(&path, &Contents { index: &header.index, segments: &parts, coder: Some(coder), ann: None }, &patient).unwrap();
+    format::write(&path, &Contents { index: &header.index, segments: &parts, quantizer: Some(quantizer), ann: None }, &patient).unwrap();
     assert!(std::fs::read(path).unwrap() == content);
 }
 
@@ -126,7 +126,7 @@ fn what_the_reader_would_refuse_is_not_written() {
     let part = whole.bytes();
     let try_write = |dims, parts: &[SegmentBytes]| match format::write(
         &path,
-        &Contents { index: &index(Level::F32, dims), segments: parts, coder: None, ann: None },
+        &Contents { index: &index(Level::F32, dims), segments: parts, quantizer: None, ann: None },
         &patient,
     ) {
         Err(Error::Format { reason, .. }) => reason,
@@ -139,24 +139,24 @@ fn what_the_reader_would_refuse_is_not_written() {
     assert!(try_write(3, &[SegmentBytes { rows: 6, ..part }]).starts_with("F14: length of the rows"));
     assert!(try_write(3, &[SegmentBytes { norms: &[0; 39], ..part }]).starts_with("F14: length of the norms"));
     assert!(try_write(3, &[SegmentBytes { rows: 0, row_values: &[], norms: &[], scales: None, codes: None }]).starts_with("F14: rows"));
-    let (coded, values) = (Segment::coded(Level::F32, CODED_DIMS, 20, LEAD), coder_values());
-    let coder = CoderBytes { lead: LEAD, skew: 0.0, values: &values };
+    let (coded, values) = (Segment::coded(Level::F32, CODED_DIMS, 20, LEAD), quantizer_values());
+    let quantizer = QuantizerBytes { leading: LEAD, skew: 0.0, values: &values };
     let part = coded.bytes();
-    let try_coded = |coder: Option<&CoderBytes>, part: SegmentBytes| match format::write(
+    let try_coded = |quantizer: Option<&QuantizerBytes>, part: SegmentBytes| match format::write(
         &path,
-        &Contents { index: &index(Level::F32, CODED_DIMS), segments: &[part], coder: coder.copied(), ann: None },
+        &Contents { index: &index(Level::F32, CODED_DIMS), segments: &[part], quantizer: quantizer.copied(), ann: None },
         &patient,
     ) {
         Err(Error::Format { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
     assert!(try_coded(None, part).starts_with("F19: sections of codes: expected 4"));
-    assert!(try_coded(Some(&coder), SegmentBytes { codes: None, ..part }).starts_with("F19: sections of codes: expected 4"));
-    assert!(try_coded(Some(&CoderBytes { values: &values[4..], ..coder }), part).starts_with("F20: length of the coder"));
-    assert!(try_coded(Some(&CoderBytes { values: &[], ..coder }), part).starts_with("F20: length of the coder"));
-    assert!(try_coded(Some(&CoderBytes { lead: usize::MAX, ..coder }), part).starts_with("F20: lead"));
-    assert!(try_coded(Some(&CoderBytes { skew: f64::NAN, ..coder }), part).starts_with("F20: skew"));
-    assert!(try_coded(Some(&CoderBytes { lead: 24, ..coder }), part).starts_with("F21: length of the lines"));
+    assert!(try_coded(Some(&quantizer), SegmentBytes { codes: None, ..part }).starts_with("F19: sections of codes: expected 4"));
+    assert!(try_coded(Some(&QuantizerBytes { values: &values[4..], ..quantizer }), part).starts_with("F20: length of the quantizer"));
+    assert!(try_coded(Some(&QuantizerBytes { values: &[], ..quantizer }), part).starts_with("F20: length of the quantizer"));
+    assert!(try_coded(Some(&QuantizerBytes { leading: usize::MAX, ..quantizer }), part).starts_with("F20: lead"));
+    assert!(try_coded(Some(&QuantizerBytes { skew: f64::NAN, ..quantizer }), part).starts_with("F20: skew"));
+    assert!(try_coded(Some(&QuantizerBytes { leading: 24, ..quantizer }), part).starts_with("F21: length of the lines"));
     assert!(names(folder.path()).is_empty());
 }
 

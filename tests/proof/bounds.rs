@@ -1,12 +1,12 @@
 //! All bounds of every kernel against the exact cosine and the keys as computed.
 
-use crate::coders::{self, Coded, asked, coder, identity, moved, rotated, skew};
+use crate::quantizers::{self, Coded, asked, identity, moved, quantizer, rotated, skew};
 use crate::tables::{Random, extremes, narrow, table};
-use nseekfs::code::margin::{Look, key_bound, least_cosine};
-use nseekfs::code::turn::Turner;
-use nseekfs::code::{Coder, LEAST_NORM};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
+use nseekfs::quantize::bound::{QueryCode, cosine_threshold, key_bound};
+use nseekfs::quantize::rotate::Rotation;
+use nseekfs::quantize::{LEAST_NORM, Quantizer};
 use proptest::prelude::*;
 
 pub const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::Euclidean];
@@ -46,23 +46,23 @@ pub fn key(metric: Metric, wide: &[f64], row: &[f64], norms: (f64, f64)) -> f64 
 
 /// Every bound of every row for every query, in every kernel. A comparison is written as scans
 /// write it: a bound that is no number keeps its row.
-pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
-    let dims = coder.dims;
+pub fn check(quantizer: &Quantizer, rows: &[f64], queries: &[f64]) {
+    let dims = quantizer.dims;
     for kernel in kernel::runnable() {
-        let coded = Coded::new(kernel, coder, rows);
-        let turner = Turner::new(kernel, coder);
+        let coded = Coded::new(kernel, quantizer, rows);
+        let rotation = Rotation::new(kernel, quantizer);
         for (i, query) in queries.chunks_exact(dims).enumerate() {
             let (wide, norm) = asked(query);
             if norm < LEAST_NORM {
                 continue;
             }
-            let rough = Look::turned(kernel, coder, &turner, &[(&wide, norm)]).swap_remove(0);
-            for (how, look) in [("sharp", &Look::new(kernel, coder, &wide, norm)), ("rough", &rough)] {
-                let first = coded.bounds(kernel, look);
-                let wide_first = coded.wide_bounds(kernel, coder, look);
+            let rough = QueryCode::rotated(kernel, quantizer, &rotation, &[(&wide, norm)]).swap_remove(0);
+            for (how, query_code) in [("sharp", &QueryCode::new(kernel, quantizer, &wide, norm)), ("rough", &rough)] {
+                let first = coded.bounds(kernel, query_code);
+                let wide_first = coded.wide_bounds(kernel, quantizer, query_code);
                 for (r, row) in rows.chunks_exact(dims).enumerate() {
                     let n = coded.norms[r];
-                    let second = coded.second(look, kernel, coder, r, first[r]);
+                    let second = coded.second(query_code, kernel, quantizer, r, first[r]);
                     let exact = exact_cosine(query, row);
                     let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
                     if n >= LEAST_NORM {
@@ -80,7 +80,7 @@ pub fn check(coder: &Coder, rows: &[f64], queries: &[f64]) {
                     for metric in METRICS {
                         let key = key(metric, &wide, row, (norm, n));
                         for lengths in [(n, n), (0.0, n), (n / 2.0, 3.0 * n), (n, n.max(1e18))] {
-                            let least = least_cosine(metric, key, norm, lengths);
+                            let least = cosine_threshold(metric, key, norm, lengths);
                             assert!(first[r] >= least || first[r].is_nan() || least.is_nan(), "{metric:?} row {r} query {i} {lengths:?}");
                         }
                     }
@@ -106,26 +106,26 @@ fn mean(rows: &[f32], dims: usize) -> Vec<f32> {
 }
 
 /// Coders good and bad: axes, centres, leads, steps.
-pub fn hand_made(dims: usize) -> Vec<Coder> {
+pub fn hand_made(dims: usize) -> Vec<Quantizer> {
     let plain = identity(dims);
-    let turned = rotated(dims, 5);
-    let slanted = moved(&turned, 0.05, 6);
+    let rotated = rotated(dims, 5);
+    let slanted = moved(&rotated, 0.05, 6);
     let zero = vec![0.0; dims];
     let common = mean(&table("common direction", 100, dims), dims);
     let middle = (dims / 16).max(1) * 8;
-    let turned_skew = skew(&turned, dims);
+    let rotated_skew = skew(&rotated, dims);
     let mut random = Random::seeded(8);
     let uneven = (0..dims).map(|_| (random.normal() * 3.0 - 6.0).exp() as f32).collect();
     vec![
-        coder(dims / 8 * 8, zero.clone(), plain.clone(), even_steps(dims), 0.0),
-        coder(8, common.clone(), plain.clone(), even_steps(dims), 0.0),
-        coder(middle, common.clone(), turned.clone(), even_steps(dims), turned_skew),
-        coder(dims / 8 * 8, common.clone(), turned.clone(), vec![1e-12; dims], turned_skew),
-        coder(middle, zero.clone(), turned.clone(), vec![1e-30; dims], turned_skew),
-        coder(middle, zero.clone(), turned.clone(), vec![50.0; dims], turned_skew),
-        coder(middle, common.clone(), turned, uneven, turned_skew),
-        coder(middle, common, slanted.clone(), even_steps(dims), skew(&slanted, dims)),
-        coder(8, zero, slanted.clone(), even_steps(dims), skew(&slanted, dims)),
+        quantizer(dims / 8 * 8, zero.clone(), plain.clone(), even_steps(dims), 0.0),
+        quantizer(8, common.clone(), plain.clone(), even_steps(dims), 0.0),
+        quantizer(middle, common.clone(), rotated.clone(), even_steps(dims), rotated_skew),
+        quantizer(dims / 8 * 8, common.clone(), rotated.clone(), vec![1e-12; dims], rotated_skew),
+        quantizer(middle, zero.clone(), rotated.clone(), vec![1e-30; dims], rotated_skew),
+        quantizer(middle, zero.clone(), rotated.clone(), vec![50.0; dims], rotated_skew),
+        quantizer(middle, common.clone(), rotated, uneven, rotated_skew),
+        quantizer(middle, common, slanted.clone(), even_steps(dims), skew(&slanted, dims)),
+        quantizer(8, zero, slanted.clone(), even_steps(dims), skew(&slanted, dims)),
     ]
 }
 
@@ -135,10 +135,10 @@ fn bounds_hold_for_extreme_rows_and_queries() {
         let rows = extremes(dims);
         let some = Random::seeded(2).normals(6 * dims);
         let all = [rows, some].concat();
-        for coder in hand_made(dims) {
-            let centre = coders::centre(&coder);
+        for quantizer in hand_made(dims) {
+            let centre = quantizers::centre(&quantizer);
             let against: Vec<f64> = centre.iter().map(|m| -m).collect();
-            check(&coder, &all, &[all.clone(), centre, against].concat());
+            check(&quantizer, &all, &[all.clone(), centre, against].concat());
         }
     }
 }
@@ -146,17 +146,17 @@ fn bounds_hold_for_extreme_rows_and_queries() {
 #[test]
 fn bounds_hold_on_the_edges_of_codes() {
     let dims = 40;
-    for coder in hand_made(dims) {
-        let steps = coders::steps(&coder);
+    for quantizer in hand_made(dims) {
+        let steps = quantizers::steps(&quantizer);
         let mut random = Random::seeded(11);
         let mut rows = Vec::new();
         // Of cells, of what stands beside the outermost, of signed bytes; and of what rounds to them.
         for edge in [0.0, 0.5, 6.0, 12.0, 18.5, 25.5, 33.5, 43.0, 55.5, 63.0, 70.5, 71.5, 127.0, 127.5, 128.5] {
             let along: Vec<f64> =
                 steps.iter().map(|s| s * (edge - 2.0 * edge * random.below(2) as f64 + 0.5 * random.below(3) as f64)).collect();
-            rows.extend(coders::direction_along(&coder, &along));
+            rows.extend(quantizers::direction_along(&quantizer, &along));
         }
-        check(&coder, &rows, &rows);
+        check(&quantizer, &rows, &rows);
     }
 }
 
@@ -164,28 +164,28 @@ fn bounds_hold_on_the_edges_of_codes() {
 fn bounds_hold_at_the_most_dims_that_codes_serve() {
     let dims = 4096;
     let common = vec![0.7 / 64.0; dims];
-    let coder = coder(dims, common, identity(dims), even_steps(dims), 0.0);
+    let quantizer = quantizer(dims, common, identity(dims), even_steps(dims), 0.0);
     let mut rows = Random::seeded(4).normals(3 * dims);
     rows.iter_mut().take(dims).for_each(|x| *x += 1.0);
     rows.extend((0..dims).map(|j| if j % 2 == 0 { 1.0 } else { -1.0 }));
-    check(&coder, &rows, &rows[dims..3 * dims]);
+    check(&quantizer, &rows, &rows[dims..3 * dims]);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
     #[test]
-    fn bounds_hold_for_any_coder(dims in 8usize..70, lead in 1usize..9, seed: u64, scale in -9.0f64..3.0, slant in 0.0f64..0.2, shift in -1.0f64..1.0) {
+    fn bounds_hold_for_any_quantizer(dims in 8usize..70, leading in 1usize..9, seed: u64, scale in -9.0f64..3.0, slant in 0.0f64..0.2, shift in -1.0f64..1.0) {
         let axes = moved(&rotated(dims, seed), slant * slant, seed);
         let mut random = Random::seeded(seed ^ 1);
         let steps = (0..dims).map(|_| (scale + random.normal()).exp() as f32).collect();
         let mut rows = random.normals(12 * dims);
         let centre = narrow(&rows[..dims].iter().map(|x| x * shift / (2.0 * dims as f64).sqrt()).collect::<Vec<_>>());
-        let centre = if coders::length(&centre) > 1.0 { vec![0.0; dims] } else { centre };
-        let coder = coder((8 * lead).min(dims / 8 * 8), centre, axes.clone(), steps, skew(&axes, dims));
+        let centre = if quantizers::length(&centre) > 1.0 { vec![0.0; dims] } else { centre };
+        let quantizer = quantizer((8 * leading).min(dims / 8 * 8), centre, axes.clone(), steps, skew(&axes, dims));
         for i in 0..6 {
             let factor = (random.normal() * 10.0).exp();
             rows[i * dims..(i + 1) * dims].iter_mut().for_each(|x| *x *= factor);
         }
-        check(&coder, &rows, &rows);
+        check(&quantizer, &rows, &rows);
     }
 }

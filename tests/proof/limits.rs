@@ -2,12 +2,12 @@
 //! term that it is named after.
 
 use crate::bounds::{METRICS, check, exact_cosine, key};
-use crate::coders::{Coded, asked, coder, direction_along, identity, rotated, skew};
+use crate::quantizers::{Coded, asked, direction_along, identity, quantizer, rotated, skew};
 use crate::tables::{Random, narrow};
-use nseekfs::code::LEAST_NORM;
-use nseekfs::code::margin::{Look, key_bound, least_cosine};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
+use nseekfs::quantize::LEAST_NORM;
+use nseekfs::quantize::bound::{QueryCode, cosine_threshold, key_bound};
 use proptest::prelude::*;
 
 #[test]
@@ -17,33 +17,33 @@ fn what_a_query_loses_in_two_bytes_is_paid() {
     for seed in 0..20 {
         let query = Random::seeded(seed).normals(dims);
         let (wide, norm) = asked(&query);
-        let trial = coder(dims, vec![0.0; dims], identity(dims), vec![1e-3; dims], 0.0);
-        let look = Look::new(&scalar::KERNEL, &trial, &wide, norm);
-        let probe = look.probe();
+        let trial = quantizer(dims, vec![0.0; dims], identity(dims), vec![1e-3; dims], 0.0);
+        let query_code = QueryCode::new(&scalar::KERNEL, &trial, &wide, norm);
+        let probe = query_code.probe();
         let lost = |j: usize| {
             let held = 256.0 * f64::from(probe.high[j]) + f64::from(probe.low[j]);
             query[j] / norm * 1e-3f32 as f64 - f64::from(probe.step) * held
         };
         let code: Vec<f64> = (0..dims).map(|j| if lost(j) > 0.0 { 63.0 } else { -63.0 }).collect();
         let step = (1.0 / asked(&code).1) as f32;
-        let coder = coder(dims, vec![0.0; dims], identity(dims), vec![step; dims], 0.0);
-        check(&coder, &code, &query);
+        let quantizer = quantizer(dims, vec![0.0; dims], identity(dims), vec![step; dims], 0.0);
+        check(&quantizer, &code, &query);
     }
 }
 
 #[test]
-fn what_a_query_loses_in_every_coordinate_is_paid_by_every_look() {
+fn what_a_query_loses_in_every_coordinate_is_paid_by_every_query_code() {
     // All but one coordinate lie just below half a step, and the row is its own code, the largest one in
     // the tail, in the lead an outermost cell or what is farthest from it: what is lost adds up.
     let dims = 1024;
     for (sign, inside, outside) in [(1.0, 63.0, 127.0), (-1.0, -63.0, -128.0), (1.0, 70.0, 127.0), (-1.0, -71.0, -128.0)] {
         let mut query = vec![sign * 0.49 / 32_639.0; dims];
         query[0] = 1.0;
-        for lead in [8, dims] {
-            let code: Vec<f64> = (0..dims).map(|j| if j < lead { inside } else { outside }).collect();
+        for leading in [8, dims] {
+            let code: Vec<f64> = (0..dims).map(|j| if j < leading { inside } else { outside }).collect();
             let step = 1.0 / asked(&code).1;
-            let coder = coder(lead, vec![0.0; dims], identity(dims), vec![step as f32; dims], 0.0);
-            check(&coder, &code, &query);
+            let quantizer = quantizer(leading, vec![0.0; dims], identity(dims), vec![step as f32; dims], 0.0);
+            check(&quantizer, &code, &query);
         }
     }
 }
@@ -57,13 +57,13 @@ fn float32_rounding_is_paid() {
     let length = asked(&wide).1;
     let centre: Vec<f32> = wide.iter().map(|x| (x / length) as f32).collect();
     let rows: Vec<f64> = centre.iter().map(|&x| f64::from(x)).collect();
-    let coder = coder(dims, centre, identity(dims), vec![1e-12; dims], 0.0);
+    let quantizer = quantizer(dims, centre, identity(dims), vec![1e-12; dims], 0.0);
     let mut random = Random::seeded(2);
     let mut queries = random.normals(20 * dims);
     for _ in 0..60 {
         queries.extend(rows.iter().map(|x| x + 0.1 * random.normal()));
     }
-    check(&coder, &rows, &queries);
+    check(&quantizer, &rows, &queries);
 }
 
 #[test]
@@ -72,28 +72,28 @@ fn axes_that_are_not_orthonormal_are_paid() {
     for (by, seed) in [(0.9f32, 1), (0.99, 2), (0.9999, 3), (1.01, 4)] {
         let axes: Vec<f32> = rotated(dims, seed).iter().map(|x| x * by).collect();
         let skew = skew(&axes, dims);
-        let coder = coder(dims, vec![0.0; dims], axes, vec![0.003; dims], skew);
+        let quantizer = quantizer(dims, vec![0.0; dims], axes, vec![0.003; dims], skew);
         let rows = Random::seeded(seed).normals(8 * dims);
-        check(&coder, &rows, &rows);
-        check(&coder, &rows, &rows.iter().map(|x| -x).collect::<Vec<_>>());
+        check(&quantizer, &rows, &rows);
+        check(&quantizer, &rows, &rows.iter().map(|x| -x).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn a_second_look_survives_a_first_one_of_huge_residuals() {
+fn a_second_query_code_survives_a_first_one_of_huge_residuals() {
     // The first product is some thousands, in float32; the second look must not inherit its rounding.
     let dims = 64;
     let mut random = Random::seeded(9);
     for huge in [3.0f32, 70.0, 1234.5, 3e7] {
         let steps: Vec<f32> = (0..dims).map(|j| if j % 8 == 0 { 1e-3 } else { huge }).collect();
-        let coder = coder(dims, vec![0.0; dims], identity(dims), steps, 0.0);
+        let quantizer = quantizer(dims, vec![0.0; dims], identity(dims), steps, 0.0);
         // All of a row and of a query lies along the fine steps.
         let along = |random: &mut Random| -> Vec<f64> {
             let fine: Vec<f64> = (0..dims).map(|j| if j % 8 == 0 { (40.0 * random.normal()).round() } else { 0.0 }).collect();
-            direction_along(&coder, &fine)
+            direction_along(&quantizer, &fine)
         };
         let rows: Vec<f64> = (0..10).flat_map(|_| along(&mut random)).collect();
-        check(&coder, &rows, &rows);
+        check(&quantizer, &rows, &rows);
     }
 }
 
@@ -109,42 +109,42 @@ fn vectors_whose_squares_underflow_have_no_direction() {
     let axes: Vec<f32> = identity(dims).iter().map(|x| x * 0.98).collect();
     let skew = skew(&axes, dims);
     // Steps of which the row is nearly a whole number.
-    let coder = coder(dims, vec![0.0; dims], axes, vec![0.98 * 0.7063 / 39.5; dims], skew);
-    check(&coder, &row, &vec![1.0; dims]);
+    let quantizer = quantizer(dims, vec![0.0; dims], axes, vec![0.98 * 0.7063 / 39.5; dims], skew);
+    check(&quantizer, &row, &vec![1.0; dims]);
 }
 
 #[test]
 fn keys_of_rows_far_shorter_or_longer_than_the_query_are_held() {
     // Then no bound of the cosine matters: the key is one square, whose rounding must be covered.
     let dims = 40;
-    let coder = coder(dims, vec![0.0; dims], identity(dims), vec![0.004; dims], 0.0);
+    let quantizer = quantizer(dims, vec![0.0; dims], identity(dims), vec![0.004; dims], 0.0);
     let mut random = Random::seeded(6);
     for factor in [1e-18, 1e-12, 1e-9, 1e9, 1e18] {
         let queries = random.normals(40 * dims);
         let rows: Vec<f64> = random.normals(4 * dims).iter().map(|x| x * factor).collect();
-        check(&coder, &rows, &queries);
-        check(&coder, &rows.iter().map(|x| x * 1e15).collect::<Vec<_>>(), &queries.iter().map(|x| x * 1e15).collect::<Vec<_>>());
+        check(&quantizer, &rows, &queries);
+        check(&quantizer, &rows.iter().map(|x| x * 1e15).collect::<Vec<_>>(), &queries.iter().map(|x| x * 1e15).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn a_row_whose_bound_is_the_floor_is_kept() {
+fn a_row_whose_bound_is_the_threshold_is_kept() {
     // Exact duplicates of the query, where floor, key and true bound are one number.
     let dims = 32;
     for kernel in kernel::runnable() {
         for steps in [1e-12, 0.003, 0.5] {
-            let coder = coder(dims, vec![0.0; dims], identity(dims), vec![steps; dims], 0.0);
+            let quantizer = quantizer(dims, vec![0.0; dims], identity(dims), vec![steps; dims], 0.0);
             let rows = Random::seeded(5).normals(30 * dims);
-            let coded = Coded::new(kernel, &coder, &rows);
+            let coded = Coded::new(kernel, &quantizer, &rows);
             for (r, row) in rows.chunks_exact(dims).enumerate() {
                 let (wide, norm) = asked(row);
-                let first = coded.bounds(kernel, &Look::new(kernel, &coder, &wide, norm))[r];
+                let first = coded.bounds(kernel, &QueryCode::new(kernel, &quantizer, &wide, norm))[r];
                 assert!(f64::from(first) >= exact_cosine(row, row));
                 for metric in METRICS {
-                    let floor = key(metric, &wide, row, (norm, coded.norms[r]));
+                    let threshold = key(metric, &wide, row, (norm, coded.norms[r]));
                     // Strictly: a tie never hangs on how a scan compares a bound with its floor.
-                    assert!(first > least_cosine(metric, floor, norm, (coded.norms[r], coded.norms[r])));
-                    assert!(key_bound(metric, f64::from(first), norm, coded.norms[r]) > floor);
+                    assert!(first > cosine_threshold(metric, threshold, norm, (coded.norms[r], coded.norms[r])));
+                    assert!(key_bound(metric, f64::from(first), norm, coded.norms[r]) > threshold);
                 }
             }
         }
@@ -152,17 +152,17 @@ fn a_row_whose_bound_is_the_floor_is_kept() {
 }
 
 #[test]
-fn without_a_floor_or_without_lengths_nothing_is_dropped() {
+fn without_a_threshold_or_without_lengths_nothing_is_dropped() {
     let kept = |least: f32| f32::NEG_INFINITY >= least || least.is_nan();
     for metric in METRICS {
         for lengths in [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1e-160, 1e18)] {
-            assert!(kept(least_cosine(metric, f64::NEG_INFINITY, 1.0, lengths)), "{metric:?} {lengths:?}");
-            assert!(kept(least_cosine(metric, f64::NAN, 1.0, lengths)), "{metric:?} {lengths:?}");
+            assert!(kept(cosine_threshold(metric, f64::NEG_INFINITY, 1.0, lengths)), "{metric:?} {lengths:?}");
+            assert!(kept(cosine_threshold(metric, f64::NAN, 1.0, lengths)), "{metric:?} {lengths:?}");
         }
     }
     // A key of 0 can be that of a zero row, of which no bound is finite, or of one across the query.
     for (metric, lengths) in [(Metric::Dot, (0.0, 0.0)), (Metric::Dot, (1.0, 2.0)), (Metric::Cosine, (0.0, 0.0))] {
-        let least = least_cosine(metric, 0.0, 1.0, lengths);
+        let least = cosine_threshold(metric, 0.0, 1.0, lengths);
         assert!(least < 0.0 || least.is_nan());
     }
 }
@@ -170,13 +170,13 @@ fn without_a_floor_or_without_lengths_nothing_is_dropped() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
     #[test]
-    fn what_the_least_cosine_drops_cannot_reach_the_floor(
+    fn what_the_least_cosine_drops_cannot_reach_the_threshold(
         metric in 0usize..3,
         query in -60.0f64..60.0,
         row in -60.0f64..60.0,
         near in any::<bool>(),
         span in (0.0f64..8.0, 0.0f64..8.0),
-        floor in prop_oneof![-1.0f64..1.0, Just(0.0), Just(-0.0), Just(1.0), -1e-9f64..1e-9, Just(-1e300)],
+        threshold in prop_oneof![-1.0f64..1.0, Just(0.0), Just(-0.0), Just(1.0), -1e-9f64..1e-9, Just(-1e300)],
         cosine in -1.1f32..1.1,
         steps in 0u32..6,
     ) {
@@ -184,12 +184,12 @@ proptest! {
         let norm = if near { query_norm * (1.0 + row * 1e-6) } else { row.exp2() };
         let lengths = (if span.0 < 1.0 { 0.0 } else { norm / span.0 }, norm * span.1.max(1.0));
         // A floor of the size of keys: a share of the largest.
-        let floor = match metric {
-            Metric::Cosine => floor,
-            Metric::Dot => floor * query_norm * norm,
-            Metric::Euclidean => -(floor.abs()) * (query_norm - norm).powi(2).max(1e-12 * query_norm * norm),
+        let threshold = match metric {
+            Metric::Cosine => threshold,
+            Metric::Dot => threshold * query_norm * norm,
+            Metric::Euclidean => -(threshold.abs()) * (query_norm - norm).powi(2).max(1e-12 * query_norm * norm),
         };
-        let least = least_cosine(metric, floor, query_norm, lengths);
+        let least = cosine_threshold(metric, threshold, query_norm, lengths);
         // The largest bounds that are dropped, and any other.
         let mut below = least;
         (0..=steps).for_each(|_| below = below.next_down());
@@ -198,7 +198,7 @@ proptest! {
                 let key = key_bound(metric, f64::from(bound), query_norm, norm);
                 // Float64 rounding of the key bound itself, which its slack pays many times over.
                 let rounding = 1e-15 * (query_norm * query_norm + norm * norm) * f64::from(bound.abs().max(1.0));
-                prop_assert!(key < floor + rounding, "{metric:?} {bound:e} < {least:e}, key {key:e}, floor {floor:e}");
+                prop_assert!(key < threshold + rounding, "{metric:?} {bound:e} < {least:e}, key {key:e}, floor {threshold:e}");
             }
         }
     }

@@ -3,7 +3,7 @@
 
 mod attained;
 mod bounds;
-mod coders;
 mod limits;
+mod quantizers;
 mod search;
 mod tables;

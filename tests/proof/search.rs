@@ -1,17 +1,17 @@
 //! Whole searches: with codes and without, the rows and the bits of their keys must be the same.
 
 use crate::bounds::{METRICS, hand_made};
-use crate::coders::{self, Coded};
+use crate::quantizers::{self, Coded};
 use crate::tables::{KINDS, Random, queries, table};
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::candidates::Filter;
-use nseekfs::code::Coder;
 use nseekfs::index::{Index, Method, SearchParams};
+use nseekfs::input::Block;
 use nseekfs::kernel::{self, Kernel};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
-use nseekfs::numbers::Block;
 use nseekfs::pool::Watch;
+use nseekfs::quantize::Quantizer;
 use nseekfs::scan::{self, Plan, Queries, Run};
 use nseekfs::store::rows::{Rows, Values};
 
@@ -22,7 +22,7 @@ fn index(level: Level, values: Block, dims: usize) -> Index {
     let mut builder = Builder::new((values.len() / dims) as u64, dims, params).unwrap();
     builder.push(values, dims, &watch).unwrap();
     let index = builder.finish(&watch).unwrap();
-    assert!(index.coder().is_some() || level == Level::F8, "a table of {} values is too small for codes", values.len());
+    assert!(index.quantizer().is_some() || level == Level::F8, "a table of {} values is too small for codes", values.len());
     index
 }
 
@@ -278,16 +278,16 @@ fn codes_change_no_answer_where_norms_vanish() {
 }
 
 /// Scans with and without codes, of rows in several segments coded by hand.
-fn same_scan(coder: &Coder, values: &[f32], asked: &[f32], cuts: &[usize]) {
-    same_scan_by(kernel::selected().unwrap(), coder, values, asked, cuts);
+fn same_scan(quantizer: &Quantizer, values: &[f32], asked: &[f32], cuts: &[usize]) {
+    same_scan_by(kernel::selected().unwrap(), quantizer, values, asked, cuts);
 }
 
-fn same_scan_by(kernel: &'static Kernel, coder: &Coder, values: &[f32], asked: &[f32], cuts: &[usize]) {
-    let (dims, watch) = (coder.dims, Watch::new(&|| true));
+fn same_scan_by(kernel: &'static Kernel, quantizer: &Quantizer, values: &[f32], asked: &[f32], cuts: &[usize]) {
+    let (dims, watch) = (quantizer.dims, Watch::new(&|| true));
     let ends = cuts.iter().copied().chain([values.len() / dims]);
     let parts: Vec<(usize, usize)> = [0].into_iter().chain(cuts.iter().copied()).zip(ends).collect();
     let wide: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
-    let coded: Vec<Coded> = parts.iter().map(|&(from, to)| Coded::new(kernel, coder, &wide[from * dims..to * dims])).collect();
+    let coded: Vec<Coded> = parts.iter().map(|&(from, to)| Coded::new(kernel, quantizer, &wide[from * dims..to * dims])).collect();
     let segments: Vec<Rows> = parts
         .iter()
         .zip(&coded)
@@ -304,38 +304,38 @@ fn same_scan_by(kernel: &'static Kernel, coder: &Coder, values: &[f32], asked: &
             [(1, 1, every(1 << 20, 1 << 20)), (10, 3, every(1 << 20, 1 << 20)), (100, 1, every(33, 31)), (7, 2, every(5, 1))]
         {
             let queries = Queries::new(kernel, Level::F32, Block::F32(asked), dims, 0).unwrap();
-            let find = |coder: Option<&Coder>| {
-                let method = if coder.is_some() { Method::Auto } else { Method::Scalar };
-                let plan = Plan { metric, k, kernel, method, threads, coder, unit: false, floor: f64::NEG_INFINITY };
+            let find = |quantizer: Option<&Quantizer>| {
+                let method = if quantizer.is_some() { Method::Auto } else { Method::Scalar };
+                let plan = Plan { metric, k, kernel, method, threads, quantizer, unit: false, threshold: f64::NEG_INFINITY };
                 let found = scan::search(&plan, &segments, &runs, &queries, &watch).unwrap();
                 let bits = |top: nseekfs::topk::TopK| top.into_sorted().iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
                 found.into_iter().map(bits).collect::<Vec<_>>()
             };
-            assert_eq!(find(Some(coder)), find(None), "{} {metric:?} k {k} threads {threads} lead {}", kernel.name, coder.lead);
+            assert_eq!(find(Some(quantizer)), find(None), "{} {metric:?} k {k} threads {threads} lead {}", kernel.name, quantizer.leading);
         }
     }
 }
 
 #[test]
-fn bad_coders_and_many_segments_change_no_answer() {
+fn bad_quantizers_and_many_segments_change_no_answer() {
     let dims = 40;
     for kind in ["common direction", "integers", "duplicates", "half zero", "all equal"] {
         let values = table(kind, 5_000, dims);
         let asked = queries(&values, dims);
-        for coder in hand_made(dims) {
-            same_scan(&coder, &values, &asked[..7 * dims], &[]);
-            same_scan(&coder, &values, &asked[4 * dims..], &[1, 17, 1003]);
-            same_scan(&coder, &values, &asked, &[2048]);
+        for quantizer in hand_made(dims) {
+            same_scan(&quantizer, &values, &asked[..7 * dims], &[]);
+            same_scan(&quantizer, &values, &asked[4 * dims..], &[1, 17, 1003]);
+            same_scan(&quantizer, &values, &asked, &[2048]);
         }
     }
 }
 
 #[test]
-fn segments_after_the_first_are_looked_at_through_codes_too() {
+fn segments_after_the_first_are_bounded_at_through_codes_too() {
     // A sharp coder and a long first segment, so that codes pay and nothing is paused.
     let dims = 128;
     let values = table("power law", 9_500, dims);
-    let sharp = coders::fitting(&values, dims, 64);
+    let sharp = quantizers::fitting(&values, dims, 64);
     same_scan(&sharp, &values, &queries(&values, dims), &[6_000, 6_001, 6_017]);
 }
 
@@ -343,7 +343,7 @@ fn segments_after_the_first_are_looked_at_through_codes_too() {
 fn codes_change_no_answer_of_any_kernel() {
     let dims = 128;
     let values = table("power law", 8_000, dims);
-    let sharp = coders::fitting(&values, dims, 64);
+    let sharp = quantizers::fitting(&values, dims, 64);
     for kernel in kernel::runnable() {
         same_scan_by(kernel, &sharp, &values, &queries(&values, dims), &[6_000]);
     }
@@ -357,8 +357,8 @@ fn of_equal_keys_the_smaller_rows_win() {
     let mut random = Random::seeded(21);
     let kinds: Vec<Vec<f32>> = (0..3).map(|_| (0..dims).map(|_| random.normal().round() as f32).collect()).collect();
     let values: Vec<f32> = (0..6_000).flat_map(|i| kinds[(i * 7 + i / 100) % 3].clone()).collect();
-    for coder in hand_made(dims) {
-        same_scan(&coder, &values, &kinds.concat(), &[4_500]);
+    for quantizer in hand_made(dims) {
+        same_scan(&quantizer, &values, &kinds.concat(), &[4_500]);
     }
 }
 
@@ -369,8 +369,8 @@ fn rows_far_shorter_or_longer_than_the_query_keep_their_order() {
     let values = table("power law", 5_000, dims);
     for factor in [1e-12f32, 1e-9, 1e-8, 1e9] {
         let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
-        for coder in hand_made(dims).iter().take(4) {
-            same_scan(coder, &scaled, &queries(&values, dims), &[]);
+        for quantizer in hand_made(dims).iter().take(4) {
+            same_scan(quantizer, &scaled, &queries(&values, dims), &[]);
         }
     }
 }

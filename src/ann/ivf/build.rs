@@ -1,17 +1,17 @@
 //! Making cells: k-means on a sample, every row to its nearest cell and perhaps a second one, and the rows of
 //! each cell laid out side by side with their codes.
 
-use super::{Ivf, spill};
-use crate::ann::cells::Cells;
-use crate::ann::kmeans::{self, Init, Params};
-use crate::ann::points::{Points, room};
-use crate::code::encode::{CodesMut, Encoder, Room};
-use crate::code::{BLOCK, Coder, LINE_BYTES, LINE_DIMS};
+use super::{Ivf, soar};
+use crate::cluster::assign::Cells;
+use crate::cluster::lloyd::{self, Init, Params};
+use crate::cluster::samples::{Points, room};
 use crate::error::{Error, Result};
 use crate::format::{CellParts, CellRecord, CellShape};
 use crate::kernel::{self, FloatMode};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::quantize::encode::{CodesMut, Encoder, Room};
+use crate::quantize::{BLOCK, LINE_BYTES, LINE_DIMS, Quantizer};
 use crate::store::BytesMut;
 use crate::store::codes::Codes;
 use crate::store::lists::NO_ROW;
@@ -52,7 +52,7 @@ pub struct Cluster<'a> {
 ///
 /// # Errors
 /// More cells than rows, named `nlist`; no memory; [`Error::Interrupted`].
-pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -> Result<Ivf> {
+pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, how: &Cluster, watch: &Watch) -> Result<Ivf> {
     let _mode = FloatMode::standard();
     let (kernel, dims, count) = (kernel::selected()?, rows.dims, rows.len());
     let cells = how.cells.unwrap_or_else(|| default_cells(count));
@@ -63,16 +63,16 @@ pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -
     let points = Points::new("embeddings", &values, dims, kernel, how.threads, watch)?;
     let trained = train(&points, cells, how, watch)?;
     let cells = Cells::new("embeddings", trained, dims, how.metric, how.threads, watch)?;
-    let among = if how.spill { spill::AMONG.min(cells.len()) } else { 1 };
+    let among = if how.spill { soar::AMONG.min(cells.len()) } else { 1 };
     let nearest = cells.nearest(&points, among, how.threads, watch)?;
-    let second = if among > 1 { Some(spill::second(&points, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
+    let second = if among > 1 { Some(soar::second(&points, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
 
     let mut reaches = room(cells.len(), f64::INFINITY, "the reaches of cells")?;
     for (row, (&cell, &key)) in nearest.cells.iter().zip(&nearest.keys).step_by(among).enumerate() {
         let loss = losses.get(row).copied().unwrap_or(0.0);
         let key = match how.metric {
             // A row whose norm is 0 has a cosine of 0 as it is and in float32.
-            Metric::Cosine if rows.norms[row] > 0.0 => (key - super::proof::turned(loss, rows.norms[row])).max(-1.0),
+            Metric::Cosine if rows.norms[row] > 0.0 => (key - super::exactness::rotated(loss, rows.norms[row])).max(-1.0),
             Metric::Euclidean if loss > 0.0 => -((-key).sqrt() + loss).powi(2),
             _ => key,
         };
@@ -80,8 +80,9 @@ pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -
     }
     let first = nearest.cells.iter().copied().step_by(among);
     let lists = Listed::new(cells.len(), count, first, second.as_deref())?;
-    let codes = rows.codes.zip(coder);
-    let shape = CellShape { dims, cells: cells.len(), blocks: lists.blocks(), lead: codes.map_or(0, |(_, coder)| coder.lead) };
+    let codes = rows.codes.zip(quantizer);
+    let shape =
+        CellShape { dims, cells: cells.len(), blocks: lists.blocks(), leading: codes.map_or(0, |(_, quantizer)| quantizer.leading) };
     let parts = shape.parts(0);
     let mut payload = BytesMut::zeroed(parts.end, "the cells")?;
     let record = CellRecord::record(&shape, how.metric, second.is_some());
@@ -92,9 +93,9 @@ pub fn build(rows: &Rows, coder: Option<&Coder>, how: &Cluster, watch: &Watch) -
     payload.view_mut::<f64>(parts.norms.clone()).copy_from_slice(&norms);
     payload.view_mut::<f32>(parts.centroids.clone()).copy_from_slice(cells.values());
     payload.view_mut::<u32>(parts.rows.clone()).copy_from_slice(&lists.rows);
-    if let Some((codes, coder)) = codes {
-        encode_centroids(coder, cells.values(), &norms, &parts, &mut payload)?;
-        copy_codes(&lists, &codes, coder, &parts, &mut payload, (how.threads, watch))?;
+    if let Some((codes, quantizer)) = codes {
+        encode_centroids(quantizer, cells.values(), &norms, &parts, &mut payload)?;
+        copy_codes(&lists, &codes, quantizer, &parts, &mut payload, (how.threads, watch))?;
     }
 
     let payload = payload.freeze()?;
@@ -158,7 +159,7 @@ fn train(points: &Points, cells: usize, how: &Cluster, watch: &Watch) -> Result<
     let chosen: Vec<usize> =
         (0..wanted).map(|i| if enough { left[(i as u64 * left.len() as u64 / wanted as u64) as usize] } else { i }).collect();
     let sample = points.pick(&chosen)?;
-    Ok(kmeans::train(&sample, &params, &mut |_, _, _| true, watch)?.centroids)
+    Ok(lloyd::train(&sample, &params, &mut |_, _, _| true, watch)?.centroids)
 }
 
 /// Rows by cell, in blocks.
@@ -207,26 +208,29 @@ impl Listed {
 }
 
 /// Writes the codes of the centroids.
-fn encode_centroids(coder: &Coder, values: &[f32], norms: &[f64], parts: &CellParts, payload: &mut BytesMut) -> Result<()> {
+fn encode_centroids(quantizer: &Quantizer, values: &[f32], norms: &[f64], parts: &CellParts, payload: &mut BytesMut) -> Result<()> {
     let Some(places) = &parts.codes else { return Ok(()) };
     let padded = norms.len().next_multiple_of(BLOCK);
-    let (mut lines, mut rest) = (room(places.lines.len(), 0u8, "codes")?, room(places.rest.len(), 0u8, "codes")?);
+    let (mut lines, mut remainder) = (room(places.lines.len(), 0u8, "codes")?, room(places.remainder.len(), 0u8, "codes")?);
     let mut offsets = room(padded, 0.0f32, "codes")?;
-    let [mut lead, mut tail, mut fine] = [0; 3].map(|_| vec![0u16; padded]);
+    let [mut leading, mut trailing, mut fine] = [0; 3].map(|_| vec![0u16; padded]);
     let mut out = CodesMut {
         lines: &mut lines,
         offsets: &mut offsets,
-        lead_residuals: &mut lead,
-        tail_residuals: &mut tail,
-        rest_residuals: &mut fine,
-        rest: &mut rest,
+        leading_residuals: &mut leading,
+        trailing_residuals: &mut trailing,
+        remainder_residuals: &mut fine,
+        remainder: &mut remainder,
     };
-    Encoder::new(kernel::selected()?, coder).encode(PanelValues::F32(values), norms, &mut Room::default(), &mut out, 0);
+    Encoder::new(kernel::selected()?, quantizer).encode(PanelValues::F32(values), norms, &mut Room::default(), &mut out, 0);
     payload.view_mut::<u8>(places.lines.clone()).copy_from_slice(&lines);
-    payload.view_mut::<u8>(places.rest.clone()).copy_from_slice(&rest);
+    payload.view_mut::<u8>(places.remainder.clone()).copy_from_slice(&remainder);
     let (first, halves) = payload.view_mut::<u8>(places.factors.clone()).split_at_mut(4 * padded);
     first.copy_from_slice(bytemuck::cast_slice(&offsets));
-    halves.chunks_exact_mut(2 * padded).zip([&lead, &tail, &fine]).for_each(|(out, half)| out.copy_from_slice(bytemuck::cast_slice(half)));
+    halves
+        .chunks_exact_mut(2 * padded)
+        .zip([&leading, &trailing, &fine])
+        .for_each(|(out, half)| out.copy_from_slice(bytemuck::cast_slice(half)));
     Ok(())
 }
 
@@ -235,16 +239,16 @@ struct ListedMut<'a> {
     rows: &'a [u32],
     lines: &'a mut [u8],
     offsets: &'a mut [f32],
-    lead: &'a mut [u16],
-    tail: &'a mut [u16],
-    rest: &'a mut [u16],
+    leading: &'a mut [u16],
+    trailing: &'a mut [u16],
+    remainder: &'a mut [u16],
 }
 
 /// Copies the codes of listed rows to where the lists are.
 fn copy_codes(
     lists: &Listed,
     codes: &Codes,
-    coder: &Coder,
+    quantizer: &Quantizer,
     parts: &CellParts,
     payload: &mut BytesMut,
     (threads, watch): (usize, &Watch),
@@ -255,14 +259,14 @@ fn copy_codes(
     let both = payload.view_mut::<u8>(lines.start..factors.end);
     let (all_lines, all_factors) = both.split_at_mut(factors.start - lines.start);
     let (offsets, halves) = all_factors.split_at_mut(4 * count);
-    let (lead, others) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(count);
-    let (tail, rest) = others.split_at_mut(count);
+    let (leading, others) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(count);
+    let (trailing, remainder) = others.split_at_mut(count);
     let per_job = JOB_CELLS * BLOCK;
-    let mut lead = lead.chunks_mut(per_job);
-    let mut tail = tail.chunks_mut(per_job);
-    let mut rest = rest.chunks_mut(per_job);
+    let mut leading = leading.chunks_mut(per_job);
+    let mut trailing = trailing.chunks_mut(per_job);
+    let mut remainder = remainder.chunks_mut(per_job);
     let mut offsets = bytemuck::cast_slice_mut::<u8, f32>(offsets).chunks_mut(per_job);
-    let line_parts = all_lines[..lines.len()].chunks_mut(JOB_CELLS * coder.block_bytes());
+    let line_parts = all_lines[..lines.len()].chunks_mut(JOB_CELLS * quantizer.block_bytes());
     let jobs: Vec<_> = line_parts
         .zip(lists.rows.chunks(per_job))
         .map(|(lines, rows)| {
@@ -270,13 +274,13 @@ fn copy_codes(
                 rows,
                 lines,
                 offsets: offsets.next().unwrap_or_default(),
-                lead: lead.next().unwrap_or_default(),
-                tail: tail.next().unwrap_or_default(),
-                rest: rest.next().unwrap_or_default(),
+                leading: leading.next().unwrap_or_default(),
+                trailing: trailing.next().unwrap_or_default(),
+                remainder: remainder.next().unwrap_or_default(),
             })
         })
         .collect();
-    let block_bytes = coder.block_bytes();
+    let block_bytes = quantizer.block_bytes();
     let work = |(): &mut (), job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for (at, &row) in out.rows.iter().enumerate() {
@@ -285,11 +289,11 @@ fn copy_codes(
                 continue;
             }
             let row = row as usize;
-            (out.offsets[at], out.rest[at]) = (codes.offsets[row], codes.rest_residuals[row]);
-            (out.lead[at], out.tail[at]) = (codes.lead_residuals[row], codes.tail_residuals[row]);
+            (out.offsets[at], out.remainder[at]) = (codes.offsets[row], codes.remainder_residuals[row]);
+            (out.leading[at], out.trailing[at]) = (codes.leading_residuals[row], codes.trailing_residuals[row]);
             let from = row / BLOCK * block_bytes + row % BLOCK * 4;
             let to = at / BLOCK * block_bytes + at % BLOCK * 4;
-            for line in (0..coder.lead / LINE_DIMS).map(|line| line * LINE_BYTES) {
+            for line in (0..quantizer.leading / LINE_DIMS).map(|line| line * LINE_BYTES) {
                 out.lines[to + line..to + line + 4].copy_from_slice(&codes.lines[from + line..from + line + 4]);
             }
         }

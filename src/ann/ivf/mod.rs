@@ -7,29 +7,29 @@
 //! best of all rows, and said to be, where the least key of each cell's rows to its centroid proves that no other
 //! cell has a better one, and whole margins that no other row of the cells visited is.
 
+mod batch;
 mod build;
-mod proof;
-mod rank;
+mod coarse;
+mod exactness;
 mod search;
-mod spill;
-mod together;
+mod soar;
 
 pub use build::{Cluster, build};
-pub use rank::Count;
+pub use coarse::Nprobe;
 
-use crate::code::turn::Turner;
 use crate::error::Result;
 use crate::format::CellRecord;
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::Watch;
+use crate::quantize::rotate::Rotation;
 use crate::scan::{Plan, Queries};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
 use crate::store::lists::{ListSections, ListedCodes, Lists};
 use crate::store::rows::Rows;
 use crate::store::segment::{self, Section, Segment};
-use rank::Ranking;
+use coarse::CoarseSearch;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -42,7 +42,7 @@ pub struct Ivf {
     reaches: Section,
     lists: ListSections,
     /// The axes of codes in whole numbers, made when first needed.
-    turner: OnceLock<Turner>,
+    rotation: OnceLock<Rotation>,
 }
 
 impl Ivf {
@@ -53,7 +53,7 @@ impl Ivf {
         let codes = parts.codes.as_ref().map(|codes| CodeSections {
             lines: section(&codes.lines),
             factors: section(&codes.factors),
-            rest: section(&codes.rest),
+            remainder: section(&codes.remainder),
         });
         let centroids = Segment {
             rows: record.shape.cells,
@@ -64,7 +64,7 @@ impl Ivf {
         };
         let codes = parts.listed.as_ref().map(|[lines, factors]| ListedCodes { lines: section(lines), factors: section(factors) });
         let lists = ListSections { starts: section(&parts.starts), rows: section(&parts.rows), codes };
-        Ivf { payload: section(&record.payload), reaches: section(&parts.reaches), centroids, lists, turner: OnceLock::new(), record }
+        Ivf { payload: section(&record.payload), reaches: section(&parts.reaches), centroids, lists, rotation: OnceLock::new(), record }
     }
 
     /// How many cells there are.
@@ -103,13 +103,13 @@ impl Ivf {
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn order(&self, plan: &Plan, queries: &Queries, query: usize, watch: &Watch) -> Result<Vec<(f64, u32)>> {
         let plan = Plan { threads: 1, ..*plan };
-        let ranking = Ranking::new(self, &plan, queries, watch)?;
-        Ok(ranking.nearest(query, ranking.all(), &mut rank::Scratch::default())?.cells)
+        let ranking = CoarseSearch::new(self, &plan, queries, watch)?;
+        Ok(ranking.nearest(query, ranking.all(), &mut coarse::Scratch::default())?.cells)
     }
 
     /// How many cells a query visits whose [`Ivf::order`] has these keys.
-    pub fn count(&self, count: Count, metric: Metric, norm: f64, order: &[(f64, u32)]) -> usize {
-        count.of(order.iter().map(|rank| rank.0), Count::gap_unit(self.rank_metric(metric), norm), self.cells())
+    pub fn count(&self, count: Nprobe, metric: Metric, norm: f64, order: &[(f64, u32)]) -> usize {
+        count.of(order.iter().map(|rank| rank.0), Nprobe::gap_unit(self.rank_metric(metric), norm), self.cells())
     }
 
     /// What cells are ranked by for queries of a metric.

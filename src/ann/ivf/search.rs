@@ -1,13 +1,13 @@
 //! The search of few cells: which a query visits, and the best of their rows.
 
 use super::Ivf;
-use super::rank::{self, Count, Ranking, Ranks};
-use super::together::{self, Ask, Together};
-use crate::ann::{Asked, Found};
-use crate::code::margin::Look;
+use super::batch::{self, Ask, BatchBounds};
+use super::coarse::{self, CellOrder, CoarseSearch, Nprobe};
+use crate::ann::{Found, Request};
 use crate::error::Result;
 use crate::pool::{self, Watch};
-use crate::scan::listed::{self, Listing};
+use crate::quantize::bound::QueryCode;
+use crate::scan::lists::{self, Listing};
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::lists::{Lists, NO_ROW};
 use crate::store::rows::Rows;
@@ -21,30 +21,30 @@ const AGAINST: f64 = 0.5;
 const NONE: Option<std::iter::Empty<&[f32]>> = None;
 
 impl Ivf {
-    /// See [`Few::search`](crate::ann::Few::search).
+    /// See [`Ann::search`](crate::ann::Few::search).
     ///
     /// # Errors
     /// As there.
-    pub fn search(&self, asked: &Asked, watch: &Watch) -> Result<Vec<Found>> {
-        let plan = asked.plan;
-        let narrow = asked.queries.narrow(plan.kernel);
-        let ranking = Ranking::new(self, plan, asked.queries, watch)?;
-        let search = Search { ranking, asked, narrow: narrow.as_ref().unwrap_or(asked.queries), lists: self.lists(), watch };
-        let bytes: u64 = asked.segments.iter().map(|rows| (rows.len() * rows.row_bytes()) as u64).sum();
-        let share = (asked.probes as f64 / self.cells() as f64).min(1.0);
-        let work = (bytes as f64 * share) as u64 * asked.queries.len() as u64;
+    pub fn search(&self, request: &Request, watch: &Watch) -> Result<Vec<Found>> {
+        let plan = request.plan;
+        let narrow = request.queries.narrow(plan.kernel);
+        let ranking = CoarseSearch::new(self, plan, request.queries, watch)?;
+        let search = Search { ranking, request, narrow: narrow.as_ref().unwrap_or(request.queries), lists: self.lists(), watch };
+        let bytes: u64 = request.segments.iter().map(|rows| (rows.len() * rows.row_bytes()) as u64).sum();
+        let share = (request.probes as f64 / self.cells() as f64).min(1.0);
+        let work = (bytes as f64 * share) as u64 * request.queries.len() as u64;
         let threads = plan.threads.min((work / scan::BYTES_WORTH_A_THREAD + 1) as usize);
-        let count = asked.queries.len();
-        let group = together::group(&search.lists, asked.probes.min(self.cells()), count).filter(|_| search.ranking.coded());
+        let count = request.queries.len();
+        let group = batch::group(&search.lists, request.probes.min(self.cells()), count).filter(|_| search.ranking.coded());
         let (mut found, mut room) = (Vec::with_capacity(count), Vec::new());
         for first in (0..count).step_by(group.unwrap_or(count).max(1)) {
             let some = first..count.min(first + group.unwrap_or(count));
-            let jobs = some.len().div_ceil(rank::TOGETHER);
-            let choose = |scratch: &mut rank::Scratch, job| {
-                let first = first + job * rank::TOGETHER;
-                search.choose(first..some.end.min(first + rank::TOGETHER), scratch)
+            let jobs = some.len().div_ceil(coarse::TOGETHER);
+            let choose = |scratch: &mut coarse::Scratch, job| {
+                let first = first + job * coarse::TOGETHER;
+                search.choose(first..some.end.min(first + coarse::TOGETHER), scratch)
             };
-            let chosen = pool::map(threads, jobs, watch, || Ok(rank::Scratch::default()), choose)?;
+            let chosen = pool::map(threads, jobs, watch, || Ok(coarse::Scratch::default()), choose)?;
             let chosen: Vec<Chosen> = chosen.into_iter().flatten().collect();
             let bounds = if group.is_some() { search.together(&chosen, &mut room, threads)? } else { None };
             let one = |scratch: &mut Scratch, i| search.one(first + i, &chosen[i], bounds.as_ref().map(|bounds| bounds.of(i)), scratch);
@@ -57,14 +57,14 @@ impl Ivf {
 /// A worker's room.
 #[derive(Default)]
 struct Scratch {
-    rank: rank::Scratch,
-    listed: listed::Scratch,
+    rank: coarse::Scratch,
+    listed: lists::Scratch,
 }
 
 /// A search under way.
 pub(super) struct Search<'a> {
-    pub ranking: Ranking<'a>,
-    pub asked: &'a Asked<'a>,
+    pub ranking: CoarseSearch<'a>,
+    pub request: &'a Request<'a>,
     /// The queries in float32, as centroids are.
     pub narrow: &'a Queries,
     lists: Lists<'a>,
@@ -77,7 +77,7 @@ pub(super) struct Chosen {
     /// The nearest of the others: the first to look at for who wants to know whether it might matter.
     pub next: Option<u32>,
     /// The query as it is likely to be met; none where all cells are visited, for sure.
-    likely: Option<Look>,
+    probable: Option<QueryCode>,
 }
 
 impl Search<'_> {
@@ -86,15 +86,15 @@ impl Search<'_> {
     }
 
     /// The cells that some queries visit first.
-    fn choose(&self, queries: Range<usize>, scratch: &mut rank::Scratch) -> Result<Vec<Chosen>> {
-        let ranks = self.ranking.nearest_of(queries.clone(), Count { probes: self.asked.probes, gap: self.asked.gap }, scratch)?;
+    fn choose(&self, queries: Range<usize>, scratch: &mut coarse::Scratch) -> Result<Vec<Chosen>> {
+        let ranks = self.ranking.nearest_of(queries.clone(), Nprobe { probes: self.request.probes, gap: self.request.gap }, scratch)?;
         queries.zip(ranks).map(|(query, ranks)| self.choose_of(query, ranks, scratch)).collect()
     }
 
     /// Those of a query whose nearest cells are `ranks`.
-    fn choose_of(&self, query: usize, ranks: Ranks, scratch: &mut rank::Scratch) -> Result<Chosen> {
-        let Ranks { cells: mut ranks, count } = ranks;
-        let least = self.asked.least * count as f64 / self.asked.probes as f64;
+    fn choose_of(&self, query: usize, ranks: CellOrder, scratch: &mut coarse::Scratch) -> Result<Chosen> {
+        let CellOrder { cells: mut ranks, count } = ranks;
+        let least = self.request.least * count as f64 / self.request.probes as f64;
         let mut count = self.near_enough(&ranks, count);
         let met = self.allowed_in(&ranks[..count]);
         // A filter goes against the query, and the order of cells says less of what it leaves.
@@ -112,21 +112,21 @@ impl Search<'_> {
     /// The first `count` of all cells or some.
     fn chosen(&self, query: usize, ranks: &[(f64, u32)], count: usize) -> Chosen {
         let cells: Vec<u32> = ranks[..count].iter().map(|rank| rank.1).collect();
-        let likely = if count < self.cells() { self.ranking.likely(query) } else { None };
-        Chosen { cells, next: ranks.get(count).map(|rank| rank.1), likely }
+        let probable = if count < self.cells() { self.ranking.probable(query) } else { None };
+        Chosen { cells, next: ranks.get(count).map(|rank| rank.1), probable }
     }
 
     /// The lists, if they come with codes.
     fn listing(&self) -> Option<Listing<'_>> {
-        let (kernel, coder) = (self.asked.plan.kernel, self.asked.plan.coder?);
-        Some(Listing { kernel, coder, lists: &self.lists, codes: self.lists.codes.as_ref()? })
+        let (kernel, quantizer) = (self.request.plan.kernel, self.request.plan.quantizer?);
+        Some(Listing { kernel, quantizer, lists: &self.lists, codes: self.lists.codes.as_ref()? })
     }
 
     /// Bounds of all rows that some queries visit, if all are seen by codes.
-    fn together<'b>(&self, chosen: &[Chosen], room: &'b mut Vec<f32>, threads: usize) -> Result<Option<Together<'b>>> {
-        let asks: Vec<Ask> = chosen.iter().filter_map(|chosen| Some((chosen.likely.as_ref()?, chosen.cells.as_slice()))).collect();
+    fn together<'b>(&self, chosen: &[Chosen], room: &'b mut Vec<f32>, threads: usize) -> Result<Option<BatchBounds<'b>>> {
+        let asks: Vec<Ask> = chosen.iter().filter_map(|chosen| Some((chosen.probable.as_ref()?, chosen.cells.as_slice()))).collect();
         match self.listing().filter(|_| asks.len() == chosen.len()) {
-            Some(listing) => Together::new(&listing, &asks, room, threads, self.watch).map(Some),
+            Some(listing) => BatchBounds::new(&listing, &asks, room, threads, self.watch).map(Some),
             None => Ok(None),
         }
     }
@@ -139,15 +139,15 @@ impl Search<'_> {
         known: Option<impl Iterator<Item = &'b [f32]>>,
         scratch: &mut Scratch,
     ) -> Result<Found> {
-        let asked = self.asked;
-        let wanted = asked.allowed().min(asked.plan.k as u64);
-        let mut top = self.visit(query, &first.cells, first.likely.as_ref(), known, &mut scratch.listed)?;
+        let request = self.request;
+        let wanted = request.allowed().min(request.plan.k as u64);
+        let mut top = self.visit(query, &first.cells, first.probable.as_ref(), known, &mut scratch.listed)?;
         let (mut chosen, mut ranks, mut more) = (first, Vec::new(), None);
         loop {
             let all = chosen.cells.len() == self.cells();
-            if all || top.held() as u64 >= wanted || asked.plan.floor > f64::NEG_INFINITY {
-                let exact = asked.reorder.is_none() && self.proven(query, chosen, &top);
-                if exact && chosen.likely.is_some() {
+            if all || top.held() as u64 >= wanted || request.plan.threshold > f64::NEG_INFINITY {
+                let exact = request.reorder.is_none() && self.proven(query, chosen, &top);
+                if exact && chosen.probable.is_some() {
                     top = self.visit(query, &chosen.cells, None, NONE, &mut scratch.listed)?;
                 }
                 return Ok(Found { top, exact });
@@ -157,20 +157,20 @@ impl Search<'_> {
             }
             let count = (2 * chosen.cells.len()).max(1).min(ranks.len());
             chosen = more.insert(self.chosen(query, &ranks, count));
-            top = self.visit(query, &chosen.cells, chosen.likely.as_ref(), NONE, &mut scratch.listed)?;
+            top = self.visit(query, &chosen.cells, chosen.probable.as_ref(), NONE, &mut scratch.listed)?;
         }
     }
 
     /// Listed rows of some cells that may be found; none are counted where all may be.
     fn allowed_in(&self, ranks: &[(f64, u32)]) -> f64 {
-        let Some((mask, _)) = self.asked.mask else { return f64::INFINITY };
+        let Some((mask, _)) = self.request.mask else { return f64::INFINITY };
         let listed = ranks.iter().flat_map(|&(_, cell)| &self.lists.rows[self.lists.places(cell as usize)]);
         listed.filter(|&&row| row != NO_ROW && mask.allows(row as usize)).count() as f64
     }
 
     /// How many of the `count` nearest cells are near enough for the ratio that was asked for.
     fn near_enough(&self, ranks: &[(f64, u32)], count: usize) -> usize {
-        let Some(ratio) = self.asked.ratio else { return count };
+        let Some(ratio) = self.request.ratio else { return count };
         let best = ranks.first().map_or(0.0, |rank| rank.0);
         // A share of a negative key lies beyond it: the same distance from the best either way.
         let least = best - (1.0 - ratio) * best.abs();
@@ -184,27 +184,27 @@ impl Search<'_> {
         &self,
         query: usize,
         cells: &[u32],
-        likely: Option<&Look>,
+        probable: Option<&QueryCode>,
         known: Option<impl Iterator<Item = &'b [f32]>>,
-        scratch: &mut listed::Scratch,
+        scratch: &mut lists::Scratch,
     ) -> Result<TopK> {
-        let asked = self.asked;
-        let (Some(listing), Some(look)) = (self.listing(), self.ranking.look(query)) else {
+        let request = self.request;
+        let (Some(listing), Some(query_code)) = (self.listing(), self.ranking.query_code(query)) else {
             return self.plainly(query, cells);
         };
-        let mut top = TopK::new(asked.plan.k, self.asked.allowed())?;
-        top.raise(asked.plan.floor);
-        let visit = listed::Visit {
-            plan: asked.plan,
-            queries: asked.queries,
+        let mut top = TopK::new(request.plan.k, self.request.allowed())?;
+        top.raise(request.plan.threshold);
+        let visit = lists::Visit {
+            plan: request.plan,
+            queries: request.queries,
             query,
-            look: likely.unwrap_or(look),
-            sure: likely.is_none(),
+            query_code: probable.unwrap_or(query_code),
+            certain: probable.is_none(),
             listing,
-            segments: asked.segments,
+            segments: request.segments,
             cells,
-            mask: asked.mask.map(|mask| mask.0),
-            reorder: asked.reorder,
+            mask: request.mask.map(|mask| mask.0),
+            reorder: request.reorder,
         };
         visit.run(known, &mut top, scratch);
         Ok(top)
@@ -212,19 +212,19 @@ impl Search<'_> {
 
     /// The same where codes cannot help.
     fn plainly(&self, query: usize, cells: &[u32]) -> Result<TopK> {
-        let asked = self.asked;
+        let request = self.request;
         let listed = cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.places(cell as usize)]);
-        let rows: u64 = asked.segments.iter().map(|rows| rows.len() as u64).sum();
+        let rows: u64 = request.segments.iter().map(|rows| rows.len() as u64).sum();
         let mut rows: Vec<u32> = listed
             .copied()
-            .filter(|&row| row != NO_ROW && u64::from(row) < rows && asked.mask.is_none_or(|mask| mask.0.allows(row as usize)))
+            .filter(|&row| row != NO_ROW && u64::from(row) < rows && request.mask.is_none_or(|mask| mask.0.allows(row as usize)))
             .collect();
         rows.sort_unstable();
         rows.dedup();
-        let sizes: Vec<usize> = asked.segments.iter().map(Rows::len).collect();
+        let sizes: Vec<usize> = request.segments.iter().map(Rows::len).collect();
         let runs = Run::of(&sizes, rows.iter().map(|&row| row as usize));
-        let plan = Plan { threads: 1, ..*asked.plan };
-        let mut top = scan::search(&plan, asked.segments, &runs, &asked.queries.only(query), self.watch)?.swap_remove(0);
+        let plan = Plan { threads: 1, ..*request.plan };
+        let mut top = scan::search(&plan, request.segments, &runs, &request.queries.only(query), self.watch)?.swap_remove(0);
         // What proves the answer is the key of its last row.
         top.cut();
         Ok(top)

@@ -5,10 +5,10 @@
 //! between zeros, which add +0.0 to their lanes.
 
 mod bounds;
-mod sieve;
+mod int8_batch;
 
-use super::{COLUMNS, Frame, Kernel, LANES, Planes, Rounded, Tile, ordered, words};
-use super::{check_decode_f8, check_norms, check_products, check_sums, check_tile, check_turn, scalar};
+use super::{Affine, COLUMNS, Int16Row, Kernel, LANES, Planes, Tile, int16, ordered};
+use super::{check_decode_f8, check_norms, check_products, check_rotate, check_sums, check_tile, scalar};
 use std::arch::x86_64::*;
 
 /// The table for CPUs with AVX2, FMA and F16C.
@@ -25,14 +25,14 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products,
     ordered,
-    turn,
+    rotate,
     bounds: bounds::bounds,
-    reaching: scalar::KERNEL.reaching,
-    highest: bounds::highest,
-    rest: sieve::rest,
-    widen: scalar::KERNEL.widen,
-    sieve: sieve::sieve,
-    words,
+    at_least: scalar::KERNEL.at_least,
+    lane_max: bounds::lane_max,
+    remainder_dot: int8_batch::remainder_dot,
+    unpack_codes: scalar::KERNEL.unpack_codes,
+    int8_batch: int8_batch::int8_batch,
+    int16,
 };
 
 /// Virtual lanes a register.
@@ -265,7 +265,7 @@ fn tile_group<const R: usize, const FAR: bool>(
         for (v, &sum) in sums.iter().enumerate() {
             let at = first + 8 * v;
             let reach = _mm256_sub_ps(_mm256_fmadd_ps(eight(tile.slope, at), norm, sum), half);
-            let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(reach, eight(tile.floor, at));
+            let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(reach, eight(tile.threshold, at));
             keep[r] |= (_mm256_movemask_ps(reached) as u32) << at;
         }
     }
@@ -349,7 +349,7 @@ fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     unsafe { gated(columns, rows, dims, out) }
 }
 
-fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
+fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn gated(columns: &[i16], row: &[i16], out: &mut [i32; COLUMNS]) {
         let mut sums = [_mm256_setzero_si256(); COLUMNS / 8];
@@ -366,19 +366,19 @@ fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sum) };
         }
     }
-    let dims = check_turn(columns, rows, out);
+    let dims = check_rotate(columns, rows, out);
     for (row, out) in rows.chunks_exact(dims).zip(out.as_chunks_mut().0) {
         // SAFETY: `available` lists this table only where the CPU has these features.
         unsafe { gated(columns, row, out) };
     }
 }
 
-fn words(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+fn int16(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn gated(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
-        words::round(row, frame, planes)
+    fn gated(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
+        int16::round(row, frame, planes)
     }
-    words::check(row, frame, planes);
+    int16::check(row, frame, planes);
     // SAFETY: `available` lists this table only where the CPU has these features.
     unsafe { gated(row, frame, planes) }
 }

@@ -1,11 +1,11 @@
-//! [`Kernel::sieve`](crate::kernel::Kernel::sieve) with AMX: a tile holds 64 bytes of sixteen queries or
+//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) with AMX: a tile holds 64 bytes of sixteen queries or
 //! of sixteen rows, and one instruction adds the products of two tiles to 256 sums.
 //!
 //! The layout of codes is that of AMX: row g of a tile is group g of a block, dword i belonging to row
 //! i. Linux gives tiles to processes that ask for them.
 
-use super::sieve::finish;
-use crate::kernel::{SIEVE, Sieve, Wide, check_sieve, wide_stride};
+use super::int8_batch::finish;
+use crate::kernel::{BATCH, Int8Batch, UnpackedCodes, check_int8_batch, unpacked_stride};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -16,7 +16,7 @@ const BLOCKS: usize = 2;
 /// lines would cost twice.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Sums([[[i32; 16]; SIEVE]; 2]);
+struct Sums([[[i32; 16]; BATCH]; 2]);
 
 /// The shapes of the eight tiles (Intel, Software Developer's Manual, volume 1, section 18.3).
 #[repr(C, align(64))]
@@ -59,29 +59,29 @@ pub fn permitted() -> bool {
 }
 
 /// Which rows may matter to which queries.
-pub fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
+pub fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
-        let stride = wide_stride(sieve.dims);
+    fn gated(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
+        let stride = unpacked_stride(int8_batch.dims);
         let count = keep.len() / 16;
-        let mut starts = Sums([[[0; 16]; SIEVE]; 2]);
-        for (i, factors) in sieve.factors.iter().enumerate() {
+        let mut starts = Sums([[[0; 16]; BATCH]; 2]);
+        for (i, factors) in int8_batch.factors.iter().enumerate() {
             (starts.0[0][i], starts.0[1][i]) = ([-factors.high_sum; 16], [-factors.low_sum; 16]);
         }
         let both = |pair: usize| [pair, (pair + 1).min(count - 1)];
         let codes = |block: usize| &wide.codes[block * 16 * stride..][..16 * stride];
         // The tiles work on a pair of blocks while the sums of the pair before become bounds.
-        let mut sums = [[Sums([[[0; 16]; SIEVE]; 2]); BLOCKS]; 2];
-        // SAFETY: the tiles are shaped, the lengths are right by `check_sieve`; so below.
-        unsafe { multiply(stride, sieve, both(0).map(codes), &starts, &mut sums[0]) };
+        let mut sums = [[Sums([[[0; 16]; BATCH]; 2]); BLOCKS]; 2];
+        // SAFETY: the tiles are shaped, the lengths are right by `check_int8_batch`; so below.
+        unsafe { multiply(stride, int8_batch, both(0).map(codes), &starts, &mut sums[0]) };
         for pair in (0..count).step_by(BLOCKS) {
             let [now, next] = if (pair / BLOCKS).is_multiple_of(2) { [0, 1] } else { [1, 0] };
             if pair + BLOCKS < count {
                 // SAFETY: as above.
-                unsafe { multiply(stride, sieve, both(pair + BLOCKS).map(codes), &starts, &mut sums[next]) };
+                unsafe { multiply(stride, int8_batch, both(pair + BLOCKS).map(codes), &starts, &mut sums[next]) };
             }
             for (block, Sums([high, low])) in both(pair).into_iter().zip(&sums[now]) {
-                for (i, factors) in sieve.factors.iter().enumerate() {
+                for (i, factors) in int8_batch.factors.iter().enumerate() {
                     let at = 16 * block + i;
                     // SAFETY: arrays of sixteen int32. Not `map`, which is compiled without these features.
                     let sums = unsafe { [_mm512_loadu_si512(high[i].as_ptr().cast()), _mm512_loadu_si512(low[i].as_ptr().cast())] };
@@ -90,7 +90,7 @@ pub fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
             }
         }
     }
-    check_sieve(sieve, wide, bounds, keep);
+    check_int8_batch(int8_batch, wide, bounds, keep);
     if keep.is_empty() {
         return;
     }
@@ -99,7 +99,7 @@ pub fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
     // the compiler knows of them.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly));
-        gated(sieve, wide, bounds, keep);
+        gated(int8_batch, wide, bounds, keep);
         asm!("tilerelease", options(nostack, nomem));
     }
 }
@@ -109,7 +109,7 @@ pub fn sieve(sieve: &Sieve, wide: &Wide, bounds: &mut [f32], keep: &mut [u16]) {
 /// # Safety
 /// The tiles must be shaped by [`SHAPES`]; planes must hold 16 rows of `stride` bytes, and so must codes.
 #[inline]
-unsafe fn multiply(stride: usize, sieve: &Sieve, codes: [&[u8]; BLOCKS], starts: &Sums, sums: &mut [Sums; BLOCKS]) {
+unsafe fn multiply(stride: usize, int8_batch: &Int8Batch, codes: [&[u8]; BLOCKS], starts: &Sums, sums: &mut [Sums; BLOCKS]) {
     // SAFETY: each turn reads 64 bytes of 16 rows of the planes and 1024 bytes of codes; there are
     // stride / 64 turns, one at least. What is stored are four blocks of sums.
     unsafe {
@@ -140,8 +140,8 @@ unsafe fn multiply(stride: usize, sieve: &Sieve, codes: [&[u8]; BLOCKS], starts:
             starts = in(reg) starts,
             line = in(reg) 64usize,
             stride = in(reg) stride,
-            high = inout(reg) sieve.high.as_ptr() => _,
-            low = inout(reg) sieve.low.as_ptr() => _,
+            high = inout(reg) int8_batch.high.as_ptr() => _,
+            low = inout(reg) int8_batch.low.as_ptr() => _,
             first = inout(reg) codes[0].as_ptr() => _,
             second = inout(reg) codes[1].as_ptr() => _,
             turns = inout(reg) stride / 64 => _,

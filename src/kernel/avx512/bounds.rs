@@ -1,8 +1,8 @@
 //! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX-512: a line is a register, lane i of
 //! every sum belongs to row i, and several blocks share each broadcast of the query.
 
-use crate::kernel::highest::lanes;
-use crate::kernel::{CELLS, Lines, Probe, check_bounds, check_reaching};
+use crate::kernel::lane_max::lanes;
+use crate::kernel::{CoarseQuery, Lines, RECONSTRUCTION, check_at_least, check_bounds};
 use std::arch::x86_64::*;
 
 /// How far ahead of a block's loads its lines are asked for, in bytes: of 2, 4 and 8 K, 2 K was the
@@ -20,7 +20,7 @@ struct Sums {
 macro_rules! by_groups {
     ($(#[$doc:meta])* $name:ident, $streams:ident) => {
         $(#[$doc])*
-        pub fn $name(probes: &[Probe], lines: &Lines, out: &mut [f32]) {
+        pub fn $name(probes: &[CoarseQuery], lines: &Lines, out: &mut [f32]) {
             check_bounds(probes, lines, out);
             in_groups(probes, lines, out, |group, out| {
                 // SAFETY: `available` lists this function's table only where the CPU has these features.
@@ -51,14 +51,14 @@ by_groups!(
 /// Probes that share what is made of a line.
 enum Group<'a, 'b> {
     /// One with a low plane.
-    Whole(&'a Probe<'b>),
-    One(&'a Probe<'b>),
-    Two(&'a [Probe<'b>; 2]),
-    Four(&'a [Probe<'b>; 4]),
+    Whole(&'a CoarseQuery<'b>),
+    One(&'a CoarseQuery<'b>),
+    Two(&'a [CoarseQuery<'b>; 2]),
+    Four(&'a [CoarseQuery<'b>; 4]),
 }
 
 /// Calls `work` with groups of probes and where their bounds go.
-fn in_groups<'a, 'b>(mut probes: &'a [Probe<'b>], lines: &Lines, out: &mut [f32], mut work: impl FnMut(Group<'a, 'b>, &mut [f32])) {
+fn in_groups<'a, 'b>(mut probes: &'a [CoarseQuery<'b>], lines: &Lines, out: &mut [f32], mut work: impl FnMut(Group<'a, 'b>, &mut [f32])) {
     let rows = lines.offsets.len();
     let mut left = out;
     while let Some(first) = probes.first() {
@@ -76,18 +76,18 @@ fn in_groups<'a, 'b>(mut probes: &'a [Probe<'b>], lines: &Lines, out: &mut [f32]
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn vnni_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&Probe; Q], lines: &Lines, out: &mut [f32]) {
+fn vnni_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&CoarseQuery; Q], lines: &Lines, out: &mut [f32]) {
     streams(probes, lines, out, |blocks: [_; S], ahead| {
-        cell_sums::<LOW, Q, S>(probes, blocks, ahead, |sum, cells, bytes| _mm512_dpbusd_epi32(sum, cells, bytes))
+        level_sums::<LOW, Q, S>(probes, blocks, ahead, |sum, levels, bytes| _mm512_dpbusd_epi32(sum, levels, bytes))
     });
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn madd_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&Probe; Q], lines: &Lines, out: &mut [f32]) {
+fn madd_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&CoarseQuery; Q], lines: &Lines, out: &mut [f32]) {
     let ones = _mm512_set1_epi16(1);
     streams(probes, lines, out, |blocks: [_; S], ahead| {
-        cell_sums::<LOW, Q, S>(probes, blocks, ahead, |sum, cells, bytes| {
-            _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(cells, bytes), ones))
+        level_sums::<LOW, Q, S>(probes, blocks, ahead, |sum, levels, bytes| {
+            _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(levels, bytes), ones))
         })
     });
 }
@@ -98,7 +98,7 @@ fn madd_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&Probe
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn streams<const Q: usize, const S: usize>(
-    probes: [&Probe; Q],
+    probes: [&CoarseQuery; Q],
     lines: &Lines,
     out: &mut [f32],
     sums: impl Fn([&[[u8; 64]]; S], [*const u8; S]) -> [[Sums; S]; Q],
@@ -128,13 +128,13 @@ fn streams<const Q: usize, const S: usize>(
 /// The sums of one block of each stream for every probe; `add` adds cells times bytes to a sum.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn cell_sums<const LOW: bool, const Q: usize, const S: usize>(
-    probes: [&Probe; Q],
+fn level_sums<const LOW: bool, const Q: usize, const S: usize>(
+    probes: [&CoarseQuery; Q],
     blocks: [&[[u8; 64]]; S],
     ahead: [*const u8; S],
     add: impl Fn(__m512i, __m512i, __m512i) -> __m512i,
 ) -> [[Sums; S]; Q] {
-    let (size, cells, zero) = (blocks[0].len(), cells(), _mm512_setzero_si512());
+    let (size, levels, zero) = (blocks[0].len(), levels(), _mm512_setzero_si512());
     assert!(blocks.iter().all(|block| block.len() == size));
     let mut sums = [[Sums { high: zero, low: zero }; S]; Q];
     let mut planes = [[&[][..]; 2]; Q];
@@ -145,7 +145,7 @@ fn cell_sums<const LOW: bool, const Q: usize, const S: usize>(
     }
     for g in 0..size {
         for s in 0..S {
-            let [first, last] = both(cells, load(&blocks[s][g], ahead[s].wrapping_add(64 * g)));
+            let [first, last] = both(levels, load(&blocks[s][g], ahead[s].wrapping_add(64 * g)));
             for (sums, [high, low]) in sums.iter_mut().zip(planes) {
                 let sums = &mut sums[s];
                 sums.high = add(add(sums.high, first, every_lane(&high[2 * g])), last, every_lane(&high[2 * g + 1]));
@@ -158,21 +158,21 @@ fn cell_sums<const LOW: bool, const Q: usize, const S: usize>(
     sums
 }
 
-/// [`CELLS`] in each quarter of a register.
+/// [`RECONSTRUCTION`] in each quarter of a register.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn cells() -> __m512i {
+pub fn levels() -> __m512i {
     // SAFETY: an array of sixteen bytes.
-    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(CELLS.as_ptr().cast()) })
+    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(RECONSTRUCTION.as_ptr().cast()) })
 }
 
 /// The cells of the low and of the high nibbles of a line.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn both(cells: __m512i, line: __m512i) -> [__m512i; 2] {
+fn both(levels: __m512i, line: __m512i) -> [__m512i; 2] {
     let nibble = _mm512_set1_epi8(0x0f);
     let numbers = [_mm512_and_si512(line, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble)];
-    [_mm512_shuffle_epi8(cells, numbers[0]), _mm512_shuffle_epi8(cells, numbers[1])]
+    [_mm512_shuffle_epi8(levels, numbers[0]), _mm512_shuffle_epi8(levels, numbers[1])]
 }
 
 /// Four bytes in every lane, loaded as one: made from bytes, they take the port that sums need.
@@ -195,46 +195,46 @@ fn load(line: &[u8; 64], ahead: *const u8) -> __m512i {
 /// The bounds of a block's rows from their sums.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn finish(probe: &Probe, lines: &Lines, sums: Sums, block: usize, out: &mut [f32]) {
+fn finish(probe: &CoarseQuery, lines: &Lines, sums: Sums, block: usize, out: &mut [f32]) {
     let add = |sum: __m512, a: __m512, b: __m512| _mm512_add_ps(sum, _mm512_mul_ps(a, b));
     let sum = add(_mm512_cvtepi32_ps(sums.low), _mm512_set1_ps(256.0), _mm512_cvtepi32_ps(sums.high));
     // SAFETY: sixteen values.
     let offset = unsafe { _mm512_loadu_ps(lines.offsets.as_chunks::<16>().0[block].as_ptr()) };
     let bound = add(_mm512_add_ps(offset, _mm512_set1_ps(probe.base)), sum, _mm512_set1_ps(probe.step));
-    let bound = add(bound, _mm512_set1_ps(probe.lead), residuals(lines.lead, block));
-    let bound = add(bound, _mm512_set1_ps(probe.tail), residuals(lines.tail, block));
+    let bound = add(bound, _mm512_set1_ps(probe.leading), residuals(lines.leading, block));
+    let bound = add(bound, _mm512_set1_ps(probe.trailing), residuals(lines.trailing, block));
     // SAFETY: sixteen values.
     unsafe { _mm512_storeu_ps(out.as_chunks_mut::<16>().0[block].as_mut_ptr(), bound) };
 }
 
 /// The places of a block's bounds that reach the floor, side by side.
-pub fn reaching(bounds: &[f32], floor: f32, places: &mut [u32]) -> usize {
+pub fn at_least(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(bounds: &[f32], floor: f32, places: &mut [u32]) -> usize {
-        let (blocks, rest) = bounds.as_chunks::<16>();
+    fn gated(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
+        let (blocks, remainder) = bounds.as_chunks::<16>();
         let (mut count, mut at) = (0, _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
         for block in blocks {
             // SAFETY: an array of sixteen.
             let bounds = unsafe { _mm512_loadu_ps(block.as_ptr()) };
-            let reach = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bounds, _mm512_set1_ps(floor));
+            let reach = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bounds, _mm512_set1_ps(threshold));
             let out = &mut places[count..count + 16];
             // SAFETY: sixteen places.
             unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(reach, at)) };
             count += reach.count_ones() as usize;
             at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
         }
-        for (place, bound) in (16 * blocks.len()..).zip(rest) {
+        for (place, bound) in (16 * blocks.len()..).zip(remainder) {
             places[count] = place as u32;
-            count += usize::from(!matches!(bound.partial_cmp(&floor), Some(std::cmp::Ordering::Less)));
+            count += usize::from(!matches!(bound.partial_cmp(&threshold), Some(std::cmp::Ordering::Less)));
         }
         count
     }
-    check_reaching(bounds, places);
+    check_at_least(bounds, places);
     // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(bounds, floor, places) }
+    unsafe { gated(bounds, threshold, places) }
 }
 
-pub fn highest(bounds: &[f32], most: &mut [f32]) {
+pub fn lane_max(bounds: &[f32], most: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn gated(bounds: &[f32], most: &mut [f32]) {
         lanes(bounds, most);
@@ -263,9 +263,10 @@ mod tests {
             let codes: Vec<u8> = (0..rows * dims / 2).map(|i| (i * i / 7) as u8 | ((i % 5 == 0) as u8 * 255)).collect();
             let plane = |factor: usize| (0..dims).map(|j| if j % 3 == 0 { i8::MIN } else { (j * factor) as i8 }).collect::<Vec<i8>>();
             let (high, low) = (plane(37), plane(101));
-            let probe = Probe { high: &high, low: &low, high_sum: 99, low_sum: -77, step: 0.01, base: 0.3, lead: 0.6, tail: 0.8 };
+            let probe =
+                CoarseQuery { high: &high, low: &low, high_sum: 99, low_sum: -77, step: 0.01, base: 0.3, leading: 0.6, trailing: 0.8 };
             let (offsets, residuals) = (vec![0.1; rows], vec![0x3d71; rows]);
-            let lines = Lines { codes: &codes, offsets: &offsets, lead: &residuals, tail: &residuals, next: &codes };
+            let lines = Lines { codes: &codes, offsets: &offsets, leading: &residuals, trailing: &residuals, next: &codes };
             for table in runnable().into_iter().filter(|table| table.name == "avx512") {
                 let (mut expected, mut got) = (vec![0.0; rows], vec![f32::NAN; rows]);
                 madd(&[probe], &lines, &mut expected);

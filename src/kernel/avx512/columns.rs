@@ -1,7 +1,7 @@
 //! Rows against [`COLUMNS`] columns side by side: products of float32, and of words.
 
 use super::{AHEAD, column_sums};
-use crate::kernel::{COLUMNS, check_products, check_turn, ordered};
+use crate::kernel::{COLUMNS, check_products, check_rotate, ordered};
 use std::arch::x86_64::*;
 
 pub fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
@@ -42,8 +42,8 @@ pub fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     unsafe { gated(columns, rows, dims, out) }
 }
 
-pub fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
-    let dims = check_turn(columns, rows, out);
+pub fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
+    let dims = check_rotate(columns, rows, out);
     let (count, mut at) = (out.len() / COLUMNS, 0);
     while at < count {
         let group = if at + 4 <= count { 4 } else { 1 };
@@ -51,9 +51,9 @@ pub fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
         // SAFETY: `available` lists this table only where the CPU has these features.
         unsafe {
             match group {
-                4 => turn_rows::<4, 1>(columns, rows, dims, out),
+                4 => rotate_rows::<4, 1>(columns, rows, dims, out),
                 // Sums of one row are few, and each would wait for its last term: so they are more.
-                _ => turn_rows::<1, 4>(columns, rows, dims, out),
+                _ => rotate_rows::<1, 4>(columns, rows, dims, out),
             }
         }
         at += group;
@@ -62,7 +62,7 @@ pub fn turn(columns: &[i16], rows: &[i16], out: &mut [i32]) {
 
 /// Sums of `R` rows, each made of `SIDE` sums of every so many pairs.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn turn_rows<const R: usize, const SIDE: usize>(columns: &[i16], rows: &[i16], dims: usize, out: &mut [i32]) {
+fn rotate_rows<const R: usize, const SIDE: usize>(columns: &[i16], rows: &[i16], dims: usize, out: &mut [i32]) {
     let mut sums = [[[_mm512_setzero_si512(); COLUMNS / 16]; SIDE]; R];
     let pairs = columns.as_chunks::<{ 2 * COLUMNS }>().0;
     for (start, pairs) in pairs.chunks(SIDE).enumerate() {

@@ -9,9 +9,9 @@
 mod amx;
 mod bounds;
 mod columns;
-mod sieve;
+mod int8_batch;
 
-use super::{Frame, Kernel, LANES, Planes, Rounded, Tile, words};
+use super::{Affine, Int16Row, Kernel, LANES, Planes, Tile, int16};
 use super::{check_decode_f8, check_norms, check_sums, check_tile};
 use std::arch::x86_64::*;
 
@@ -29,22 +29,22 @@ pub static KERNEL: Kernel = Kernel {
     tile,
     products: columns::products,
     ordered: columns::ordered,
-    turn: columns::turn,
+    rotate: columns::rotate,
     bounds: bounds::madd,
-    reaching: bounds::reaching,
-    highest: bounds::highest,
-    rest: sieve::rest,
-    widen: sieve::widen,
-    sieve: sieve::madd,
-    words,
+    at_least: bounds::at_least,
+    lane_max: bounds::lane_max,
+    remainder_dot: int8_batch::remainder_dot,
+    unpack_codes: int8_batch::unpack_codes,
+    int8_batch: int8_batch::madd,
+    int16,
 };
 
 /// The table for CPUs with VNNI as well.
-static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, sieve: sieve::vnni, ..KERNEL };
+static WITH_VNNI: Kernel = Kernel { bounds: bounds::vnni, int8_batch: int8_batch::vnni, ..KERNEL };
 
 /// The table for CPUs with VNNI and int8 tiles of AMX.
 #[cfg(target_os = "linux")]
-static WITH_AMX: Kernel = Kernel { sieve: amx::sieve, ..WITH_VNNI };
+static WITH_AMX: Kernel = Kernel { int8_batch: amx::int8_batch, ..WITH_VNNI };
 
 /// The tables for a CPU with VNNI that its system lets this process use, slowest first.
 pub fn with_vnni() -> impl Iterator<Item = &'static Kernel> {
@@ -314,9 +314,9 @@ fn tile_group<const V: usize, const R: usize, const FAR: bool>(
         let (norm, half) = (_mm512_set1_ps(norms[r]), _mm512_set1_ps(halves[r]));
         keep[r] = 0;
         for (v, &sum) in sums.iter().enumerate() {
-            let (slope, floor) = (sixteen(tile.slope, v), sixteen(tile.floor, v));
+            let (slope, threshold) = (sixteen(tile.slope, v), sixteen(tile.threshold, v));
             let reach = _mm512_sub_ps(_mm512_fmadd_ps(slope, norm, sum), half);
-            keep[r] |= u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(reach, floor)) << (16 * v);
+            keep[r] |= u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(reach, threshold)) << (16 * v);
         }
     }
 }
@@ -351,12 +351,12 @@ fn column_sums<const V: usize, const R: usize, const FAR: bool>(columns: &[f32],
     sums
 }
 
-fn words(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
+fn int16(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(row: &[f32], frame: &Frame, planes: &mut Planes) -> Rounded {
-        words::round(row, frame, planes)
+    fn gated(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
+        int16::round(row, frame, planes)
     }
-    words::check(row, frame, planes);
+    int16::check(row, frame, planes);
     // SAFETY: `available` lists this table only where the CPU has these features.
     unsafe { gated(row, frame, planes) }
 }

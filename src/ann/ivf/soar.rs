@@ -1,0 +1,59 @@
+//! A second cell for every row, chosen to fail differently: SOAR (Sun, Simcha, Dopson, Guo and Kumar, NeurIPS 2023).
+//!
+//! A query misses a row when the row's residual r = x - c points its way. The second cell is the one with the least
+//! |x - c'|^2 + lambda <r/|r|, x - c'>^2, whose residual is short and not parallel to the first.
+
+use crate::cluster::assign::{Assignment, Cells};
+use crate::cluster::samples::{Points, room};
+use crate::error::Result;
+use crate::kernel::{self, padded};
+use crate::metric::Metric;
+use crate::pool::{self, Watch};
+use std::sync::Mutex;
+
+/// Nearest cells of which the second is chosen.
+pub const AMONG: usize = 10;
+/// What a parallel residual counts for: on embeddings 1 to 2 serve alike.
+const LAMBDA: f64 = 1.5;
+/// Rows of a job.
+const JOB_ROWS: usize = 512;
+
+/// The second cell of every row, of its [`AMONG`] nearest, as [`Cells::nearest`] gives them.
+pub fn second(points: &Points, cells: &Cells, nearest: &Assignment, metric: Metric, threads: usize, watch: &Watch) -> Result<Vec<u32>> {
+    let (kernel, dims, among) = (kernel::selected()?, points.dims(), nearest.cells.len() / points.len());
+    let mut second = room(points.len(), 0u32, "the second cells of rows")?;
+    let jobs: Vec<_> = second.chunks_mut(JOB_ROWS).map(Mutex::new).collect();
+    let work = |wide: &mut Vec<f64>, job: usize| {
+        let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (i, out) in slot.iter_mut().enumerate() {
+            let row = job * JOB_ROWS + i;
+            let own = row * among..(row + 1) * among;
+            let (near, keys) = (&nearest.cells[own.clone()], &nearest.keys[own]);
+            let centroid = |cell: u32| &cells.values()[cell as usize * dims..(cell as usize + 1) * dims];
+            let scale = if metric == Metric::Cosine && points.norm(row) > 0.0 { 1.0 / points.norm(row) } else { 1.0 };
+            // Rounded to float32, so that products are the same on every CPU.
+            wide.clear();
+            wide.extend(points.row(row).iter().zip(centroid(near[0])).map(|(&x, &c)| f64::from((f64::from(x) * scale) as f32 - c)));
+            wide.resize(padded(dims), 0.0);
+            let mut products = [0.0; AMONG];
+            let mut sum = [0.0];
+            for (product, &cell) in products.iter_mut().zip(near) {
+                (kernel.dot)(wide, centroid(cell), dims, &mut sum);
+                *product = sum[0];
+            }
+            (kernel.dot)(wide, points.row(row), dims, &mut sum);
+            let squared: f64 = wide.iter().map(|r| r * r).sum();
+            let along = |product: f64| if squared > 0.0 { (sum[0] * scale - product).powi(2) / squared } else { 0.0 };
+            let cost = |i: usize| {
+                let distance = if metric == Metric::Cosine { 2.0 - 2.0 * keys[i] } else { -keys[i] };
+                distance + LAMBDA * along(products[i])
+            };
+            let best = (1..near.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
+            *out = best.map_or(near[0], |i| near[i]);
+        }
+        Ok(())
+    };
+    pool::run(threads, jobs.len(), watch, || Ok(Vec::new()), work)?;
+    drop(jobs);
+    Ok(second)
+}

@@ -1,0 +1,107 @@
+//! Rows to be grouped: float32, checked once, with their lengths.
+
+use crate::error::{Error, Result};
+use crate::input::{Block, check_row};
+use crate::kernel::Kernel;
+use crate::level::Level;
+use crate::pool::{self, Watch};
+use std::sync::Mutex;
+
+/// Bytes of rows that one job measures.
+const JOB_BYTES: usize = 1 << 20;
+/// As many dims as an index takes.
+const MAX_DIMS: usize = 65_536;
+
+/// Finite rows of one width.
+#[derive(Debug, Clone)]
+pub struct Points<'a> {
+    values: &'a [f32],
+    dims: usize,
+    norms: Vec<f64>,
+    /// Where rows start, if not one after the other.
+    starts: Option<Vec<usize>>,
+}
+
+impl<'a> Points<'a> {
+    /// Measures the rows of `values`, `dims` numbers each.
+    ///
+    /// # Errors
+    /// No rows or dims, or too many; NaN or infinity; lengths of 2^63 or more; [`Error::Interrupted`].
+    pub fn new(argument: &'static str, values: &'a [f32], dims: usize, kernel: &Kernel, threads: usize, watch: &Watch) -> Result<Self> {
+        if dims == 0 || dims > MAX_DIMS || values.is_empty() || !values.len().is_multiple_of(dims) {
+            let got = format!("{} values in rows of {dims}", values.len());
+            return Err(Error::input(argument, format!("one row or more of 1 to {MAX_DIMS} values"), got));
+        }
+        let rows = values.len() / dims;
+        if rows > u32::MAX as usize {
+            return Err(Error::input(argument, format!("{} rows at most", u32::MAX), format!("{rows} rows")));
+        }
+        let per_job = (JOB_BYTES / (4 * dims)).max(1);
+        let mut norms = room(rows, 0.0, "the lengths of rows")?;
+        let jobs: Vec<_> = values.chunks(per_job * dims).zip(norms.chunks_mut(per_job)).map(Mutex::new).collect();
+        let work = |(): &mut (), job: usize| {
+            let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (values, norms) = &mut *slot;
+            (kernel.squared_norm)(values, dims, norms);
+            for (i, norm) in norms.iter_mut().enumerate() {
+                let row = &values[i * dims..(i + 1) * dims];
+                check_row(argument, Level::F32, Block::F32(row), *norm, (job * per_job + i) as u64)?;
+                *norm = norm.sqrt();
+            }
+            Ok(())
+        };
+        pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
+        drop(jobs);
+        Ok(Points { values, dims, norms, starts: None })
+    }
+
+    /// Some of the rows, where they are.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn pick(&self, rows: &[usize]) -> Result<Points<'a>> {
+        let (mut starts, mut norms) = (room(rows.len(), 0, "a sample of rows")?, room(rows.len(), 0.0, "a sample of rows")?);
+        for ((start, norm), &row) in starts.iter_mut().zip(&mut norms).zip(rows) {
+            (*start, *norm) = (self.start(row), self.norms[row]);
+        }
+        Ok(Points { values: self.values, dims: self.dims, norms, starts: Some(starts) })
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.norms.len()
+    }
+
+    /// Never: there is one row at least.
+    pub fn is_empty(&self) -> bool {
+        self.norms.is_empty()
+    }
+
+    /// Values a row.
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        let start = self.start(row);
+        &self.values[start..start + self.dims]
+    }
+
+    fn start(&self, row: usize) -> usize {
+        self.starts.as_ref().map_or(row * self.dims, |starts| starts[row])
+    }
+
+    /// The length of a row.
+    pub fn norm(&self, row: usize) -> f64 {
+        self.norms[row]
+    }
+}
+
+/// `count` copies of `value`, or the error that there is no memory for them.
+pub(crate) fn room<T: Clone>(count: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
+    let mut made = Vec::new();
+    made.try_reserve_exact(count).map_err(|_| Error::Memory { bytes: count.saturating_mul(size_of::<T>()) as u64, purpose })?;
+    made.resize(count, value);
+    Ok(made)
+}

@@ -1,0 +1,235 @@
+//! What approximate search of an index gives: the effort that a recall takes, the recall that an effort gives, and why
+//! a row was not found.
+
+use super::ann::check_recall;
+use super::{Index, SearchParams};
+use crate::ann::Ann;
+use crate::ann::ivf::Nprobe;
+use crate::ann::lsh::build::buckets_of;
+use crate::ann::lsh::probe::QueryHash;
+use crate::ann::lsh::tables::Scratch;
+use crate::ann::tune::{self, Sample, SearchEffort, samples};
+use crate::error::{Error, Result};
+use crate::format::TuningRecord;
+use crate::input::Block;
+use crate::kernel::{self, FloatMode};
+use crate::level::Level;
+use crate::pool::{self, Watch};
+use crate::scan::{self, Plan, Queries, Run};
+use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
+use std::sync::Arc;
+
+/// Standard errors that a normal variable keeps to 19 times in 20.
+const DEVIATIONS: f64 = 1.96;
+
+/// A measured recall.
+#[derive(Debug, Clone, Copy)]
+pub struct Recall {
+    /// Share of the exact neighbours that were found.
+    pub recall: f64,
+    /// Ends of the interval that holds the recall of all such queries 19 times in 20.
+    pub low: f64,
+    /// See `low`.
+    pub high: f64,
+    /// Queries asked.
+    pub queries: usize,
+    /// Rows read by code or in full, on average, as a share of all.
+    pub visited: f64,
+    /// Share of the answers that were known to be exact.
+    pub exact: f64,
+}
+
+/// Where a query meets a row.
+#[derive(Debug, Clone)]
+pub struct Missed {
+    /// The row's key.
+    pub key: f64,
+    /// The key of the last row found.
+    pub kth: f64,
+    /// The row's cells, or the tables that hold it, each with the place of the cell or bucket in the query's order.
+    pub cells: Vec<(u32, usize)>,
+    /// Cells or buckets that the query visits.
+    pub probes: usize,
+    /// Whether the row was found.
+    pub found: bool,
+}
+
+impl Index {
+    /// Measures again how many cells or buckets a recall takes, with these queries or with rows.
+    ///
+    /// # Errors
+    /// An exact index; unusable queries; no memory; [`Error::Interrupted`].
+    pub fn tune(
+        &self,
+        recall: Option<f64>,
+        queries: Option<(Block, usize)>,
+        threads: Option<i64>,
+        watch: &Watch,
+    ) -> Result<Arc<TuningRecord>> {
+        let _mode = FloatMode::standard();
+        let Some(ann) = &self.ann else {
+            return Err(Error::input("ann", "an index for approximate search, built with ann=True, 'ivf' or 'lsh'", "an exact one"));
+        };
+        let recall = recall.unwrap_or_else(|| ann.tuning().recall);
+        check_recall(recall)?;
+        self.check_file()?;
+        let queries = queries.map(|(block, dims)| self.asked(block, dims)).transpose()?;
+        let tuning = Arc::new(self.measure(&ann.ann, queries.as_ref(), recall, pool::thread_count(threads)?, watch)?);
+        *ann.tuning.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = tuning.clone();
+        Ok(tuning)
+    }
+
+    pub(super) fn measure(&self, ann: &Ann, given: Option<&Queries>, recall: f64, threads: usize, watch: &Watch) -> Result<TuningRecord> {
+        let plan = self.plain_plan(1, threads)?;
+        if let Some(queries) = given {
+            return tune::measure(ann, Sample { queries, own: None }, recall, &plan, &self.views(), watch);
+        }
+        let [own, _] = samples(self.rows(), self.about.seed);
+        let queries = self.rows_as_queries(&own)?;
+        tune::measure(ann, Sample { queries: &queries, own: Some(&own) }, recall, &plan, &self.views(), watch)
+    }
+
+    /// Measures the recall of searches for `k` rows, with these queries or with rows that neither trained the
+    /// cells nor chose how many are visited; a row is not its own neighbour.
+    ///
+    /// # Errors
+    /// Unusable queries or parameters; no memory; [`Error::Interrupted`].
+    pub fn recall(&self, queries: Option<(Block, usize)>, params: &SearchParams, watch: &Watch) -> Result<Recall> {
+        let _mode = FloatMode::standard();
+        self.check_file()?;
+        let k = super::wanted(params.k)?.min(self.rows());
+        let threads = pool::thread_count(params.threads)?;
+        let (queries, own) = match queries {
+            Some((block, dims)) => (self.asked(block, dims)?, None),
+            None => {
+                let [_, own] = samples(self.rows(), self.about.seed);
+                (self.rows_as_queries(&own)?, Some(own))
+            }
+        };
+        if queries.is_empty() {
+            return Err(Error::input("queries", "one query or more", "none"));
+        }
+        let plan = self.plain_plan(k, threads)?;
+        let sample = Sample { queries: &queries, own: own.as_deref() };
+        let near = tune::neighbours(sample, k, &plan, &self.views(), watch)?;
+        let more = k + usize::from(own.is_some());
+        let runs = Run::all(&self.views());
+        let effort = self.effort(params, plan.metric, &runs)?;
+        // A row finds itself, whom nobody asks for.
+        let params = SearchParams { reorder_k: params.reorder_k.map(|most| most.saturating_add((more - k) as i64)), ..*params };
+        let found = self.find(&Plan { k: more, ..plan }, &runs, &params, effort, &queries, watch)?;
+        let (count, rows) = (near.len() as f64, self.rows() as f64);
+        let (mut shares, mut visited, mut exact) = (Vec::new(), 0.0, 0.0);
+        for (near, (top, proven)) in near.iter().zip(found) {
+            exact += f64::from(u8::from(proven));
+            let lines = self.quantizer.as_ref().map_or(0, |quantizer| top.tally.code_bytes / quantizer.line_bytes() as u64);
+            visited += lines.max(top.tally.refined) as f64;
+            let found: Vec<u64> = top.into_sorted().iter().map(|entry| entry.row).collect();
+            let hits = near.iter().filter(|row| found.contains(row)).count();
+            shares.push(if near.is_empty() { 1.0 } else { hits as f64 / near.len() as f64 });
+        }
+        let (recall, error) = tune::mean(&shares);
+        Ok(Recall {
+            recall,
+            low: (recall - DEVIATIONS * error).max(0.0),
+            high: (recall + DEVIATIONS * error).min(1.0),
+            queries: near.len(),
+            visited: (visited / count / rows).min(1.0),
+            exact: exact / count,
+        })
+    }
+
+    /// Why a search for `params.k` rows does or does not find `row`.
+    ///
+    /// # Errors
+    /// Unusable queries or parameters; a row that the index does not have; no memory; [`Error::Interrupted`].
+    pub fn explain(&self, query: (Block, usize), row: usize, params: &SearchParams, watch: &Watch) -> Result<Missed> {
+        let _mode = FloatMode::standard();
+        self.check_file()?;
+        if row >= self.rows() {
+            return Err(Error::input("row", format!("a row from 0 to {}", self.rows() - 1), row));
+        }
+        let queries = self.asked(query.0, query.1)?;
+        if queries.len() != 1 {
+            return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
+        }
+        let metric = params.metric.unwrap_or(self.about.metric);
+        let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?.min(self.rows()), 1)? };
+        let (views, runs) = (self.views(), Run::all(&self.views()));
+        let effort = self.effort(params, metric, &runs)?;
+        let found = self.find(&plan, &runs, params, effort, &queries, watch)?.swap_remove(0).0.into_sorted();
+        let sizes: Vec<usize> = views.iter().map(Rows::len).collect();
+        let alone = Run::of(&sizes, std::iter::once(row));
+        let key = scan::search(&plan, &views, &alone, &queries, watch)?.swap_remove(0).into_sorted();
+        let mut cells = Vec::new();
+        let mut probes = 0;
+        if let (Some(ann), Some(effort)) = (&self.ann, effort) {
+            (cells, probes) = self.homes(&ann.ann, &plan, effort, &queries, row, watch)?;
+        }
+        let kth = found.last().map_or(f64::NEG_INFINITY, |entry| entry.key);
+        Ok(Missed {
+            key: metric.public_key(key.first().map_or(f64::NEG_INFINITY, |entry| entry.key)),
+            kth: metric.public_key(kth),
+            cells,
+            probes,
+            found: found.iter().any(|entry| entry.row == row as u64),
+        })
+    }
+
+    /// The cells or tables that hold a row, each with the place in the query's order of its cell or bucket, and how many
+    /// of these the query visits.
+    fn homes(
+        &self,
+        ann: &Ann,
+        plan: &Plan,
+        effort: SearchEffort,
+        queries: &Queries,
+        row: usize,
+        watch: &Watch,
+    ) -> Result<(Vec<(u32, usize)>, usize)> {
+        match ann {
+            Ann::Ivf(ivf) => {
+                let order = ivf.order(plan, queries, 0, watch)?;
+                let lists = ivf.lists();
+                let holds = |cell: u32| lists.rows[lists.places(cell as usize)].contains(&(row as u32));
+                let count = ivf.count(Nprobe { probes: effort.probes, gap: effort.gap }, plan.metric, queries.norm(0), &order);
+                let homes = order.into_iter().enumerate().filter(|(_, rank)| holds(rank.1)).map(|(place, rank)| (rank.1, place));
+                Ok((homes.collect(), count))
+            }
+            Ann::Lsh(buckets) => {
+                let views = self.views();
+                let holds = views.iter().filter_map(|view| Some((view, view.own_number(row as u64)?)));
+                let homes: Vec<u32> =
+                    holds.flat_map(|(view, row)| buckets_of(plan.kernel, buckets.hasher(), view, &[row as u32])).collect();
+                let query_hash = QueryHash::new(buckets.hasher(), &queries.wide(0)[..queries.dims()], queries.norm(0));
+                let meetings = buckets.tables().explain(&query_hash, &homes, buckets.enough() as u64, &mut Scratch::default());
+                let places = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize - 1)));
+                let mut places: Vec<(u32, usize)> = places.collect();
+                places.sort_unstable_by_key(|place| place.1);
+                Ok((places, effort.probes))
+            }
+        }
+    }
+
+    fn asked(&self, block: Block, dims: usize) -> Result<Queries> {
+        if dims != self.about.dims || !block.len().is_multiple_of(dims) {
+            return Err(Error::input("queries", format!("{} values each, like the rows", self.about.dims), dims));
+        }
+        Queries::new(kernel::selected()?, self.about.level, block, dims, 0)
+    }
+
+    /// Some rows as queries.
+    pub(super) fn rows_as_queries(&self, rows: &[usize]) -> Result<Queries> {
+        let kernel = kernel::selected()?;
+        let mut buffer = PanelBuffer::default();
+        for view in self.views() {
+            for row in rows.iter().filter_map(|&row| view.own_number(row as u64)) {
+                view.decode(kernel, row..row + 1, &mut buffer);
+            }
+        }
+        match buffer.into_rows(self.about.level) {
+            DecodedRows::F32(values) => Queries::new(kernel, Level::F32, Block::F32(&values), self.about.dims, 0),
+            DecodedRows::F64(values) => Queries::new(kernel, Level::F64, Block::F64(&values), self.about.dims, 0),
+        }
+    }
+}

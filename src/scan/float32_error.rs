@@ -1,0 +1,147 @@
+//! When a float32 product proves that a row is out: the thresholds of [`Kernel::tile`], derived.
+//!
+//! Let q and x be a query and a row in float32, S = <q, x> as a real number, d the dims, u = 2^-24.
+//! Summed in any order, fused or not, the float32 value s obeys (Higham, Accuracy and Stability of
+//! Numerical Algorithms, 3.1, with an absolute term for products that underflow)
+//!
+//! ```text
+//! |s - S| <= d u / (1 - d u) * |q||x| + d * 2^-149
+//! ```
+//!
+//! The kernel keeps a row when `(s + slope * n) - h >= threshold`, n being |x| in float32 and h being 0
+//! or |x|^2 / 2 less a little. With g = 1.01 (d + 16) u the three roundings of that expression, those
+//! of n and of the float64 key (d * 2^-53) and the product bound are all within g |q||x|, and for
+//! h within 16 u of it; what underflow adds is within `tiny` = (d + |q| + 1) * 2^-148. Slopes are
+//! rounded up and floors down. d <= 65,536, so g < 0.004.
+//!
+//! A row may be dropped when its key is below `key`, the k-th best so far:
+//!
+//! ```text
+//! dot         S < key                       kept: s + g|q| n          >= key - tiny
+//! cosine      S < key |q||x|                kept: s + (g - key)|q| n  >= -tiny
+//! euclidean   |q|^2 + |x|^2 - 2 S > -key    kept: s + g|q| n - h      >= (|q|^2 (1 - 16 u) + key (1 + 16 u)) / 2 - tiny
+//! ```
+//!
+//! [`Kernel::tile`]: crate::kernel::Kernel
+
+use crate::metric::Metric;
+
+const UNIT: f64 = 1.0 / 16_777_216.0;
+
+/// Slope and floor for one query: `key` is the internal key (larger is better) to be reached.
+pub(super) fn threshold(metric: Metric, dims: usize, query_norm: f64, key: f64) -> (f32, f32) {
+    let band = 1.01 * (dims as f64 + 16.0) * UNIT;
+    let tiny = (dims as f64 + query_norm + 1.0) * 2f64.powi(-148);
+    if key == f64::NEG_INFINITY {
+        return (0.0, f32::NEG_INFINITY);
+    }
+    let (slope, threshold) = match metric {
+        Metric::Dot => (band * query_norm, key - key.abs() * UNIT - tiny),
+        Metric::Cosine => ((band - key) * query_norm, -tiny),
+        Metric::Euclidean => {
+            let least = query_norm * query_norm * (1.0 - 16.0 * UNIT) + key * (1.0 + 16.0 * UNIT);
+            (band * query_norm, 0.5 * least - tiny)
+        }
+    };
+    (up(slope), down(threshold))
+}
+
+/// A row's part in the test: its norm, and what is taken off the sum.
+pub(super) fn row_terms(metric: Metric, norm: f64) -> (f32, f32) {
+    let half = match metric {
+        Metric::Euclidean => 0.5 * norm * norm * (1.0 - 16.0 * UNIT),
+        _ => 0.0,
+    };
+    (norm as f32, half as f32)
+}
+
+/// A float32 not below `value`.
+fn up(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) < value { near.next_up() } else { near }
+}
+
+/// A float32 not above `value`.
+fn down(value: f64) -> f32 {
+    -up(-value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{self, Tile, padded};
+    use proptest::prelude::*;
+
+    /// Values over a wide range of magnitudes, subnormal products included.
+    fn value() -> impl Strategy<Value = f32> {
+        (-1.0f32..1.0, prop_oneof![Just(0i32), -80..40i32]).prop_map(|(x, e)| x * 2f32.powi(e))
+    }
+
+    fn keys(metric: Metric, query: &[f32], rows: &[f32]) -> (Vec<f64>, f64, Vec<f64>) {
+        let dims = query.len();
+        let mut wide: Vec<f64> = query.iter().map(|&q| f64::from(q)).collect();
+        wide.resize(padded(dims), 0.0);
+        let count = rows.len() / dims;
+        let (mut sums, mut norms, mut norm) = (vec![0.0; count], vec![0.0; count], [0.0]);
+        let table = &kernel::scalar::KERNEL;
+        let sum = if metric == Metric::Euclidean { table.squared_distance } else { table.dot };
+        sum(&wide, rows, dims, &mut sums);
+        (table.squared_norm)(rows, dims, &mut norms);
+        (table.squared_norm)(query, dims, &mut norm);
+        norms.iter_mut().for_each(|n| *n = n.sqrt());
+        let norm = norm[0].sqrt();
+        (sums.iter().zip(&norms).map(|(&s, &n)| metric.key(s, norm, n)).collect(), norm, norms)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn a_row_that_reaches_the_key_is_never_dropped(
+            dims in 1usize..40,
+            seed in prop::collection::vec(value(), 40 * 9),
+            scale in -60i32..15,
+            near in any::<bool>(),
+            which in 0usize..8,
+        ) {
+            let query: Vec<f32> = seed[..dims].iter().map(|q| q * 2f32.powi(scale)).collect();
+            let mut rows: Vec<f32> = seed[40..40 + 8 * dims].to_vec();
+            if near {
+                // Rows within a few units in the last place of the query: the worst cancellation.
+                for (i, x) in rows.iter_mut().enumerate() {
+                    *x = f32::from_bits(query[i % dims].to_bits() ^ (x.to_bits() & 1));
+                }
+            }
+            for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+                let (keys, norm, norms) = keys(metric, &query, &rows);
+                let (slope, threshold) = threshold(metric, dims, norm, keys[which]);
+                let terms: Vec<(f32, f32)> = norms.iter().map(|&n| row_terms(metric, n)).collect();
+                let (lengths, halves): (Vec<f32>, Vec<f32>) = terms.into_iter().unzip();
+                let mut columns = vec![0.0; 16 * dims];
+                (0..dims).for_each(|j| columns[16 * j] = query[j]);
+                let mut thresholds = [f32::INFINITY; 16];
+                thresholds[0] = threshold;
+                for table in kernel::available() {
+                    let tile = Tile { width: 16, columns: &columns, slope: &[slope; 16], threshold: &thresholds };
+                    let mut keep = [0; 8];
+                    (table.tile)(&tile, &rows, dims, &lengths, &halves, &mut keep);
+                    for row in 0..8 {
+                        prop_assert!(keys[row] < keys[which] || keep[row] == 1, "{} {metric:?} row {row}", table.name);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_row_far_below_the_key_is_dropped(angle in 0.1f64..1.5) {
+            let query = [1.0f32, 0.0];
+            let rows = [1.0f32, 0.0, angle.cos() as f32, angle.sin() as f32];
+            for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+                let (keys, norm, norms) = keys(metric, &query, &rows);
+                let (slope, threshold) = threshold(metric, 2, norm, keys[0]);
+                let (length, half) = row_terms(metric, norms[1]);
+                let sum = query[0] * rows[2] + query[1] * rows[3];
+                prop_assert!((sum + slope * length) - half < threshold, "{metric:?}");
+            }
+        }
+    }
+}
