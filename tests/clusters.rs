@@ -3,10 +3,10 @@
 
 mod random;
 
-use nseekfs::cluster::assign::{Assignment, Cells};
+use nseekfs::cluster::assign::{Assignment, Centroids};
 use nseekfs::cluster::lloyd::{Init, Params, train};
 use nseekfs::cluster::minibatch::MiniBatch;
-use nseekfs::cluster::samples::Points;
+use nseekfs::cluster::samples::Samples;
 use nseekfs::error::Error;
 use nseekfs::kernel::{Affine, Int16Row, Planes, available, runnable, scalar, unpacked_stride};
 use nseekfs::metric::Metric;
@@ -23,13 +23,13 @@ fn rows(count: usize, dims: usize, seed: u64) -> Vec<f32> {
     (0..count * dims).map(|_| gaussian(&mut random)).collect()
 }
 
-fn points(values: &[f32], dims: usize) -> Points<'_> {
-    Points::new("vectors", values, dims, &scalar::KERNEL, 1, &Watch::new(&|| true)).unwrap()
+fn samples(values: &[f32], dims: usize) -> Samples<'_> {
+    Samples::new("vectors", values, dims, &scalar::KERNEL, 1, &Watch::new(&|| true)).unwrap()
 }
 
 /// All cells by the scalar kernel's sums: larger key first, then lower cell.
 fn sorted(values: &[f32], centroids: &[f32], dims: usize, metric: Metric) -> Vec<Vec<(f64, u32)>> {
-    let (rows, cells) = (points(values, dims), points(centroids, dims));
+    let (rows, cells) = (samples(values, dims), samples(centroids, dims));
     let one = |row: usize| {
         let mut wide: Vec<f64> = rows.row(row).iter().map(|&x| f64::from(x)).collect();
         wide.resize(nseekfs::kernel::padded(dims), 0.0);
@@ -50,22 +50,22 @@ const METRICS: [Metric; 3] = [Metric::Euclidean, Metric::Cosine, Metric::Dot];
 /// Every way to ask for the nearest cells gives those of the scalar sums, to the last bit.
 fn check(values: &[f32], centroids: &[f32], dims: usize) {
     let watch = Watch::new(&|| true);
-    let asked = points(values, dims);
+    let asked = samples(values, dims);
     for metric in METRICS {
         let expected = sorted(values, centroids, dims, metric);
         let guess: Vec<u32> = (0..asked.len()).map(|row| (row * 7 % (centroids.len() / dims)) as u32).collect();
         for kernel in runnable() {
-            let cells = Cells::with_kernel(kernel, "centroids", centroids.to_vec(), dims, metric, 1, &watch).unwrap();
-            let context = format!("{} {metric:?}: {} rows of {dims}, {} cells", kernel.name, asked.len(), cells.len());
+            let cells = Centroids::with_kernel(kernel, "centroids", centroids.to_vec(), dims, metric, 1, &watch).unwrap();
+            let context = format!("{} {metric:?}: {} rows of {dims}, {} cells", kernel.name, asked.len(), cells.rows.len());
             for guess in [None, Some(&guess[..])] {
                 let found = cells.assign(&asked, guess, 2, &watch).unwrap();
                 for (row, expected) in expected.iter().enumerate() {
                     assert_eq!((found.keys[row], found.cells[row]), expected[0], "{context}, row {row}, guess {}", guess.is_some());
                 }
             }
-            for count in [1, 2, 5, cells.len() + 3] {
+            for count in [1, 2, 5, cells.rows.len() + 3] {
                 let Assignment { cells: found, keys } = cells.nearest(&asked, count, 2, &watch).unwrap();
-                let each = count.min(cells.len());
+                let each = count.min(cells.rows.len());
                 for (row, expected) in expected.iter().enumerate() {
                     let got: Vec<(f64, u32)> = (0..each).map(|i| (keys[row * each + i], found[row * each + i])).collect();
                     assert_eq!(got, expected[..each], "{context}, row {row}, the {count} nearest");
@@ -171,8 +171,8 @@ fn training_is_the_same_for_any_number_of_threads_and_lowers_the_objective() {
     for (metric, init) in [(Metric::Euclidean, Init::Random), (Metric::Cosine, Init::Spread)] {
         let params =
             |threads| Params { cells: 60, metric, init: init.clone(), iterations: 12, tolerance: 0.0, threads, ..Params::default() };
-        let one = train(&points(&values, 20), &params(Some(1)), &mut |_, _, _| true, &watch).unwrap();
-        let several = train(&points(&values, 20), &params(Some(3)), &mut |_, _, _| true, &watch).unwrap();
+        let one = train(&samples(&values, 20), &params(Some(1)), &mut |_, _, _| true, &watch).unwrap();
+        let several = train(&samples(&values, 20), &params(Some(3)), &mut |_, _, _| true, &watch).unwrap();
         assert_eq!(one.centroids, several.centroids);
         assert_eq!((&one.assignment, &one.history), (&several.assignment, &several.history));
         assert!(one.history.windows(2).all(|pair| pair[1] <= pair[0]), "{:?}", one.history);
@@ -185,18 +185,18 @@ fn training_is_the_same_for_any_number_of_threads_and_lowers_the_objective() {
 fn training_on_a_sample_takes_so_many_rows() {
     let values = rows(1000, 4, 12);
     let params = Params { cells: 5, sample: Some(30), ..Params::default() };
-    let trained = train(&points(&values, 4), &params, &mut |_, _, _| true, &Watch::new(&|| true)).unwrap();
+    let trained = train(&samples(&values, 4), &params, &mut |_, _, _| true, &Watch::new(&|| true)).unwrap();
     assert_eq!(trained.assignment.cells.len(), 150);
 }
 
 #[test]
 fn a_caller_can_stop_training() {
     let values = rows(500, 4, 13);
-    let result = train(&points(&values, 4), &Params::default(), &mut |done, _, _| done < 2, &Watch::new(&|| true));
+    let result = train(&samples(&values, 4), &Params::default(), &mut |done, _, _| done < 2, &Watch::new(&|| true));
     assert!(matches!(result, Err(Error::Interrupted)));
     let watch = Watch::new(&|| true);
-    let other = Points::new("vectors", &values, 5, &scalar::KERNEL, 1, &watch).unwrap();
-    let mut state = MiniBatch::new(&points(&values, 4), Params::default(), 0.01, &watch).unwrap();
+    let other = Samples::new("vectors", &values, 5, &scalar::KERNEL, 1, &watch).unwrap();
+    let mut state = MiniBatch::new(&samples(&values, 4), Params::default(), 0.01, &watch).unwrap();
     assert_eq!(
         state.step(&other, &watch).unwrap_err().to_string(),
         "vectors: expected rows of 4 values, as the centroids have, got 5 values"

@@ -14,7 +14,7 @@ use crate::scan::{self, FULL_BOUND_COST, Method, Plan, Queries, Run};
 use crate::store::BytesMut;
 use crate::store::codes::{CodeSections, FACTOR_BYTES};
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
-use crate::store::segment::Section;
+use crate::store::section::Section;
 use std::sync::Mutex;
 
 /// Smaller tables are read in full in less time than codes take to set up.

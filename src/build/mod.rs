@@ -13,7 +13,8 @@ use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::store::BytesMut;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
-use crate::store::segment::{self, Section, Segment};
+use crate::store::section::Section;
+use crate::store::segment::{self, Segment};
 use std::sync::Mutex;
 
 /// A row counts as of unit length when its length is this near to 1: half-precision embeddings do.

@@ -6,9 +6,9 @@
 //! row's rank of a cell cannot exceed. Only cells whose bound reaches the rank of the best cell known so
 //! far are compared in float64. `frame.rs` holds the arithmetic of bounds.
 
-use crate::cluster::centroid_codes::{Codes, EncodedRow};
-use crate::cluster::samples::{Points, room};
-use crate::cluster::tile::{BLOCK, Tile, below};
+use super::centroid_codes::{BLOCK, Codes, EncodedRow};
+use super::samples::{Samples, room};
+use super::tile::{Tile, below};
 use crate::error::{Error, Result};
 use crate::kernel::{self, BATCH, Kernel, UnpackedCodes, padded, prefetch};
 use crate::metric::Metric;
@@ -29,12 +29,11 @@ const MOST_LANES: usize = 32;
 
 /// Centroids, ready.
 #[derive(Debug)]
-pub struct Cells {
+pub struct Centroids {
     kernel: &'static Kernel,
     metric: Metric,
-    dims: usize,
-    values: Vec<f32>,
-    norms: Vec<f64>,
+    /// The centroids themselves, one after the other.
+    pub rows: Samples<'static>,
     codes: Codes,
 }
 
@@ -47,19 +46,19 @@ pub struct Assignment {
     pub keys: Vec<f64>,
 }
 
-impl Cells {
+impl Centroids {
     /// Makes `values`, rows of `dims` numbers, ready for `metric`. Empty cells are allowed nowhere.
     ///
     /// # Errors
-    /// What [`Points::new`] refuses, named `argument`; no memory.
+    /// What [`Samples::new`] refuses, named `argument`; no memory.
     pub fn new(argument: &'static str, values: Vec<f32>, dims: usize, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
-        Cells::with_kernel(kernel::selected()?, argument, values, dims, metric, threads, watch)
+        Centroids::with_kernel(kernel::selected()?, argument, values, dims, metric, threads, watch)
     }
 
     /// The same for a kernel of one's choice: all give the same cells.
     ///
     /// # Errors
-    /// As [`Cells::new`].
+    /// As [`Centroids::new`].
     pub fn with_kernel(
         kernel: &'static Kernel,
         argument: &'static str,
@@ -70,35 +69,9 @@ impl Cells {
         watch: &Watch,
     ) -> Result<Self> {
         let _mode = kernel::FloatMode::standard();
-        let points = Points::new(argument, &values, dims, kernel, threads, watch)?;
-        let codes = Codes::new(&points, metric, threads, watch)?;
-        let norms = (0..points.len()).map(|cell| points.norm(cell)).collect();
-        Ok(Cells { kernel, metric, dims, values, norms, codes })
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.norms.len()
-    }
-
-    /// Never: there is one cell at least.
-    pub fn is_empty(&self) -> bool {
-        self.norms.is_empty()
-    }
-
-    /// Values a centroid.
-    pub fn dims(&self) -> usize {
-        self.dims
-    }
-
-    /// The centroids, one after the other.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// Gives the centroids back.
-    pub fn into_values(self) -> Vec<f32> {
-        self.values
+        let rows = Samples::new(argument, values, dims, kernel, threads, watch)?;
+        let codes = Codes::new(&rows, metric, threads, watch)?;
+        Ok(Centroids { kernel, metric, rows, codes })
     }
 
     /// The nearest cell of every row. A `guess` a row, a cell such as the one that it had before the
@@ -106,17 +79,17 @@ impl Cells {
     ///
     /// # Errors
     /// Rows of other dims; no memory; [`Error::Interrupted`].
-    pub fn assign(&self, points: &Points, guess: Option<&[u32]>, threads: usize, watch: &Watch) -> Result<Assignment> {
-        self.check(points)?;
+    pub fn assign(&self, samples: &Samples, guess: Option<&[u32]>, threads: usize, watch: &Watch) -> Result<Assignment> {
+        self.check(samples)?;
         let mut found =
-            Assignment { cells: room(points.len(), 0, "the cells of rows")?, keys: room(points.len(), 0.0, "the keys of rows")? };
+            Assignment { cells: room(samples.len(), 0, "the cells of rows")?, keys: room(samples.len(), 0.0, "the keys of rows")? };
         let outs = found.cells.chunks_mut(JOB_ROWS).zip(found.keys.chunks_mut(JOB_ROWS));
         let jobs: Vec<_> = outs.map(Mutex::new).collect();
         let work = |search: &mut Search, job: usize| {
             let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (cells, keys) = &mut *slot;
             let first = job * JOB_ROWS;
-            search.rows(points, first..first + cells.len(), 1, guess, watch, |row, best| {
+            search.rows(samples, first..first + cells.len(), 1, guess, watch, |row, best| {
                 (keys[row - first], cells[row - first]) = best[0];
             })
         };
@@ -129,13 +102,13 @@ impl Cells {
     ///
     /// # Errors
     /// Rows of other dims; a count of 0; no memory; [`Error::Interrupted`].
-    pub fn nearest(&self, points: &Points, count: usize, threads: usize, watch: &Watch) -> Result<Assignment> {
-        self.check(points)?;
+    pub fn nearest(&self, samples: &Samples, count: usize, threads: usize, watch: &Watch) -> Result<Assignment> {
+        self.check(samples)?;
         if count == 0 {
             return Err(Error::input("count", "1 or more", count));
         }
-        let count = count.min(self.len());
-        let total = points.len().saturating_mul(count);
+        let count = count.min(self.rows.len());
+        let total = samples.len().saturating_mul(count);
         let mut found = Assignment { cells: room(total, 0, "the cells of rows")?, keys: room(total, 0.0, "the keys of rows")? };
         let outs = found.cells.chunks_mut(JOB_ROWS * count).zip(found.keys.chunks_mut(JOB_ROWS * count));
         let jobs: Vec<_> = outs.map(Mutex::new).collect();
@@ -143,7 +116,7 @@ impl Cells {
             let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (cells, keys) = &mut *slot;
             let first = job * JOB_ROWS;
-            search.rows(points, first..first + cells.len() / count, count, None, watch, |row, best| {
+            search.rows(samples, first..first + cells.len() / count, count, None, watch, |row, best| {
                 for (i, &(key, cell)) in best.iter().enumerate() {
                     let at = (row - first) * count + i;
                     (keys[at], cells[at]) = (key, cell);
@@ -155,20 +128,20 @@ impl Cells {
         Ok(found)
     }
 
-    /// The key of every cell for every row: `points.len()` times `len()` of them.
+    /// The key of every cell for every row: `samples.len()` times `len()` of them.
     ///
     /// # Errors
     /// Rows of other dims; no memory; [`Error::Interrupted`].
-    pub fn keys(&self, points: &Points, threads: usize, watch: &Watch) -> Result<Vec<f64>> {
-        self.check(points)?;
-        let mut keys = room(points.len().saturating_mul(self.len()), 0.0, "the keys of all cells")?;
-        let jobs: Vec<_> = keys.chunks_mut(self.len()).map(Mutex::new).collect();
+    pub fn keys(&self, samples: &Samples, threads: usize, watch: &Watch) -> Result<Vec<f64>> {
+        self.check(samples)?;
+        let mut keys = room(samples.len().saturating_mul(self.rows.len()), 0.0, "the keys of all cells")?;
+        let jobs: Vec<_> = keys.chunks_mut(self.rows.len()).map(Mutex::new).collect();
         let work = |wide: &mut Vec<f64>, row: usize| {
             let mut out = jobs[row].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            unpack_codes(points.row(row), wide);
-            self.sums(wide, 0..self.len(), &mut out);
-            for (key, &norm) in out.iter_mut().zip(&self.norms) {
-                *key = self.metric.key(*key, points.norm(row), norm);
+            unpack_codes(samples.row(row), wide);
+            self.sums(wide, 0..self.rows.len(), &mut out);
+            for (cell, key) in out.iter_mut().enumerate() {
+                *key = self.metric.key(*key, samples.norm(row), self.rows.norm(cell));
             }
             Ok(())
         };
@@ -177,18 +150,22 @@ impl Cells {
         Ok(keys)
     }
 
-    fn check(&self, points: &Points) -> Result<()> {
-        if points.dims() == self.dims {
+    fn check(&self, samples: &Samples) -> Result<()> {
+        if samples.dims() == self.rows.dims() {
             return Ok(());
         }
-        Err(Error::input("vectors", format!("rows of {} values, as the centroids have", self.dims), format!("{} values", points.dims())))
+        Err(Error::input(
+            "vectors",
+            format!("rows of {} values, as the centroids have", self.rows.dims()),
+            format!("{} values", samples.dims()),
+        ))
     }
 
     /// Squared distances or products of a wide row and some centroids.
     fn sums(&self, wide: &[f64], cells: Range<usize>, out: &mut [f64]) {
-        let centroids = &self.values[cells.start * self.dims..cells.end * self.dims];
+        let centroids = &self.rows.values()[cells.start * self.rows.dims()..cells.end * self.rows.dims()];
         let sums = if self.metric == Metric::Euclidean { self.kernel.squared_distance } else { self.kernel.dot };
-        sums(wide, centroids, self.dims, out);
+        sums(wide, centroids, self.rows.dims(), out);
     }
 }
 
@@ -201,7 +178,7 @@ pub(super) fn unpack_codes(row: &[f32], wide: &mut Vec<f64>) {
 
 /// What a worker needs: a tile of sixteen rows, its bounds, and the best cells of a group of rows.
 struct Search<'a> {
-    cells: &'a Cells,
+    cells: &'a Centroids,
     tile: Tile,
     bounds: Vec<f32>,
     keep: Vec<u16>,
@@ -218,11 +195,11 @@ struct State {
 }
 
 impl<'a> Search<'a> {
-    fn new(cells: &'a Cells) -> Result<Self> {
+    fn new(cells: &'a Centroids) -> Result<Self> {
         let panel = cells.codes.panel(PANEL_BYTES).min(cells.codes.len());
         Ok(Search {
             cells,
-            tile: Tile::new(cells.dims)?,
+            tile: Tile::new(cells.rows.dims())?,
             bounds: room(panel * BATCH, 0.0, "the bounds of cells")?,
             keep: room(panel, 0, "the bounds of cells")?,
             wide: Vec::new(),
@@ -233,7 +210,7 @@ impl<'a> Search<'a> {
     /// Calls `each` with every row of `rows` and its `count` nearest cells.
     fn rows(
         &mut self,
-        points: &Points,
+        samples: &Samples,
         rows: Range<usize>,
         count: usize,
         guess: Option<&[u32]>,
@@ -245,12 +222,12 @@ impl<'a> Search<'a> {
         for start in rows.clone().step_by(group_rows) {
             let group = start..rows.end.min(start + group_rows);
             watch.check()?;
-            let mut states: Vec<State> = group.clone().map(|row| self.start(points, row, count)).collect();
+            let mut states: Vec<State> = group.clone().map(|row| self.start(samples, row, count)).collect();
             for first in (0..all).step_by(panel) {
                 let some = first..all.min(first + panel);
                 for (tile, states) in group.clone().step_by(BATCH).zip(states.chunks_mut(BATCH)) {
-                    self.fill(points, tile, states, guess.filter(|_| first == 0));
-                    self.sift(points, tile, states, count, some.clone());
+                    self.fill(samples, tile, states, guess.filter(|_| first == 0));
+                    self.sift(samples, tile, states, count, some.clone());
                 }
             }
             group.zip(&states).for_each(|(row, state)| each(row, &state.best));
@@ -258,33 +235,33 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    fn start(&self, points: &Points, row: usize, count: usize) -> State {
-        let even = self.cells.metric != Metric::Euclidean && points.norm(row) == 0.0;
+    fn start(&self, samples: &Samples, row: usize, count: usize) -> State {
+        let even = self.cells.metric != Metric::Euclidean && samples.norm(row) == 0.0;
         let mut best = Vec::with_capacity(count);
         best.extend((0..if even { count as u32 } else { 0 }).map(|cell| (0.0, cell)));
         State { seen: EncodedRow::default(), best, even }
     }
 
     /// Makes the rows from `tile` on the queries of a sieve.
-    fn fill(&mut self, points: &Points, tile: usize, states: &mut [State], guess: Option<&[u32]>) {
+    fn fill(&mut self, samples: &Samples, tile: usize, states: &mut [State], guess: Option<&[u32]>) {
         self.tile.factors.clear();
         for (row, state) in (tile..).zip(states) {
-            if row + AHEAD < points.len() {
-                prefetch(points.row(row + AHEAD));
+            if row + AHEAD < samples.len() {
+                prefetch(samples.row(row + AHEAD));
             }
-            state.seen = self.tile.push(&self.cells.codes, self.cells.kernel, points.row(row), points.norm(row));
+            state.seen = self.tile.push(&self.cells.codes, self.cells.kernel, samples.row(row), samples.norm(row));
             if let Some(guess) = guess.filter(|_| !state.even) {
                 let cell = guess[row];
-                unpack_codes(points.row(row), &mut self.wide);
+                unpack_codes(samples.row(row), &mut self.wide);
                 let mut sum = [0.0];
                 self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
-                state.best.push((self.cells.metric.key(sum[0], points.norm(row), self.cells.norms[cell as usize]), cell));
+                state.best.push((self.cells.metric.key(sum[0], samples.norm(row), self.cells.rows.norm(cell as usize)), cell));
             }
         }
     }
 
     /// Offers the cells of `some` to the rows of a tile.
-    fn sift(&mut self, points: &Points, tile: usize, states: &mut [State], count: usize, some: Range<usize>) {
+    fn sift(&mut self, samples: &Samples, tile: usize, states: &mut [State], count: usize, some: Range<usize>) {
         for (factors, state) in self.tile.factors.iter_mut().zip(states.iter()) {
             factors.threshold = match state.best.get(count - 1) {
                 _ if state.even => f32::INFINITY,
@@ -307,7 +284,7 @@ impl<'a> Search<'a> {
                 }
                 for (lane, &bound) in bounds.iter().enumerate() {
                     let cell = some.start + BLOCK * block + lane;
-                    if kept >> lane & 1 == 1 && cell < self.cells.len() && (bound.is_nan() || bound >= threshold) {
+                    if kept >> lane & 1 == 1 && cell < self.cells.rows.len() && (bound.is_nan() || bound >= threshold) {
                         // What is no number bounds nothing: such a cell is compared first.
                         self.found[i].push((if bound.is_nan() { f32::INFINITY } else { bound }, cell as u32));
                     }
@@ -318,7 +295,7 @@ impl<'a> Search<'a> {
             let mut found = std::mem::take(&mut self.found[i]);
             let known = state.best.first().map(|best| best.1).filter(|_| count == 1);
             found.retain(|&(_, cell)| known != Some(cell));
-            self.refine_segment(points, tile + i, state, count, &mut found);
+            self.refine_segment(samples, tile + i, state, count, &mut found);
             self.found[i] = found;
         }
     }
@@ -344,16 +321,16 @@ impl<'a> Search<'a> {
     }
 
     /// Compares the cells found in float64, those of the highest bounds first, as long as bounds reach.
-    fn refine_segment(&mut self, points: &Points, row: usize, state: &mut State, count: usize, found: &mut Vec<(f32, u32)>) {
+    fn refine_segment(&mut self, samples: &Samples, row: usize, state: &mut State, count: usize, found: &mut Vec<(f32, u32)>) {
         if found.is_empty() {
             return;
         }
-        unpack_codes(points.row(row), &mut self.wide);
+        unpack_codes(samples.row(row), &mut self.wide);
         let missing = count - state.best.len();
         if missing > 0 && missing < found.len() {
             // The highest bounds make a floor that leaves few others.
             found.select_nth_unstable_by(missing - 1, |a, b| b.0.total_cmp(&a.0));
-            found[..missing].iter().for_each(|&(_, cell)| self.offer(points.norm(row), cell, state, count));
+            found[..missing].iter().for_each(|&(_, cell)| self.offer(samples.norm(row), cell, state, count));
             let threshold = state.seen.threshold(state.best[count - 1].0);
             found.drain(..missing);
             found.retain(|&(bound, _)| bound >= threshold);
@@ -363,7 +340,7 @@ impl<'a> Search<'a> {
             if state.best.len() == count && bound < state.seen.threshold(state.best[count - 1].0) {
                 break;
             }
-            self.offer(points.norm(row), cell, state, count);
+            self.offer(samples.norm(row), cell, state, count);
         }
     }
 
@@ -371,7 +348,7 @@ impl<'a> Search<'a> {
     fn offer(&self, norm: f64, cell: u32, state: &mut State, count: usize) {
         let mut sum = [0.0];
         self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
-        let key = self.cells.metric.key(sum[0], norm, self.cells.norms[cell as usize]);
+        let key = self.cells.metric.key(sum[0], norm, self.cells.rows.norm(cell as usize));
         let at = state.best.partition_point(|&(other, earlier)| other > key || other == key && earlier < cell);
         if at < count {
             state.best.truncate(count - 1);

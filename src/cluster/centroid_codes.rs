@@ -22,8 +22,7 @@
 //! cosine, of 1 as well. A row for which that is no number, because it is too far away, has a floor of
 //! minus infinity and so is compared with every cell in float64.
 
-use crate::cluster::samples::{Points, room};
-use crate::cluster::tile::BLOCK;
+use super::samples::{Samples, room};
 use crate::error::Result;
 use crate::kernel::{Affine, BoundFactors, Kernel, Line, Planes, UnpackedCodes, unpacked_stride};
 use crate::metric::Metric;
@@ -32,6 +31,8 @@ use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use std::ops::Range;
 use std::sync::Mutex;
 
+/// Centroids of a block of codes.
+pub(super) const BLOCK: usize = 16;
 /// Coordinates of a row whose codes lie side by side.
 const GROUP: usize = 4;
 /// Half of a unit in the last place of float32, relative.
@@ -133,11 +134,11 @@ impl EncodedRow {
 }
 
 impl Codes {
-    /// Codes of `points` for `metric`.
-    pub fn new(points: &Points, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
-        let (count, dims) = (points.len(), points.dims());
+    /// Codes of `samples` for `metric`.
+    pub fn new(samples: &Samples, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
+        let (count, dims) = (samples.len(), samples.dims());
         let stride = unpacked_stride(dims);
-        let scale_of = |cell: usize| match (metric, points.norm(cell)) {
+        let scale_of = |cell: usize| match (metric, samples.norm(cell)) {
             (Metric::Cosine, norm) if norm > 0.0 => 1.0 / norm,
             (Metric::Cosine, _) => 0.0,
             _ => 1.0,
@@ -145,13 +146,13 @@ impl Codes {
         let mut mean = vec![0.0f64; dims];
         for cell in 0..count {
             let scale = scale_of(cell);
-            mean.iter_mut().zip(points.row(cell)).for_each(|(sum, &y)| *sum += scale * f64::from(y));
+            mean.iter_mut().zip(samples.row(cell)).for_each(|(sum, &y)| *sum += scale * f64::from(y));
         }
         mean.iter_mut().for_each(|sum| *sum /= count as f64);
         let mut most = vec![0.0f64; dims];
         for cell in 0..count {
             let scale = scale_of(cell);
-            for ((most, mean), &y) in most.iter_mut().zip(&mean).zip(points.row(cell)) {
+            for ((most, mean), &y) in most.iter_mut().zip(&mean).zip(samples.row(cell)) {
                 *most = most.max((scale * f64::from(y) - mean).abs());
             }
         }
@@ -180,12 +181,12 @@ impl Codes {
             most_offset: 0.0,
             most_residual: 0.0,
         };
-        made.encode(points, &|cell| scale * scale_of(cell), threads, watch)?;
+        made.encode(samples, &|cell| scale * scale_of(cell), threads, watch)?;
         Ok(made)
     }
 
     /// Encodes every block, some at a time.
-    fn encode(&mut self, points: &Points, scale_of: &(dyn Fn(usize) -> f64 + Sync), threads: usize, watch: &Watch) -> Result<()> {
+    fn encode(&mut self, samples: &Samples, scale_of: &(dyn Fn(usize) -> f64 + Sync), threads: usize, watch: &Watch) -> Result<()> {
         let (mut codes, mut offsets, mut residuals) =
             (std::mem::take(&mut self.codes), std::mem::take(&mut self.offsets), std::mem::take(&mut self.residuals));
         let lines = BLOCK * unpacked_stride(self.dims) / size_of::<Line>();
@@ -195,9 +196,9 @@ impl Codes {
         let work = |reach: &mut Reach, block: usize| {
             let mut slot = jobs[block].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (codes, (offsets, residuals)) = &mut *slot;
-            for lane in 0..BLOCK.min(points.len() - block * BLOCK) {
+            for lane in 0..BLOCK.min(samples.len() - block * BLOCK) {
                 let cell = block * BLOCK + lane;
-                let coded = self.encode_row(points.row(cell), scale_of(cell), lane, cast_slice_mut(codes));
+                let coded = self.encode_row(samples.row(cell), scale_of(cell), lane, cast_slice_mut(codes));
                 (offsets[lane], residuals[lane]) = (coded.offset as f32, coded.residual as f32);
                 reach.include(&coded, most_step, self.centre_squared.sqrt());
             }
@@ -231,7 +232,7 @@ impl Codes {
         Coded { offset, residual: rest.sqrt() * (1.0 + 4.0 * U), code: length.sqrt(), norm: squared.sqrt() }
     }
 
-    /// Cells, those that fill up the last block included.
+    /// Centroids, those that fill up the last block included.
     pub fn len(&self) -> usize {
         self.offsets.len()
     }

@@ -4,11 +4,11 @@
 //! The objective, the sum of squared distances or of 1 - cosine, never grows. A cell that has lost its
 //! rows splits a costly one. Centroids depend on rows, seed and parameters, not on CPU or threads.
 
-use crate::cluster::assign::{Assignment, Cells};
-use crate::cluster::plusplus::spread;
-use crate::cluster::reseed;
-use crate::cluster::samples::{Points, room};
-use crate::cluster::sums::{self, Groups, objective};
+use super::assign::{Assignment, Centroids};
+use super::plusplus::spread;
+use super::reseed;
+use super::samples::{Samples, room};
+use super::sums::{self, Members, objective};
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
 use crate::metric::Metric;
@@ -80,14 +80,14 @@ impl Default for Params {
 }
 
 impl Params {
-    /// Whether they can be used on `points`.
-    pub(super) fn check(&self, points: &Points) -> Result<()> {
-        let rows = points.len();
+    /// Whether they can be used on `samples`.
+    pub(super) fn check(&self, samples: &Samples) -> Result<()> {
+        let rows = samples.len();
         if self.cells == 0 || self.cells > rows {
             let expected = format!("a whole number from 1 to {rows}, the number of rows");
             return Err(Error::input("n_clusters", expected, self.cells));
         }
-        self.check_all_but_rows(points.dims())
+        self.check_all_but_rows(samples.dims())
     }
 
     /// Whether they can be used on rows of `dims` values, should there be enough of them.
@@ -133,64 +133,71 @@ pub struct Trained {
 /// Called after each iteration with (iterations done, at most, objective); false ends the work.
 pub type Progress<'a> = dyn FnMut(usize, usize, f64) -> bool + 'a;
 
-/// Finds centroids of `points`.
+/// Finds centroids of `samples`.
 ///
 /// # Errors
 /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
-pub fn train(points: &Points, params: &Params, progress: &mut Progress, watch: &Watch) -> Result<Trained> {
-    params.check(points)?;
+pub fn train(samples: &Samples, params: &Params, progress: &mut Progress, watch: &Watch) -> Result<Trained> {
+    params.check(samples)?;
     let threads = pool::thread_count(params.threads)?;
     let _mode = FloatMode::standard();
     let mut random = Random::new(params.seed);
-    if let Some(most) = params.sample.and_then(|rows| rows.checked_mul(params.cells)).filter(|&most| most < points.len()) {
-        let mut rows = reseed::draw(&mut random, points.len(), most);
+    if let Some(most) = params.sample.and_then(|rows| rows.checked_mul(params.cells)).filter(|&most| most < samples.len()) {
+        let mut rows = reseed::draw(&mut random, samples.len(), most);
         rows.sort_unstable();
-        let sample = points.pick(&rows)?;
+        let sample = samples.pick(&rows)?;
         return lloyd(&sample, params, random, threads, progress, watch);
     }
-    lloyd(points, params, random, threads, progress, watch)
+    lloyd(samples, params, random, threads, progress, watch)
 }
 
 /// The first centroids.
-pub(super) fn begin(points: &Points, params: &Params, random: &mut Random, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
+pub(super) fn begin(samples: &Samples, params: &Params, random: &mut Random, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
     let (count, metric) = (params.cells, params.metric);
-    let mut values = room(count * points.dims(), 0.0, "the centroids")?;
-    let mut put = |points: &Points, rows: &[usize]| {
-        values.chunks_exact_mut(points.dims()).zip(rows).for_each(|(out, &row)| reseed::place(points, row, metric, out));
+    let mut values = room(count * samples.dims(), 0.0, "the centroids")?;
+    let mut put = |samples: &Samples, rows: &[usize]| {
+        values.chunks_exact_mut(samples.dims()).zip(rows).for_each(|(out, &row)| reseed::place(samples, row, metric, out));
     };
     match &params.init {
         Init::Given(given) => values.copy_from_slice(given),
-        Init::Random => put(points, &reseed::draw(random, points.len(), count)),
+        Init::Random => put(samples, &reseed::draw(random, samples.len(), count)),
         Init::Spread => {
-            let sample = points.pick(&reseed::draw(random, points.len(), SPREAD_ROWS.saturating_mul(count)))?;
+            let sample = samples.pick(&reseed::draw(random, samples.len(), SPREAD_ROWS.saturating_mul(count)))?;
             put(&sample, &spread(&sample, count, metric, random, threads, watch)?);
         }
     }
     Ok(values)
 }
 
-fn lloyd(points: &Points, params: &Params, mut random: Random, threads: usize, progress: &mut Progress, watch: &Watch) -> Result<Trained> {
-    let (metric, dims) = (params.metric, points.dims());
-    let mut cells = Cells::new("init", begin(points, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
-    let mut now = cells.assign(points, None, threads, watch)?;
+fn lloyd(
+    samples: &Samples,
+    params: &Params,
+    mut random: Random,
+    threads: usize,
+    progress: &mut Progress,
+    watch: &Watch,
+) -> Result<Trained> {
+    let (metric, dims) = (params.metric, samples.dims());
+    let mut cells = Centroids::new("init", begin(samples, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
+    let mut now = cells.assign(samples, None, threads, watch)?;
     let mut history = vec![objective(metric, &now.keys)];
     let mut stale = vec![true; params.cells];
     let (mut iterations, mut vain) = (0, false);
     loop {
-        let groups = Groups::new(&now.cells, params.cells)?;
-        let mut values = cells.into_values();
+        let members = Members::new(&now.cells, params.cells)?;
+        let mut values = cells.rows.into_values();
         let trained = iterations == params.iterations || settled(&history, params.tolerance) || !stale.contains(&true);
         if !trained {
-            sums::means(points, &groups, metric, &stale, &mut values, (threads, watch))?;
+            sums::means(samples, &members, metric, &stale, &mut values, (threads, watch))?;
             iterations += 1;
         }
-        let split = !vain && reseed::split(points, &groups, &now.keys, metric, &mut values, &mut random);
+        let split = !vain && reseed::split(samples, &members, &now.keys, metric, &mut values, &mut random);
         if trained && !split {
             let objective = objective(metric, &now.keys);
             return Ok(Trained { centroids: values, assignment: now, objective, history, iterations });
         }
-        cells = Cells::new("vectors", values, dims, metric, threads, watch)?;
-        let next = cells.assign(points, Some(&now.cells), threads, watch)?;
+        cells = Centroids::new("vectors", values, dims, metric, threads, watch)?;
+        let next = cells.assign(samples, Some(&now.cells), threads, watch)?;
         stale.fill(false);
         for (&before, &after) in now.cells.iter().zip(&next.cells).filter(|(before, after)| before != after) {
             (stale[before as usize], stale[after as usize]) = (true, true);

@@ -1,20 +1,20 @@
 //! k-means on one batch of rows after the other (Sculley, WWW 2010): a centroid is the mean of all rows
 //! that have ever come to it.
 //!
-//! Rows are never kept. Cells that few rows come to move into the largest now and then, so that none is left
+//! Rows are never kept. Centroids that few rows come to move into the largest now and then, so that none is left
 //! behind. Centroids depend on batches, seed and parameters, not on CPU or threads.
 
-use crate::cluster::assign::{Assignment, Cells};
-use crate::cluster::lloyd::{Init, Params, Progress, Trained, begin};
-use crate::cluster::reseed;
-use crate::cluster::samples::{Points, room};
-use crate::cluster::sums::{self, Groups, centroid, objective};
+use super::assign::{Assignment, Centroids};
+use super::lloyd::{Init, Params, Progress, Trained, begin};
+use super::reseed;
+use super::samples::{Samples, room};
+use super::sums::{self, Members, centroid, objective};
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
 use crate::pool::{self, Watch};
 use crate::random::Random;
 
-/// Cells are compared in size when so many rows a cell have come since the last time.
+/// Centroids are compared in size when so many rows a cell have come since the last time.
 const CENSUS_ROWS: usize = 10;
 /// Rows that the first centroids are chosen from, in batches; at least three a cell.
 const FIRST_BATCHES: usize = 3;
@@ -49,7 +49,7 @@ impl MiniBatch {
     ///
     /// # Errors
     /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
-    pub fn new(first: &Points, params: Params, least_share: f64, watch: &Watch) -> Result<Self> {
+    pub fn new(first: &Samples, params: Params, least_share: f64, watch: &Watch) -> Result<Self> {
         if matches!(params.init, Init::Given(_)) {
             params.check_all_but_rows(first.dims())?;
         } else {
@@ -63,7 +63,7 @@ impl MiniBatch {
         let (mut random, dims) = (Random::new(params.seed), first.dims());
         let values = begin(first, &params, &mut random, threads, watch)?;
         // The first centroids may come from the caller: they are checked here.
-        let values = Cells::new("init", values, dims, params.metric, threads, watch)?.into_values();
+        let values = Centroids::new("init", values, dims, params.metric, threads, watch)?.rows.into_values();
         let sums = room(values.len(), 0.0, "the sums of cells")?;
         let weights = room(params.cells, 0.0, "the sizes of cells")?;
         Ok(MiniBatch { params, least_share, threads, random, dims, values, sums, weights, uncounted: 0 })
@@ -83,21 +83,21 @@ impl MiniBatch {
     ///
     /// # Errors
     /// Rows of other dims; no memory; [`Error::Interrupted`]. The centroids are then as they were.
-    pub fn step(&mut self, batch: &Points, watch: &Watch) -> Result<f64> {
+    pub fn step(&mut self, batch: &Samples, watch: &Watch) -> Result<f64> {
         let _mode = FloatMode::standard();
         Ok(objective(self.params.metric, &self.learn(batch, None, watch)?.keys))
     }
 
     /// Learns from a batch; returns its cells at the centroids before, of which there may be a guess.
-    fn learn(&mut self, batch: &Points, guess: Option<&[u32]>, watch: &Watch) -> Result<Assignment> {
+    fn learn(&mut self, batch: &Samples, guess: Option<&[u32]>, watch: &Watch) -> Result<Assignment> {
         let (metric, dims) = (self.params.metric, self.dims);
-        let cells = Cells::new("vectors", self.values.clone(), dims, metric, self.threads, watch)?;
+        let cells = Centroids::new("vectors", self.values.clone(), dims, metric, self.threads, watch)?;
         let found = cells.assign(batch, guess, self.threads, watch)?;
-        let groups = Groups::new(&found.cells, cells.len())?;
-        let (mut values, mut sums) = (cells.into_values(), self.sums.clone());
-        sums::sums(batch, &groups, metric, &mut sums, self.threads, watch)?;
+        let members = Members::new(&found.cells, cells.rows.len())?;
+        let (mut values, mut sums) = (cells.rows.into_values(), self.sums.clone());
+        sums::sums(batch, &members, metric, &mut sums, self.threads, watch)?;
         for (cell, weight) in self.weights.iter_mut().enumerate() {
-            let rows = groups.of(cell).len();
+            let rows = members.of(cell).len();
             if rows > 0 {
                 *weight += rows as f64;
                 let span = cell * dims..(cell + 1) * dims;
@@ -108,14 +108,14 @@ impl MiniBatch {
         self.uncounted += batch.len();
         if self.uncounted >= CENSUS_ROWS.saturating_mul(self.params.cells) {
             self.uncounted = 0;
-            self.level(batch, &groups, &found);
+            self.level(batch, &members, &found);
         }
         Ok(found)
     }
 
     /// Moves the smallest cells to rows of this batch in the largest cells. They start with the weight that
     /// a cell must have, so that rows to come soon draw them to their place.
-    fn level(&mut self, batch: &Points, groups: &Groups, found: &Assignment) {
+    fn level(&mut self, batch: &Samples, members: &Members, found: &Assignment) {
         let metric = self.params.metric;
         let mut order: Vec<usize> = (0..self.weights.len()).collect();
         order.sort_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b]).then(a.cmp(&b)));
@@ -123,7 +123,7 @@ impl MiniBatch {
         let small = order.iter().take(order.len() / 2).take_while(|&&cell| self.weights[cell] < least);
         let pairs: Vec<(usize, usize)> = small.copied().zip(order.iter().rev().copied()).collect();
         for (small, large) in pairs {
-            let Some(row) = reseed::draw_costly(batch, groups.of(large), &found.keys, metric, &mut self.random) else { continue };
+            let Some(row) = reseed::draw_costly(batch, members.of(large), &found.keys, metric, &mut self.random) else { continue };
             let span = small * self.dims..(small + 1) * self.dims;
             reseed::place(batch, row, metric, &mut self.values[span.clone()]);
             for (sum, &y) in self.sums[span.clone()].iter_mut().zip(&self.values[span]) {
@@ -134,39 +134,39 @@ impl MiniBatch {
     }
 }
 
-/// Finds centroids of `points` by batches drawn from them, at most `params.iterations` times as many rows
+/// Finds centroids of `samples` by batches drawn from them, at most `params.iterations` times as many rows
 /// as there are; then every centroid moves once to the mean of all rows nearest to it, and cells without
 /// rows split costly ones.
 ///
 /// # Errors
 /// As [`MiniBatch::new`]; no rows a batch.
 pub fn train(
-    points: &Points,
+    samples: &Samples,
     params: &Params,
     (batches, least_share): (&Batches, f64),
     progress: &mut Progress,
     watch: &Watch,
 ) -> Result<(MiniBatch, Trained)> {
-    params.check(points)?;
+    params.check(samples)?;
     let _mode = FloatMode::standard();
     if batches.rows == 0 || batches.patience == Some(0) {
         let argument = if batches.rows == 0 { "batch_size" } else { "max_no_improvement" };
         return Err(Error::input(argument, "1 or more", 0));
     }
     let mut random = Random::new(!params.seed);
-    let rows = batches.rows.min(points.len());
-    let first = FIRST_BATCHES.saturating_mul(rows.max(params.cells)).min(points.len());
-    let drawn = reseed::draw(&mut random, points.len(), if matches!(params.init, Init::Given(_)) { params.cells } else { first });
-    let mut state = MiniBatch::new(&points.pick(&drawn)?, params.clone(), least_share, watch)?;
-    let steps = params.iterations.saturating_mul(points.len().div_ceil(rows));
+    let rows = batches.rows.min(samples.len());
+    let first = FIRST_BATCHES.saturating_mul(rows.max(params.cells)).min(samples.len());
+    let drawn = reseed::draw(&mut random, samples.len(), if matches!(params.init, Init::Given(_)) { params.cells } else { first });
+    let mut state = MiniBatch::new(&samples.pick(&drawn)?, params.clone(), least_share, watch)?;
+    let steps = params.iterations.saturating_mul(samples.len().div_ceil(rows));
     let mut history = Vec::new();
-    let mut stop = Stop::new(rows, points.len(), params.tolerance, batches.patience);
-    let mut order = Order::new(points.len())?;
-    let mut latest = room(points.len(), 0, "the cells of rows")?;
+    let mut stop = Stop::new(rows, samples.len(), params.tolerance, batches.patience);
+    let mut order = Order::new(samples.len())?;
+    let mut latest = room(samples.len(), 0, "the cells of rows")?;
     while history.len() < steps {
         let (drawn, again) = order.next(rows, &mut random);
         let guess: Option<Vec<u32>> = again.then(|| drawn.iter().map(|&row| latest[row]).collect());
-        let found = state.learn(&points.pick(drawn)?, guess.as_deref(), watch)?;
+        let found = state.learn(&samples.pick(drawn)?, guess.as_deref(), watch)?;
         drawn.iter().zip(&found.cells).for_each(|(&row, &cell)| latest[row] = cell);
         let mean = objective(params.metric, &found.keys) / rows as f64;
         history.push(mean);
@@ -179,7 +179,7 @@ pub fn train(
         }
     }
     let iterations = history.len();
-    let assignment = state.finish(points, order.again.then_some(latest), &mut random, watch)?;
+    let assignment = state.finish(samples, order.again.then_some(latest), &mut random, watch)?;
     let centroids = state.values.clone();
     let objective = objective(params.metric, &assignment.keys);
     Ok((state, Trained { centroids, assignment, objective, history, iterations }))
@@ -188,23 +188,23 @@ pub fn train(
 impl MiniBatch {
     /// Moves every centroid to the mean of all rows nearest to it, once; then the nearest cell of every row,
     /// no cell without one as long as rows differ.
-    fn finish(&mut self, points: &Points, mut guess: Option<Vec<u32>>, random: &mut Random, watch: &Watch) -> Result<Assignment> {
+    fn finish(&mut self, samples: &Samples, mut guess: Option<Vec<u32>>, random: &mut Random, watch: &Watch) -> Result<Assignment> {
         let (metric, threads) = (self.params.metric, self.threads);
         let (mut before, mut moved) = (f64::INFINITY, false);
         loop {
-            let cells = Cells::new("vectors", std::mem::take(&mut self.values), self.dims, metric, threads, watch)?;
-            let found = cells.assign(points, guess.as_deref(), threads, watch)?;
-            self.values = cells.into_values();
-            let groups = Groups::new(&found.cells, self.params.cells)?;
+            let cells = Centroids::new("vectors", std::mem::take(&mut self.values), self.dims, metric, threads, watch)?;
+            let found = cells.assign(samples, guess.as_deref(), threads, watch)?;
+            self.values = cells.rows.into_values();
+            let members = Members::new(&found.cells, self.params.cells)?;
             let now = objective(metric, &found.keys);
             // Not below: a split that gained nothing is the last.
             let vain = now >= before;
             before = now;
             if !moved {
-                sums::means(points, &groups, metric, &vec![true; groups.len()], &mut self.values, (threads, watch))?;
-                reseed::split(points, &groups, &found.keys, metric, &mut self.values, random);
+                sums::means(samples, &members, metric, &vec![true; members.len()], &mut self.values, (threads, watch))?;
+                reseed::split(samples, &members, &found.keys, metric, &mut self.values, random);
                 moved = true;
-            } else if vain || !reseed::split(points, &groups, &found.keys, metric, &mut self.values, random) {
+            } else if vain || !reseed::split(samples, &members, &found.keys, metric, &mut self.values, random) {
                 return Ok(found);
             }
             guess = Some(found.cells);

@@ -6,11 +6,11 @@
 //! once: codes tell which pairs may be nearer than what a row has, and float64 compares them. So the rows
 //! chosen depend on seed and rows alone, not on CPU or threads.
 
-use crate::cluster::assign::unpack_codes;
-use crate::cluster::centroid_codes::{Codes, EncodedRow};
-use crate::cluster::reseed::{gain, nothing};
-use crate::cluster::samples::{Points, room};
-use crate::cluster::tile::{BLOCK, Tile, below};
+use super::assign::unpack_codes;
+use super::centroid_codes::{BLOCK, Codes, EncodedRow};
+use super::reseed::{gain, nothing};
+use super::samples::{Samples, room};
+use super::tile::{Tile, below};
 use crate::error::Result;
 use crate::kernel::{self, BATCH, Kernel};
 use crate::metric::Metric;
@@ -23,22 +23,22 @@ const JOB_ROWS: usize = 512;
 
 /// `count` rows by k-means++. Where no row costs anything, any row.
 pub(super) fn spread(
-    points: &Points,
+    samples: &Samples,
     count: usize,
     metric: Metric,
     random: &mut Random,
     threads: usize,
     watch: &Watch,
 ) -> Result<Vec<usize>> {
-    let mut nearest = Nearest::new(points, metric, threads, watch)?;
-    let mut chosen = vec![random.below(points.len())];
+    let mut nearest = Nearest::new(samples, metric, threads, watch)?;
+    let mut chosen = vec![random.below(samples.len())];
     let mut met = 0;
     while chosen.len() < count {
         nearest.meet(&chosen[met..], threads, watch)?;
         met = chosen.len();
         chosen.extend(nearest.draw(count - met, random));
         if chosen.len() == met {
-            chosen.extend((met..count).map(|_| random.below(points.len())));
+            chosen.extend((met..count).map(|_| random.below(samples.len())));
         }
     }
     Ok(chosen)
@@ -46,7 +46,7 @@ pub(super) fn spread(
 
 /// How near each row is to the rows chosen so far.
 struct Nearest<'a> {
-    points: &'a Points<'a>,
+    samples: &'a Samples<'a>,
     metric: Metric,
     kernel: &'static Kernel,
     codes: Codes,
@@ -61,10 +61,10 @@ struct Chosen {
 }
 
 impl<'a> Nearest<'a> {
-    fn new(points: &'a Points<'a>, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
-        let codes = Codes::new(points, metric, threads, watch)?;
-        let keys = room(points.len(), f64::NEG_INFINITY, "the keys of rows")?;
-        Ok(Nearest { points, metric, kernel: kernel::selected()?, codes, keys })
+    fn new(samples: &'a Samples<'a>, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
+        let codes = Codes::new(samples, metric, threads, watch)?;
+        let keys = room(samples.len(), f64::NEG_INFINITY, "the keys of rows")?;
+        Ok(Nearest { samples, metric, kernel: kernel::selected()?, codes, keys })
     }
 
     /// Some rows, `most` or fewer, by their costs; none where none costs anything.
@@ -82,8 +82,8 @@ impl<'a> Nearest<'a> {
             let at = random.unit() * total;
             let row = sums.partition_point(|&sum| sum <= at).min(sums.len() - 1);
             let before = self.cost(row, self.keys[row]);
-            unpack_codes(self.points.row(row), &mut wide);
-            let left = drawn.iter().fold(before, |left, &other| left.min(self.cost(row, self.key(&wide, self.points.norm(row), other))));
+            unpack_codes(self.samples.row(row), &mut wide);
+            let left = drawn.iter().fold(before, |left, &other| left.min(self.cost(row, self.key(&wide, self.samples.norm(row), other))));
             // The first is never refused, so that there is one.
             if drawn.is_empty() || left > nothing && random.unit() * before < left {
                 drawn.push(row);
@@ -94,9 +94,9 @@ impl<'a> Nearest<'a> {
 
     /// Brings the keys of all rows up to date with `fresh`, sixteen rows at most.
     fn meet(&mut self, fresh: &[usize], threads: usize, watch: &Watch) -> Result<()> {
-        let mut tile = Tile::new(self.points.dims())?;
+        let mut tile = Tile::new(self.samples.dims())?;
         let chosen = fresh.iter().map(|&row| {
-            let (values, norm, mut wide) = (self.points.row(row), self.points.norm(row), Vec::new());
+            let (values, norm, mut wide) = (self.samples.row(row), self.samples.norm(row), Vec::new());
             unpack_codes(values, &mut wide);
             Chosen { seen: tile.push(&self.codes, self.kernel, values, norm), wide, norm }
         });
@@ -140,12 +140,12 @@ impl<'a> Nearest<'a> {
     fn key(&self, wide: &[f64], norm: f64, row: usize) -> f64 {
         let sums = if self.metric == Metric::Euclidean { self.kernel.squared_distance } else { self.kernel.dot };
         let mut sum = [0.0];
-        sums(wide, self.points.row(row), self.points.dims(), &mut sum);
-        self.metric.key(sum[0], norm, self.points.norm(row))
+        sums(wide, self.samples.row(row), self.samples.dims(), &mut sum);
+        self.metric.key(sum[0], norm, self.samples.norm(row))
     }
 
     fn cost(&self, row: usize, key: f64) -> f64 {
-        gain(self.points, row, key, self.metric)
+        gain(self.samples, row, key, self.metric)
     }
 }
 
@@ -153,8 +153,8 @@ impl<'a> Nearest<'a> {
 mod tests {
     use super::*;
 
-    fn points(values: &[f32], dims: usize) -> Points<'_> {
-        Points::new("vectors", values, dims, kernel::selected().unwrap(), 1, &Watch::new(&|| true)).unwrap()
+    fn samples(values: &[f32], dims: usize) -> Samples<'_> {
+        Samples::new("vectors", values, dims, kernel::selected().unwrap(), 1, &Watch::new(&|| true)).unwrap()
     }
 
     #[test]
@@ -164,17 +164,17 @@ mod tests {
         values[5 * dims..7 * dims].fill(0.0);
         for far in [1.0, 1e17] {
             values[7 * dims..8 * dims].fill(far);
-            let (points, watch) = (points(&values, dims), Watch::new(&|| true));
+            let (samples, watch) = (samples(&values, dims), Watch::new(&|| true));
             for (metric, threads) in [(Metric::Euclidean, 1), (Metric::Cosine, 1), (Metric::Euclidean, 3)] {
-                let mut nearest = Nearest::new(&points, metric, threads, &watch).unwrap();
+                let mut nearest = Nearest::new(&samples, metric, threads, &watch).unwrap();
                 let chosen = [3, 9, 5, 1000, 7, 64];
                 nearest.meet(&chosen[..1], threads, &watch).unwrap();
                 nearest.meet(&chosen[1..], threads, &watch).unwrap();
                 let mut wide = Vec::new();
-                for row in 0..points.len() {
+                for row in 0..samples.len() {
                     let keys = chosen.map(|other| {
-                        unpack_codes(points.row(other), &mut wide);
-                        nearest.key(&wide, points.norm(other), row)
+                        unpack_codes(samples.row(other), &mut wide);
+                        nearest.key(&wide, samples.norm(other), row)
                     });
                     assert_eq!(nearest.keys[row], keys.into_iter().fold(f64::NEG_INFINITY, f64::max), "{metric:?}, row {row}");
                 }
@@ -185,10 +185,10 @@ mod tests {
     #[test]
     fn rows_are_drawn_as_often_as_they_are_costly() {
         let values = [0.0, 1.0, 2.0, 4.0];
-        let (points, watch) = (points(&values, 1), Watch::new(&|| true));
+        let (samples, watch) = (samples(&values, 1), Watch::new(&|| true));
         let mut counts = std::collections::HashMap::new();
         for seed in 0..20_000 {
-            let chosen = spread(&points, 3, Metric::Euclidean, &mut Random::new(seed), 1, &watch).unwrap();
+            let chosen = spread(&samples, 3, Metric::Euclidean, &mut Random::new(seed), 1, &watch).unwrap();
             *counts.entry(chosen).or_insert(0.0) += 1.0;
         }
         // From 0 the others cost 1, 4 and 16; beside 4 the two left cost 1 and 4, and so they do beside 2.
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn copies_are_drawn_only_where_nothing_else_is_left() {
         let values: Vec<f32> = (0..60).map(|i| (i % 5) as f32).collect();
-        let mut chosen = spread(&points(&values, 1), 8, Metric::Euclidean, &mut Random::new(2), 1, &Watch::new(&|| true)).unwrap();
+        let mut chosen = spread(&samples(&values, 1), 8, Metric::Euclidean, &mut Random::new(2), 1, &Watch::new(&|| true)).unwrap();
         assert_eq!(chosen.len(), 8);
         chosen.truncate(5);
         chosen.iter_mut().for_each(|row| *row %= 5);

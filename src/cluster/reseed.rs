@@ -1,7 +1,7 @@
 //! Rows drawn at random, and new centroids for cells that have none.
 
-use crate::cluster::samples::Points;
-use crate::cluster::sums::{Groups, cost};
+use super::samples::Samples;
+use super::sums::{Members, cost};
 use crate::metric::Metric;
 use crate::random::Random;
 
@@ -11,8 +11,8 @@ pub(crate) fn nothing(metric: Metric) -> f64 {
 }
 
 /// What a centroid at `row` would save: its cost, or nothing for a row without a direction.
-pub(crate) fn gain(points: &Points, row: usize, key: f64, metric: Metric) -> f64 {
-    if metric != Metric::Euclidean && points.norm(row) == 0.0 { 0.0 } else { cost(metric, key) }
+pub(crate) fn gain(samples: &Samples, row: usize, key: f64, metric: Metric) -> f64 {
+    if metric != Metric::Euclidean && samples.norm(row) == 0.0 { 0.0 } else { cost(metric, key) }
 }
 
 /// `count` different row numbers below `rows`, in random order (Fisher and Yates; memory for the few
@@ -30,8 +30,8 @@ pub(crate) fn draw(random: &mut Random, rows: usize, count: usize) -> Vec<usize>
 }
 
 /// Row `row` as a centroid: for cosine of length 1.
-pub(crate) fn place(points: &Points, row: usize, metric: Metric, out: &mut [f32]) {
-    let (values, norm) = (points.row(row), points.norm(row));
+pub(crate) fn place(samples: &Samples, row: usize, metric: Metric, out: &mut [f32]) {
+    let (values, norm) = (samples.row(row), samples.norm(row));
     if metric == Metric::Cosine && norm > 0.0 {
         out.iter_mut().zip(values).for_each(|(out, &x)| *out = (f64::from(x) / norm) as f32);
     } else {
@@ -40,8 +40,8 @@ pub(crate) fn place(points: &Points, row: usize, metric: Metric, out: &mut [f32]
 }
 
 /// One of `rows`, each as likely as it is costly; none where none costs anything.
-pub(crate) fn draw_costly(points: &Points, rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
-    let costs = rows.iter().map(|&row| gain(points, row as usize, keys[row as usize], metric));
+pub(crate) fn draw_costly(samples: &Samples, rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
+    let costs = rows.iter().map(|&row| gain(samples, row as usize, keys[row as usize], metric));
     weighted(costs, nothing(metric), random).map(|i| rows[i] as usize)
 }
 
@@ -65,19 +65,19 @@ fn weighted(costs: impl Iterator<Item = f64> + Clone, nothing: f64, random: &mut
 
 /// Gives every cell without rows a row of one of the costliest cells, which it so splits: drawn like
 /// those of k-means++, so never the centroid itself. Returns whether any cell has changed.
-pub(crate) fn split(points: &Points, groups: &Groups, keys: &[f64], metric: Metric, values: &mut [f32], random: &mut Random) -> bool {
-    let empty: Vec<usize> = (0..groups.len()).filter(|&cell| groups.of(cell).is_empty()).collect();
+pub(crate) fn split(samples: &Samples, members: &Members, keys: &[f64], metric: Metric, values: &mut [f32], random: &mut Random) -> bool {
+    let empty: Vec<usize> = (0..members.len()).filter(|&cell| members.of(cell).is_empty()).collect();
     if empty.is_empty() {
         return false;
     }
-    let costs = |cell: usize| groups.of(cell).iter().map(|&row| gain(points, row as usize, keys[row as usize], metric));
-    let mut donors: Vec<(f64, usize)> = (0..groups.len()).map(|cell| (costs(cell).sum(), cell)).filter(|donor| donor.0 > 0.0).collect();
+    let costs = |cell: usize| members.of(cell).iter().map(|&row| gain(samples, row as usize, keys[row as usize], metric));
+    let mut donors: Vec<(f64, usize)> = (0..members.len()).map(|cell| (costs(cell).sum(), cell)).filter(|donor| donor.0 > 0.0).collect();
     donors.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let dims = points.dims();
+    let dims = samples.dims();
     let mut changed = false;
     for (cell, (_, donor)) in empty.into_iter().zip(donors) {
-        if let Some(row) = draw_costly(points, groups.of(donor), keys, metric, random) {
-            place(points, row, metric, &mut values[cell * dims..(cell + 1) * dims]);
+        if let Some(row) = draw_costly(samples, members.of(donor), keys, metric, random) {
+            place(samples, row, metric, &mut values[cell * dims..(cell + 1) * dims]);
             changed = true;
         }
     }

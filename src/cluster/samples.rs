@@ -5,6 +5,7 @@ use crate::input::{Block, check_row};
 use crate::kernel::Kernel;
 use crate::level::Level;
 use crate::pool::{self, Watch};
+use std::borrow::Cow;
 use std::sync::Mutex;
 
 /// Bytes of rows that one job measures.
@@ -14,20 +15,28 @@ const MAX_DIMS: usize = 65_536;
 
 /// Finite rows of one width.
 #[derive(Debug, Clone)]
-pub struct Points<'a> {
-    values: &'a [f32],
+pub struct Samples<'a> {
+    values: Cow<'a, [f32]>,
     dims: usize,
     norms: Vec<f64>,
     /// Where rows start, if not one after the other.
     starts: Option<Vec<usize>>,
 }
 
-impl<'a> Points<'a> {
+impl<'a> Samples<'a> {
     /// Measures the rows of `values`, `dims` numbers each.
     ///
     /// # Errors
     /// No rows or dims, or too many; NaN or infinity; lengths of 2^63 or more; [`Error::Interrupted`].
-    pub fn new(argument: &'static str, values: &'a [f32], dims: usize, kernel: &Kernel, threads: usize, watch: &Watch) -> Result<Self> {
+    pub fn new(
+        argument: &'static str,
+        values: impl Into<Cow<'a, [f32]>>,
+        dims: usize,
+        kernel: &Kernel,
+        threads: usize,
+        watch: &Watch,
+    ) -> Result<Self> {
+        let values = values.into();
         if dims == 0 || dims > MAX_DIMS || values.is_empty() || !values.len().is_multiple_of(dims) {
             let got = format!("{} values in rows of {dims}", values.len());
             return Err(Error::input(argument, format!("one row or more of 1 to {MAX_DIMS} values"), got));
@@ -52,19 +61,19 @@ impl<'a> Points<'a> {
         };
         pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
         drop(jobs);
-        Ok(Points { values, dims, norms, starts: None })
+        Ok(Samples { values, dims, norms, starts: None })
     }
 
     /// Some of the rows, where they are.
     ///
     /// # Errors
     /// No memory.
-    pub fn pick(&self, rows: &[usize]) -> Result<Points<'a>> {
+    pub fn pick(&self, rows: &[usize]) -> Result<Samples<'_>> {
         let (mut starts, mut norms) = (room(rows.len(), 0, "a sample of rows")?, room(rows.len(), 0.0, "a sample of rows")?);
         for ((start, norm), &row) in starts.iter_mut().zip(&mut norms).zip(rows) {
             (*start, *norm) = (self.start(row), self.norms[row]);
         }
-        Ok(Points { values: self.values, dims: self.dims, norms, starts: Some(starts) })
+        Ok(Samples { values: Cow::Borrowed(&self.values), dims: self.dims, norms, starts: Some(starts) })
     }
 
     /// How many rows there are.
@@ -83,9 +92,19 @@ impl<'a> Points<'a> {
     }
 
     /// One row.
-    pub fn row(&self, row: usize) -> &'a [f32] {
+    pub fn row(&self, row: usize) -> &[f32] {
         let start = self.start(row);
         &self.values[start..start + self.dims]
+    }
+
+    /// The values given, row after row, picked or not.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Gives the values back.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values.into_owned()
     }
 
     fn start(&self, row: usize) -> usize {

@@ -3,26 +3,26 @@
 //! A cell's rows are added in float64 in the order of their numbers, by one worker, so that sums are
 //! the same bits for any number of threads. For cosine every row counts with length 1.
 
-use crate::cluster::samples::{Points, room};
+use super::samples::{Samples, room};
 use crate::error::Result;
 use crate::kernel::prefetch;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use std::sync::Mutex;
 
-/// Cells of a job.
+/// Centroids of a job.
 const JOB_CELLS: usize = 8;
 /// Rows ahead of the one that is added, for which memory is asked.
 const AHEAD: usize = 2;
 
 /// The rows of every cell, in the order of their numbers.
 #[derive(Debug)]
-pub(crate) struct Groups {
+pub(crate) struct Members {
     starts: Vec<usize>,
     rows: Vec<u32>,
 }
 
-impl Groups {
+impl Members {
     /// Sorts rows by the cells they are in, of which there are `count`.
     pub fn new(cells: &[u32], count: usize) -> Result<Self> {
         let mut starts = room(count + 1, 0, "the sizes of cells")?;
@@ -34,7 +34,7 @@ impl Groups {
             rows[*at] = row as u32;
             *at += 1;
         }
-        Ok(Groups { starts, rows })
+        Ok(Members { starts, rows })
     }
 
     /// How many cells there are.
@@ -49,34 +49,34 @@ impl Groups {
 }
 
 /// Adds the rows of every cell to its sum, of which there are `dims` numbers a cell.
-pub(super) fn sums(points: &Points, groups: &Groups, metric: Metric, sums: &mut [f64], threads: usize, watch: &Watch) -> Result<()> {
-    each(points, sums, threads, watch, |cell, sum| {
-        add(points, groups.of(cell), metric, sum);
+pub(super) fn sums(samples: &Samples, members: &Members, metric: Metric, sums: &mut [f64], threads: usize, watch: &Watch) -> Result<()> {
+    each(samples, sums, threads, watch, |cell, sum| {
+        add(samples, members.of(cell), metric, sum);
     })
 }
 
 /// Moves every cell for which `stale` says so to the mean of its rows, if it has any.
 pub(super) fn means(
-    points: &Points,
-    groups: &Groups,
+    samples: &Samples,
+    members: &Members,
     metric: Metric,
     stale: &[bool],
     values: &mut [f32],
     (threads, watch): (usize, &Watch),
 ) -> Result<()> {
-    each(points, values, threads, watch, |cell, out| {
-        let rows = groups.of(cell);
+    each(samples, values, threads, watch, |cell, out| {
+        let rows = members.of(cell);
         if stale[cell] && !rows.is_empty() {
             let mut sum = vec![0.0; out.len()];
-            add(points, rows, metric, &mut sum);
+            add(samples, rows, metric, &mut sum);
             centroid(metric, &sum, rows.len() as f64, out);
         }
     })
 }
 
 /// Calls `visit` with every cell and its part of `values`.
-fn each<T: Send>(points: &Points, values: &mut [T], threads: usize, watch: &Watch, visit: impl Fn(usize, &mut [T]) + Sync) -> Result<()> {
-    let dims = points.dims();
+fn each<T: Send>(samples: &Samples, values: &mut [T], threads: usize, watch: &Watch, visit: impl Fn(usize, &mut [T]) + Sync) -> Result<()> {
+    let dims = samples.dims();
     let jobs: Vec<_> = values.chunks_mut(JOB_CELLS * dims).map(Mutex::new).collect();
     let work = |(): &mut (), job: usize| {
         let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -90,12 +90,12 @@ fn each<T: Send>(points: &Points, values: &mut [T], threads: usize, watch: &Watc
     Ok(())
 }
 
-fn add(points: &Points, rows: &[u32], metric: Metric, sum: &mut [f64]) {
+fn add(samples: &Samples, rows: &[u32], metric: Metric, sum: &mut [f64]) {
     for (at, &row) in rows.iter().enumerate() {
         if let Some(&next) = rows.get(at + AHEAD) {
-            prefetch(points.row(next as usize));
+            prefetch(samples.row(next as usize));
         }
-        let (values, norm) = (points.row(row as usize), points.norm(row as usize));
+        let (values, norm) = (samples.row(row as usize), samples.norm(row as usize));
         match metric {
             Metric::Cosine if norm == 0.0 => {}
             Metric::Cosine => sum.iter_mut().zip(values).for_each(|(sum, &x)| *sum += f64::from(x) / norm),

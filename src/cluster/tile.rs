@@ -1,13 +1,10 @@
 //! Up to sixteen rows made ready for a sieve, which holds them against codes all at once.
 
-use crate::cluster::centroid_codes::{Codes, EncodedRow};
-use crate::cluster::samples::room;
+use super::centroid_codes::{BLOCK, Codes, EncodedRow};
+use super::samples::room;
 use crate::error::Result;
 use crate::kernel::{BATCH, BoundFactors, Int8Batch, Kernel, Line, Planes, UnpackedCodes, unpacked_stride};
 use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
-
-/// Cells of a block of codes.
-pub(super) const BLOCK: usize = 16;
 
 /// The rows, as whole numbers in the frame of some codes.
 pub(super) struct Tile {

@@ -3,7 +3,8 @@
 //! Of cells, only what is read in no time is checked: their record and where each starts. Row numbers are checked
 //! when they are used; other values do no more harm than those of rows.
 
-use super::header::{Checked, IndexRecord, ensure, same};
+use super::check::{Checked, ensure, same};
+use super::index_record::IndexRecord;
 use super::layout::{self, MAX_BITS, MAX_TABLES, RECORD_BYTES, padding};
 use super::section::{self, CodeLayout, Kind, Section};
 use crate::metric::Metric;

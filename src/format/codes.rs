@@ -3,7 +3,8 @@
 //! Of a coder, only what is read in no time is checked: its record, centre and steps. Its axes can
 //! take 64 MB; they are used as they lie, and no value of theirs does more harm than one of a row.
 
-use super::header::{Checked, IndexRecord, ensure, same};
+use super::check::{Checked, ensure, same};
+use super::index_record::IndexRecord;
 use super::layout::{self, MAX_CODED_DIMS, MIN_CODED_DIMS, RECORD_BYTES};
 use super::section::{self, CodeLayout, Kind, Section, SegmentLayout};
 use crate::level::Level;

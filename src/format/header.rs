@@ -5,35 +5,16 @@
 //! nothing is allocated before the number that sizes it has been checked. No bytes make it panic.
 
 use super::ann::{self, AnnRecord, TuningRecord};
+use super::check::{Checked, checksum, ensure, same};
 use super::checksum::hash;
 use super::codes::{self, QuantizerRecord};
 use super::foreign;
+use super::index_record::IndexRecord;
 use super::layout::{self, HEADER_BYTES, RECORD_BYTES};
 use super::section::{self, Section, SegmentLayout};
 use crate::error::{Error, Result};
-use crate::level::Level;
-use crate::metric::Metric;
-use std::fmt::Debug;
 use std::ops::Range;
 use std::path::Path;
-
-/// A rule's verdict: the reason names the rule and both sides of the mismatch.
-pub(super) type Checked<T> = std::result::Result<T, String>;
-
-/// What holds for the whole index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IndexRecord {
-    /// Values per row, 1 to 65,536.
-    pub dims: usize,
-    /// How a value is stored.
-    pub level: Level,
-    /// The metric of a query that names none.
-    pub metric: Metric,
-    /// Every row is of unit length, within 0.002.
-    pub unit: bool,
-    /// The seed that the index was built with.
-    pub seed: u64,
-}
 
 /// The checked header and section table of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,18 +67,6 @@ impl Header {
     /// Rows of all segments.
     pub fn rows(&self) -> u64 {
         self.segments.iter().map(|segment| segment.rows).sum()
-    }
-}
-
-impl IndexRecord {
-    fn check(stored: &layout::Index) -> Checked<Self> {
-        ensure((1..=layout::MAX_DIMS).contains(&stored.dims), || {
-            format!("F11: dims: expected 1 to {}, got {}", layout::MAX_DIMS, stored.dims)
-        })?;
-        let level = Level::from_code(stored.level).ok_or_else(|| format!("F11: level: expected 0 to 3, got {}", stored.level))?;
-        let metric = Metric::from_code(stored.metric).ok_or_else(|| format!("F11: metric: expected 0 to 2, got {}", stored.metric))?;
-        ensure(stored.unit <= 1, || format!("F11: unit: expected 0 or 1, got {}", stored.unit))?;
-        Ok(IndexRecord { dims: stored.dims as usize, level, metric, unit: stored.unit == 1, seed: stored.seed })
     }
 }
 
@@ -172,21 +141,4 @@ impl RawHeader {
         checksum("F9", "table", self.a.table_checksum, hash(table))?;
         Ok(table)
     }
-}
-
-/// Refuses with `reason` unless `holds`.
-pub(super) fn ensure(holds: bool, reason: impl FnOnce() -> String) -> Checked<()> {
-    if holds { Ok(()) } else { Err(reason()) }
-}
-
-/// Refuses unless both sides are equal.
-pub(super) fn same<T: PartialEq + Debug>(rule: &str, field: &str, expected: T, got: T) -> Checked<()> {
-    ensure(expected == got, || format!("{rule}: {field}: expected {expected:?}, got {got:?}"))
-}
-
-/// Refuses unless the bytes hash to what was stored.
-pub(super) fn checksum(rule: &str, what: &str, stored: u64, computed: u64) -> Checked<()> {
-    ensure(stored == computed, || {
-        format!("{rule}: checksum of the {what}: stored {stored:016x}, computed {computed:016x}: the file is damaged")
-    })
 }

@@ -5,17 +5,20 @@
 // is the way back.
 
 mod ann;
+mod check;
 mod checksum;
 mod codes;
 mod foreign;
 mod header;
+mod index_record;
 mod layout;
 mod section;
 mod write;
 
 pub use ann::{AnnRecord, BucketRecord, BucketShape, CellParts, CellRecord, CellShape, TuningRecord};
 pub use codes::{MAX_SKEW, QuantizerRecord};
-pub use header::{Header, IndexRecord};
+pub use header::Header;
+pub use index_record::IndexRecord;
 pub use layout::{MAX_BITS, MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_TABLES, MIN_CODED_DIMS, TuningPoint};
 pub use section::{CodeLayout, Kind, Section, SegmentLayout};
 pub use write::{AnnBytes, CodeBytes, Contents, QuantizerBytes, SegmentBytes, write};
@@ -105,11 +108,11 @@ fn verify_sections(bytes: &Bytes, header: &Header, path: &Path, tick: &dyn Fn() 
         let computed = checksum::of_section(&bytes[section.extent.clone()], &tick)?;
         let padding = &bytes[section.payload.end..section.extent.end];
         let zero = || {
-            header::ensure(padding.iter().all(|&byte| byte == 0), || {
+            check::ensure(padding.iter().all(|&byte| byte == 0), || {
                 format!("F18: padding of the {}: expected zero bytes, got others", section.name())
             })
         };
-        header::checksum("F17", &section.name(), section.checksum, computed)
+        check::checksum("F17", &section.name(), section.checksum, computed)
             .and_then(|()| zero())
             .map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
     }

@@ -3,7 +3,8 @@
 //! A [`Section`] obeys F12 and F15: it is inside the file and shares no byte with another. A
 //! [`SegmentLayout`] obeys F13 and F14: each part is there once and of the length that its rows need.
 
-use super::header::{Checked, IndexRecord, ensure, same};
+use super::check::{Checked, ensure, same};
+use super::index_record::IndexRecord;
 use super::layout::{self, ALIGNMENT, Entry, IGNORABLE, RECORD_BYTES, WHOLE_INDEX};
 use crate::level::Level;
 use crate::quantize;

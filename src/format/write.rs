@@ -6,7 +6,8 @@
 //! written: what would be refused later is refused now. File names and fsync live here only.
 
 use super::checksum;
-use super::header::{Header, IndexRecord};
+use super::header::Header;
+use super::index_record::IndexRecord;
 use super::layout::{self, ALIGNMENT, BLOCK, HEADER_BYTES, padding};
 use super::section::Kind;
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@ use super::error::{raise, released};
 use crate::cluster::assign::{self, Assignment};
 use crate::cluster::lloyd::{self, Init, Params, Trained};
 use crate::cluster::minibatch::{self, Batches};
-use crate::cluster::samples::Points;
+use crate::cluster::samples::Samples;
 use crate::error::Result;
 use crate::input;
 use crate::metric::Metric;
@@ -61,7 +61,7 @@ pub fn train<'py>(
 ) -> PyResult<TrainedArrays<'py>> {
     let metric = Metric::parse("metric", metric).map_err(raise)?;
     let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample, seed, threads };
-    let trained = watched(py, &rows, threads, progress, |points, report, watch| lloyd::train(points, &params, report, watch))?;
+    let trained = watched(py, &rows, threads, progress, |samples, report, watch| lloyd::train(samples, &params, report, watch))?;
     arrays(py, trained, rows.shape()[1])
 }
 
@@ -86,8 +86,8 @@ pub fn train_batches<'py>(
     let metric = Metric::parse("metric", metric).map_err(raise)?;
     let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample: None, seed, threads };
     let batches = Batches { rows: batch, patience };
-    let (state, trained) = watched(py, &rows, threads, progress, |points, report, watch| {
-        minibatch::train(points, &params, (&batches, least_share), report, watch)
+    let (state, trained) = watched(py, &rows, threads, progress, |samples, report, watch| {
+        minibatch::train(samples, &params, (&batches, least_share), report, watch)
     })?;
     Ok((MiniBatch(state), arrays(py, trained, rows.shape()[1])?))
 }
@@ -112,14 +112,14 @@ impl MiniBatch {
     ) -> PyResult<Self> {
         let metric = Metric::parse("metric", metric).map_err(raise)?;
         let params = Params { cells, metric, init: init.init()?, seed, threads, ..Params::default() };
-        let made = with_points(py, &rows, threads, |points, watch| minibatch::MiniBatch::new(points, params, least_share, watch));
+        let made = with_samples(py, &rows, threads, |samples, watch| minibatch::MiniBatch::new(samples, params, least_share, watch));
         made.map(MiniBatch)
     }
 
     /// Learns from a batch; its mean cost at the centroids before.
     fn step(&mut self, py: Python<'_>, rows: Rows<'_>, threads: Option<i64>) -> PyResult<f64> {
         let state = &mut self.0;
-        with_points(py, &rows, threads, |points, watch| Ok(state.step(points, watch)? / points.len() as f64))
+        with_samples(py, &rows, threads, |samples, watch| Ok(state.step(samples, watch)? / samples.len() as f64))
     }
 
     #[getter]
@@ -138,7 +138,7 @@ impl MiniBatch {
 /// Centroids ready to be compared with.
 #[pyclass(module = "nseekfs._core", frozen)]
 pub struct Cells {
-    cells: assign::Cells,
+    cells: assign::Centroids,
     metric: Metric,
 }
 
@@ -148,23 +148,24 @@ impl Cells {
     fn new(py: Python<'_>, centroids: Rows<'_>, metric: &str, threads: Option<i64>) -> PyResult<Self> {
         let metric = Metric::parse("metric", metric).map_err(raise)?;
         let (values, dims) = (centroids.as_slice()?.to_vec(), centroids.shape()[1]);
-        let made = |watch: &Watch| assign::Cells::new("centroids", values, dims, metric, pool::thread_count(threads)?, watch);
+        let made = |watch: &Watch| assign::Centroids::new("centroids", values, dims, metric, pool::thread_count(threads)?, watch);
         Ok(Cells { cells: released(py, made)?, metric })
     }
 
     /// The nearest cell of each row.
     fn assign<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let found = with_points(py, &rows, threads, |points, watch| self.cells.assign(points, None, pool::thread_count(threads)?, watch))?;
+        let found =
+            with_samples(py, &rows, threads, |samples, watch| self.cells.assign(samples, None, pool::thread_count(threads)?, watch))?;
         Ok(labels(py, &found))
     }
 
     /// The score of every cell for each row.
     fn scores<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let scores = |points: &Points, watch: &Watch| {
-            let keys = self.cells.keys(points, pool::thread_count(threads)?, watch)?;
+        let scores = |samples: &Samples, watch: &Watch| {
+            let keys = self.cells.keys(samples, pool::thread_count(threads)?, watch)?;
             Ok(keys.iter().map(|&key| self.metric.score(key)).collect())
         };
-        matrix(py, with_points(py, &rows, threads, scores)?, [rows.shape()[0], self.cells.len()])
+        matrix(py, with_samples(py, &rows, threads, scores)?, [rows.shape()[0], self.cells.rows.len()])
     }
 }
 
@@ -180,16 +181,16 @@ fn arrays<'py>(py: Python<'py>, trained: Trained, dims: usize) -> PyResult<Train
 }
 
 /// Runs `work` on measured rows with the interpreter released.
-fn with_points<T: Send>(
+fn with_samples<T: Send>(
     py: Python<'_>,
     rows: &Rows<'_>,
     threads: Option<i64>,
-    work: impl FnOnce(&Points, &Watch) -> Result<T> + Send,
+    work: impl FnOnce(&Samples, &Watch) -> Result<T> + Send,
 ) -> PyResult<T> {
     let (values, dims) = (rows.as_slice()?, rows.shape()[1]);
     released(py, |watch| {
-        let points = Points::new("vectors", values, dims, crate::kernel::selected()?, pool::thread_count(threads)?, watch)?;
-        work(&points, watch)
+        let samples = Samples::new("vectors", values, dims, crate::kernel::selected()?, pool::thread_count(threads)?, watch)?;
+        work(&samples, watch)
     })
 }
 
@@ -199,10 +200,10 @@ fn watched<T: Send>(
     rows: &Rows<'_>,
     threads: Option<i64>,
     progress: Option<Py<PyAny>>,
-    work: impl FnOnce(&Points, &mut lloyd::Progress, &Watch) -> Result<T> + Send,
+    work: impl FnOnce(&Samples, &mut lloyd::Progress, &Watch) -> Result<T> + Send,
 ) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
-    let result = with_points(py, rows, threads, |points, watch| {
+    let result = with_samples(py, rows, threads, |samples, watch| {
         let mut report = |done: usize, most: usize, _: f64| {
             let Some(callable) = &progress else { return true };
             Python::attach(|py| match callable.call1(py, (done, most)) {
@@ -213,7 +214,7 @@ fn watched<T: Send>(
                 }
             })
         };
-        work(points, &mut report, watch)
+        work(samples, &mut report, watch)
     });
     match raised.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some(error) => Err(error),

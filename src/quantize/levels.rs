@@ -5,6 +5,9 @@
 
 use crate::kernel::{LEVEL_ZERO, OFFSET_ZERO, RECONSTRUCTION};
 
+/// The level farthest from 0; the other end is as far.
+pub(super) const FARTHEST: f64 = (RECONSTRUCTION[15] - LEVEL_ZERO) as f64;
+
 /// The number of the cell that holds a whole `code`, and what stands beside it for the code or the nearest
 /// to it that can be had.
 pub fn nearest_level(code: f32) -> (u8, u8) {

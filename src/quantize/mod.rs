@@ -10,15 +10,17 @@ pub mod basis;
 pub mod bound;
 pub mod calibrate;
 pub mod encode;
+pub mod int16;
 pub mod levels;
 mod probable_bound;
+pub mod query_code;
 pub mod rotate;
 
 pub use crate::store::codes::{BLOCK, Codes};
 
 use crate::error::Result;
 use crate::store::BytesMut;
-use crate::store::segment::Section;
+use crate::store::section::Section;
 
 /// Coordinates in one 64-byte line of a block, four bits each.
 pub const LINE_DIMS: usize = 8;

@@ -25,8 +25,8 @@
 
 use super::Quantizer;
 use super::basis::STEP;
-use super::bound::FARTHEST;
 use super::encode::sum;
+use super::levels::FARTHEST;
 use std::ops::Range;
 
 /// Deviations of what has nothing to do with a query that rows are taken to keep within.

@@ -11,8 +11,8 @@
 //! norm of E_p'E_p, as the fourth powers of singular values add up to its square.
 
 use super::Quantizer;
-use super::bound::word;
 use super::encode::sum;
+use super::int16::word;
 use crate::kernel::{COLUMNS, Kernel, padded};
 
 /// The length of directions in words.

@@ -11,8 +11,9 @@ use crate::error::Result;
 use crate::kernel::{BATCH, BoundFactors, Int8Batch, Line, UnpackedCodes, unpacked_stride};
 use crate::metric::Metric;
 use crate::pool::Watch;
-use crate::quantize::bound::{self, QueryCode};
+use crate::quantize::query_code::QueryCode;
 use crate::quantize::{BLOCK, Codes, LEAST_NORM, Quantizer, from16};
+use crate::quantize::{bound, int16};
 use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
@@ -90,7 +91,7 @@ impl<'a> BatchTile<'a> {
         for (i, query_code) in query_codes.iter().enumerate() {
             for (at, &word) in (i * stride..).zip(query_code.words()) {
                 parts.0[at] = word;
-                (parts.1[at], parts.2[at]) = bound::bytes(word);
+                (parts.1[at], parts.2[at]) = int16::bytes(word);
             }
         }
         BatchTile { queries: some.to_vec(), query_codes, words, high, low }

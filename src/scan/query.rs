@@ -6,7 +6,7 @@ use crate::input::{Block, check_row};
 use crate::kernel::{Kernel, padded};
 use crate::level::Level;
 use crate::pool::{self, Watch};
-use crate::quantize::bound::QueryCode;
+use crate::quantize::query_code::QueryCode;
 use crate::quantize::rotate::Rotation;
 use crate::quantize::{LEAST_NORM, Quantizer};
 use std::sync::OnceLock;

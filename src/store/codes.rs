@@ -2,7 +2,7 @@
 //!
 //! What the numbers mean is known one layer up, where codes are made and bounds drawn from them.
 
-use super::segment::Section;
+use super::section::Section;
 
 /// Rows of a line block: dword lane i of a line belongs to row i of the block.
 pub const BLOCK: usize = 16;

@@ -1,6 +1,6 @@
 //! Rows by cell: which rows a cell holds, and their codes side by side.
 
-use super::segment::Section;
+use super::section::Section;
 
 /// Stands for no row, where a cell's last block is padded.
 pub const NO_ROW: u32 = u32::MAX;

@@ -6,6 +6,7 @@ mod bytes;
 pub mod codes;
 pub mod lists;
 pub mod rows;
+pub mod section;
 pub mod segment;
 
 pub use ahead::ReadAhead;

@@ -1,11 +1,9 @@
 //! Rows that were written together.
 
-use super::Bytes;
 use super::codes::CodeSections;
 use super::rows::{Rows, Values};
+use super::section::Section;
 use crate::level::Level;
-use bytemuck::AnyBitPattern;
-use std::ops::Range;
 
 /// Consecutive rows that were written together.
 #[derive(Debug, Clone)]
@@ -20,33 +18,6 @@ pub struct Segment {
     pub scales: Section,
     /// Their codes, if the index has a coder.
     pub codes: Option<CodeSections>,
-}
-
-/// A part of a region that holds values of one type.
-#[derive(Debug, Clone)]
-pub struct Section {
-    /// The region.
-    pub bytes: Bytes,
-    /// Where in it.
-    pub range: Range<usize>,
-}
-
-impl Section {
-    /// A whole region.
-    pub fn whole(bytes: Bytes) -> Self {
-        let range = 0..bytes.len();
-        Section { bytes, range }
-    }
-
-    /// The section as values of `T`, in place.
-    pub fn view<T: AnyBitPattern>(&self) -> &[T] {
-        self.bytes.view(self.range.clone())
-    }
-
-    /// The same for who reads a few values here and a few there.
-    pub fn view_scattered<T: AnyBitPattern>(&self) -> &[T] {
-        self.bytes.view_scattered(self.range.clone())
-    }
 }
 
 /// The rows of a segment, the first of which is row `first` of the index.

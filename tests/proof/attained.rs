@@ -6,8 +6,8 @@ use crate::quantizers::{self, Coded, asked, coordinates, direction_along};
 use crate::tables::{Random, narrow, table};
 use nseekfs::kernel::scalar;
 use nseekfs::quantize::Quantizer;
-use nseekfs::quantize::bound::QueryCode;
 use nseekfs::quantize::levels::{level_value, nearest_level};
+use nseekfs::quantize::query_code::QueryCode;
 
 const DIMS: usize = 48;
 

@@ -4,7 +4,8 @@ use crate::quantizers::{self, Coded, asked, identity, moved, quantizer, rotated,
 use crate::tables::{Random, extremes, narrow, table};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
-use nseekfs::quantize::bound::{QueryCode, cosine_threshold, key_bound};
+use nseekfs::quantize::bound::{cosine_threshold, key_bound};
+use nseekfs::quantize::query_code::QueryCode;
 use nseekfs::quantize::rotate::Rotation;
 use nseekfs::quantize::{LEAST_NORM, Quantizer};
 use proptest::prelude::*;

@@ -7,7 +7,8 @@ use crate::tables::{Random, narrow};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
 use nseekfs::quantize::LEAST_NORM;
-use nseekfs::quantize::bound::{QueryCode, cosine_threshold, key_bound};
+use nseekfs::quantize::bound::{cosine_threshold, key_bound};
+use nseekfs::quantize::query_code::QueryCode;
 use proptest::prelude::*;
 
 #[test]

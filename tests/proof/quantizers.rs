@@ -3,8 +3,9 @@
 
 use crate::tables::Random;
 use nseekfs::kernel::{BATCH, Int8Batch, Kernel, Lines, UnpackedCodes, padded, scalar, unpacked_stride};
-use nseekfs::quantize::bound::{QueryCode, bytes};
 use nseekfs::quantize::encode::{CodesMut, Encoder, Room};
+use nseekfs::quantize::int16::bytes;
+use nseekfs::quantize::query_code::QueryCode;
 use nseekfs::quantize::{BLOCK, Codes, Quantizer, from16};
 use nseekfs::store::rows::{PanelValues, Rows, Values};
 

@@ -4,7 +4,7 @@ use super::coarse;
 use crate::error::{Error, Result};
 use crate::kernel::CoarseQuery;
 use crate::pool::{self, Watch};
-use crate::quantize::bound::QueryCode;
+use crate::quantize::query_code::QueryCode;
 use crate::scan::lists::Listing;
 use crate::store::lists::Lists;
 use std::ops::Range;

@@ -2,9 +2,9 @@
 //! each cell laid out side by side with their codes.
 
 use super::{Ivf, soar};
-use crate::cluster::assign::Cells;
+use crate::cluster::assign::Centroids;
 use crate::cluster::lloyd::{self, Init, Params};
-use crate::cluster::samples::{Points, room};
+use crate::cluster::samples::{Samples, room};
 use crate::error::{Error, Result};
 use crate::format::{CellParts, CellRecord, CellShape};
 use crate::kernel::{self, FloatMode};
@@ -19,7 +19,7 @@ use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
 use std::borrow::Cow;
 use std::sync::Mutex;
 
-/// Cells for each root of the number of rows: ranking cells then costs about what visiting them does.
+/// Centroids for each root of the number of rows: ranking cells then costs about what visiting them does.
 const CELLS_A_ROOT: f64 = 5.0;
 /// Rows a cell on average, at least.
 const ROWS_A_CELL: usize = 16;
@@ -28,7 +28,7 @@ const TRAINED: usize = 24;
 const ITERATIONS: usize = 5;
 /// An iteration that gains less than this part is the last.
 const TOLERANCE: f64 = 2e-3;
-/// Cells of a job.
+/// Centroids of a job.
 const JOB_CELLS: usize = 16;
 
 /// How to make cells.
@@ -60,14 +60,14 @@ pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, how: &Cluster, watch: &
         return Err(Error::input("nlist", format!("a whole number from 1 to {count}, the number of rows"), cells));
     }
     let (values, losses) = narrow(rows)?;
-    let points = Points::new("embeddings", &values, dims, kernel, how.threads, watch)?;
-    let trained = train(&points, cells, how, watch)?;
-    let cells = Cells::new("embeddings", trained, dims, how.metric, how.threads, watch)?;
-    let among = if how.spill { soar::AMONG.min(cells.len()) } else { 1 };
-    let nearest = cells.nearest(&points, among, how.threads, watch)?;
-    let second = if among > 1 { Some(soar::second(&points, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
+    let samples = Samples::new("embeddings", values, dims, kernel, how.threads, watch)?;
+    let trained = train(&samples, cells, how, watch)?;
+    let cells = Centroids::new("embeddings", trained, dims, how.metric, how.threads, watch)?;
+    let among = if how.spill { soar::AMONG.min(cells.rows.len()) } else { 1 };
+    let nearest = cells.nearest(&samples, among, how.threads, watch)?;
+    let second = if among > 1 { Some(soar::second(&samples, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
 
-    let mut reaches = room(cells.len(), f64::INFINITY, "the reaches of cells")?;
+    let mut reaches = room(cells.rows.len(), f64::INFINITY, "the reaches of cells")?;
     for (row, (&cell, &key)) in nearest.cells.iter().zip(&nearest.keys).step_by(among).enumerate() {
         let loss = losses.get(row).copied().unwrap_or(0.0);
         let key = match how.metric {
@@ -79,22 +79,22 @@ pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, how: &Cluster, watch: &
         reaches[cell as usize] = reaches[cell as usize].min(key);
     }
     let first = nearest.cells.iter().copied().step_by(among);
-    let lists = Listed::new(cells.len(), count, first, second.as_deref())?;
+    let lists = Listed::new(cells.rows.len(), count, first, second.as_deref())?;
     let codes = rows.codes.zip(quantizer);
     let shape =
-        CellShape { dims, cells: cells.len(), blocks: lists.blocks(), leading: codes.map_or(0, |(_, quantizer)| quantizer.leading) };
+        CellShape { dims, cells: cells.rows.len(), blocks: lists.blocks(), leading: codes.map_or(0, |(_, quantizer)| quantizer.leading) };
     let parts = shape.parts(0);
     let mut payload = BytesMut::zeroed(parts.end, "the cells")?;
     let record = CellRecord::record(&shape, how.metric, second.is_some());
     payload.view_mut::<u8>(0..size_of_val(&record)).copy_from_slice(bytemuck::bytes_of(&record));
     payload.view_mut::<u32>(parts.starts.clone()).copy_from_slice(&lists.starts);
     payload.view_mut::<f64>(parts.reaches.clone()).copy_from_slice(&reaches);
-    let norms: Vec<f64> = measure(kernel, cells.values(), dims);
+    let norms: Vec<f64> = measure(kernel, cells.rows.values(), dims);
     payload.view_mut::<f64>(parts.norms.clone()).copy_from_slice(&norms);
-    payload.view_mut::<f32>(parts.centroids.clone()).copy_from_slice(cells.values());
+    payload.view_mut::<f32>(parts.centroids.clone()).copy_from_slice(cells.rows.values());
     payload.view_mut::<u32>(parts.rows.clone()).copy_from_slice(&lists.rows);
     if let Some((codes, quantizer)) = codes {
-        encode_centroids(quantizer, cells.values(), &norms, &parts, &mut payload)?;
+        encode_centroids(quantizer, cells.rows.values(), &norms, &parts, &mut payload)?;
         copy_codes(&lists, &codes, quantizer, &parts, &mut payload, (how.threads, watch))?;
     }
 
@@ -141,7 +141,7 @@ fn measure(kernel: &kernel::Kernel, values: &[f32], dims: usize) -> Vec<f64> {
 }
 
 /// Centroids from a sample of the rows that are not held out.
-fn train(points: &Points, cells: usize, how: &Cluster, watch: &Watch) -> Result<Vec<f32>> {
+fn train(samples: &Samples, cells: usize, how: &Cluster, watch: &Watch) -> Result<Vec<f32>> {
     let params = Params {
         cells,
         metric: how.metric,
@@ -152,13 +152,13 @@ fn train(points: &Points, cells: usize, how: &Cluster, watch: &Watch) -> Result<
         seed: how.seed,
         threads: Some(how.threads as i64),
     };
-    let left: Vec<usize> = (0..points.len()).filter(|row| how.held.binary_search(row).is_err()).collect();
+    let left: Vec<usize> = (0..samples.len()).filter(|row| how.held.binary_search(row).is_err()).collect();
     let enough = left.len() >= cells;
-    let wanted = (TRAINED * cells).min(if enough { left.len() } else { points.len() });
+    let wanted = (TRAINED * cells).min(if enough { left.len() } else { samples.len() });
     // Spread evenly: neighbours in a table are often alike, and the sample should not be.
     let chosen: Vec<usize> =
         (0..wanted).map(|i| if enough { left[(i as u64 * left.len() as u64 / wanted as u64) as usize] } else { i }).collect();
-    let sample = points.pick(&chosen)?;
+    let sample = samples.pick(&chosen)?;
     Ok(lloyd::train(&sample, &params, &mut |_, _, _| true, watch)?.centroids)
 }
 

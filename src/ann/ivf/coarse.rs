@@ -9,7 +9,7 @@ use crate::kernel::{CoarseQuery, Lines};
 use crate::metric::Metric;
 use crate::pool::Watch;
 use crate::quantize::Codes;
-use crate::quantize::bound::QueryCode;
+use crate::quantize::query_code::QueryCode;
 use crate::quantize::rotate::Rotation;
 use crate::scan::threshold::{reached_by, up};
 use crate::scan::{self, Plan, Queries, Run};

@@ -6,7 +6,7 @@ use super::coarse::{self, CellOrder, CoarseSearch, Nprobe};
 use crate::ann::{Found, Request};
 use crate::error::Result;
 use crate::pool::{self, Watch};
-use crate::quantize::bound::QueryCode;
+use crate::quantize::query_code::QueryCode;
 use crate::scan::lists::{self, Listing};
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::lists::{Lists, NO_ROW};

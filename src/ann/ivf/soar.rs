@@ -1,10 +1,10 @@
 //! A second cell for every row, chosen to fail differently: SOAR (Sun, Simcha, Dopson, Guo and Kumar, NeurIPS 2023).
 //!
-//! A query misses a row when the row's residual r = x - c points its way. The second cell is the one with the least
+//! A query misses a row when the row's residual r = x - c samples its way. The second cell is the one with the least
 //! |x - c'|^2 + lambda <r/|r|, x - c'>^2, whose residual is short and not parallel to the first.
 
-use crate::cluster::assign::{Assignment, Cells};
-use crate::cluster::samples::{Points, room};
+use crate::cluster::assign::{Assignment, Centroids};
+use crate::cluster::samples::{Samples, room};
 use crate::error::Result;
 use crate::kernel::{self, padded};
 use crate::metric::Metric;
@@ -18,10 +18,17 @@ const LAMBDA: f64 = 1.5;
 /// Rows of a job.
 const JOB_ROWS: usize = 512;
 
-/// The second cell of every row, of its [`AMONG`] nearest, as [`Cells::nearest`] gives them.
-pub fn second(points: &Points, cells: &Cells, nearest: &Assignment, metric: Metric, threads: usize, watch: &Watch) -> Result<Vec<u32>> {
-    let (kernel, dims, among) = (kernel::selected()?, points.dims(), nearest.cells.len() / points.len());
-    let mut second = room(points.len(), 0u32, "the second cells of rows")?;
+/// The second cell of every row, of its [`AMONG`] nearest, as [`Centroids::nearest`] gives them.
+pub fn second(
+    samples: &Samples,
+    cells: &Centroids,
+    nearest: &Assignment,
+    metric: Metric,
+    threads: usize,
+    watch: &Watch,
+) -> Result<Vec<u32>> {
+    let (kernel, dims, among) = (kernel::selected()?, samples.dims(), nearest.cells.len() / samples.len());
+    let mut second = room(samples.len(), 0u32, "the second cells of rows")?;
     let jobs: Vec<_> = second.chunks_mut(JOB_ROWS).map(Mutex::new).collect();
     let work = |wide: &mut Vec<f64>, job: usize| {
         let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -29,11 +36,11 @@ pub fn second(points: &Points, cells: &Cells, nearest: &Assignment, metric: Metr
             let row = job * JOB_ROWS + i;
             let own = row * among..(row + 1) * among;
             let (near, keys) = (&nearest.cells[own.clone()], &nearest.keys[own]);
-            let centroid = |cell: u32| &cells.values()[cell as usize * dims..(cell as usize + 1) * dims];
-            let scale = if metric == Metric::Cosine && points.norm(row) > 0.0 { 1.0 / points.norm(row) } else { 1.0 };
+            let centroid = |cell: u32| &cells.rows.values()[cell as usize * dims..(cell as usize + 1) * dims];
+            let scale = if metric == Metric::Cosine && samples.norm(row) > 0.0 { 1.0 / samples.norm(row) } else { 1.0 };
             // Rounded to float32, so that products are the same on every CPU.
             wide.clear();
-            wide.extend(points.row(row).iter().zip(centroid(near[0])).map(|(&x, &c)| f64::from((f64::from(x) * scale) as f32 - c)));
+            wide.extend(samples.row(row).iter().zip(centroid(near[0])).map(|(&x, &c)| f64::from((f64::from(x) * scale) as f32 - c)));
             wide.resize(padded(dims), 0.0);
             let mut products = [0.0; AMONG];
             let mut sum = [0.0];
@@ -41,7 +48,7 @@ pub fn second(points: &Points, cells: &Cells, nearest: &Assignment, metric: Metr
                 (kernel.dot)(wide, centroid(cell), dims, &mut sum);
                 *product = sum[0];
             }
-            (kernel.dot)(wide, points.row(row), dims, &mut sum);
+            (kernel.dot)(wide, samples.row(row), dims, &mut sum);
             let squared: f64 = wide.iter().map(|r| r * r).sum();
             let along = |product: f64| if squared > 0.0 { (sum[0] * scale - product).powi(2) / squared } else { 0.0 };
             let cost = |i: usize| {

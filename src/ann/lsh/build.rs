@@ -7,8 +7,8 @@
 //! Two bits more or twice the tables take a fifth fewer candidates for the same recall; bits cost probes, four times
 //! as many, tables cost memory and time to build: [`crate::ann::lsh::cost_model`] weighs them.
 
-use crate::ann::lsh::hash::{HashScratch, Hasher, Params};
-use crate::ann::lsh::tables::{Shape, Tables};
+use super::hash::{HashScratch, Hasher, Params};
+use super::tables::{Shape, Tables};
 use crate::cluster::samples::room;
 use crate::error::{Error, Result};
 use crate::kernel::{FloatMode, Kernel};

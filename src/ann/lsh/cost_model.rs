@@ -8,8 +8,8 @@
 //!
 //! All that is counted are whole numbers, so the choice is the same on every CPU and for any number of threads.
 
-use crate::ann::lsh::hash::{Along, HashScratch, Hasher, MAX_BITS, Params};
-use crate::ann::lsh::probe::QueryHash;
+use super::hash::{Along, HashScratch, Hasher, MAX_BITS, Params};
+use super::probe::QueryHash;
 use crate::ann::tune::LIMIT_SHARE;
 use crate::error::Result;
 use crate::pool::{self, Watch};

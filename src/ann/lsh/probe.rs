@@ -8,7 +8,7 @@
 //!
 //! Scores are whole numbers, so the order is the same everywhere: by score, then table, then set of bits.
 
-use crate::ann::lsh::hash::{Hasher, MAX_BITS, MAX_TABLES};
+use super::hash::{Hasher, MAX_BITS, MAX_TABLES};
 use crate::kernel::FloatMode;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,10 +1,10 @@
 //! An index of buckets: the rows in the likeliest buckets of all tables are the candidates, of which the exact
 //! scan finds the best.
 
-use crate::ann::lsh::build::BuiltTables;
-use crate::ann::lsh::hash::{Hasher, Params};
-use crate::ann::lsh::probe::QueryHash;
-use crate::ann::lsh::tables::{Limits, Scratch, Shape, Tables};
+use super::build::BuiltTables;
+use super::hash::{Hasher, Params};
+use super::probe::QueryHash;
+use super::tables::{Limits, Scratch, Shape, Tables};
 use crate::ann::{Found, Request};
 use crate::error::Result;
 use crate::format::{BucketRecord, BucketShape};
@@ -12,7 +12,7 @@ use crate::kernel;
 use crate::pool::{self, Watch};
 use crate::scan::{self, Plan, Run};
 use crate::store::rows::Rows;
-use crate::store::segment::Section;
+use crate::store::section::Section;
 use crate::store::{Bytes, BytesMut};
 use crate::topk::TopK;
 

@@ -4,8 +4,8 @@
 //! are more buckets than rows, where those of a slot of buckets do, and `keys` tell its buckets apart. The
 //! starts of arrays from a file are checked when it is opened; rows are when they are met.
 
-use crate::ann::lsh::hash::Params;
-use crate::ann::lsh::probe::{Heap, Perturbation, ProbingSequence, QueryHash};
+use super::hash::Params;
+use super::probe::{Heap, Perturbation, ProbingSequence, QueryHash};
 use crate::cluster::samples::room;
 use crate::error::Result;
 use crate::kernel::prefetch;
