@@ -7,10 +7,13 @@ the extension's to say.
 import numbers
 import operator
 import os
+from typing import TypeVar
 
 import numpy as np
 
 from nseekfs._errors import InputError, InputTypeError
+
+_Callable = TypeVar("_Callable")
 
 
 def shown(value: object) -> str:
@@ -39,9 +42,9 @@ def whole(argument: str, value: object, low: int = -(2**63), high: int = 2**63 -
     return number
 
 
-def maybe_whole(argument: str, value: object) -> int | None:
+def maybe_whole(argument: str, value: object, low: int = -(2**63)) -> int | None:
     """`whole`, or None for None."""
-    return None if value is None else whole(argument, value)
+    return None if value is None else whole(argument, value, low)
 
 
 def either(name: str, value: object, alias: str, other: object) -> int | None:
@@ -80,6 +83,13 @@ def flag(argument: str, value: object) -> bool:
 def maybe_flag(argument: str, value: object) -> bool | None:
     """`flag`, or None for None."""
     return None if value is None else flag(argument, value)
+
+
+def maybe_callable(argument: str, value: _Callable | None) -> _Callable | None:
+    """Something that can be called, or None."""
+    if value is None or callable(value):
+        return value
+    raise InputTypeError(f"{argument}: expected a callable, got {shown(value)}")
 
 
 def word(argument: str, value: object) -> str:

@@ -1,77 +1,175 @@
-"""What all k-means classes have in common: parameters, what came of a fit, prediction, and rows in float32."""
+"""The base of all k-means classes: shared parameters, what a fit leaves, prediction, and rows in float32."""
 
+import copy
+import inspect
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core
-from nseekfs._errors import Error, InputError, InputTypeError
+from nseekfs._errors import Error, InputError
 from nseekfs._typing import ClusterMetric, Count, Progress, Vectors
 
 Init: TypeAlias = Literal["k-means++", "random"] | Vectors
 Floats: TypeAlias = npt.NDArray[np.float32]
-Trained: TypeAlias = tuple[Floats, npt.NDArray[np.int64], float, npt.NDArray[np.float64], int]
-_Cells = TypeVar("_Cells")
+Labels: TypeAlias = npt.NDArray[np.int64]
+Step = TypeVar("Step")
 _Known = TypeVar("_Known")
+_Class = TypeVar("_Class", bound=type)
 
 
 class NotFittedError(Error, ValueError, AttributeError):
     """Centroids were asked for before there were any."""
 
 
-class Clusters(Generic[_Cells]):
-    """What the three have in common: parameters and, once fitted, what came of them."""
+class Training(NamedTuple):
+    """Parameters that all trainings share, in the types of the extension module."""
 
-    def __init__(
-        self,
-        n_clusters: Count,
-        metric: ClusterMetric,
-        max_iter: Count,
-        tol: float,
-        seed: Count,
-        threads: Count | None,
-        progress: Progress | None,
-    ) -> None:
-        self.n_clusters = _arguments.whole("n_clusters", n_clusters, 1)
-        self.metric = _arguments.word("metric", metric)
-        self.max_iter = _arguments.whole("max_iter", max_iter, 1)
-        self.tol = _arguments.real("tol", tol)
-        self.seed = _arguments.whole("seed", seed, 0, 2**64 - 1)
-        self.threads = _arguments.maybe_whole("threads", threads)
-        if progress is not None and not callable(progress):
-            raise InputTypeError(f"progress: expected a callable, got {_arguments.shown(progress)}")
-        self.progress = progress
-        self._centroids: Floats | None = None
-        self._cells: _Cells | None = None
-        self._labels: npt.NDArray[np.int64] | None = None
-        self._inertia: float | None = None
-        self._history: list[float] = []
-        self._n_iter = 0
+    n_clusters: int
+    metric: str
+    max_iter: int
+    tol: float
+    init: str | Floats
+    seed: int
+    threads: int | None
+
+
+class Fitted(NamedTuple, Generic[Step]):
+    """What a fit leaves; there are no labels once `partial_fit` has moved the centroids."""
+
+    metric: str
+    centroids: Floats
+    labels: Labels | None
+    inertia: float | None
+    history: list[Step]
+    n_iter: int
+
+
+@dataclass(eq=False, repr=False)
+class Clusterer(ABC, Generic[Step]):
+    """The base of k-means classes: parameters are kept as given and checked when rows are.
+
+    Parameters
+    ----------
+    n_clusters : int
+        How many clusters, from 1 to the number of rows.
+    metric : {"l2", "cosine"}
+        What rows are compared by; aliases as in `nseekfs.from_embeddings`. For ``"cosine"`` rows count with
+        length 1, and so do centroids (spherical k-means).
+    init : {"k-means++", "random"} or array_like, shape of `centroids`
+        The first centroids: rows far from each other, chosen from a sample; any rows; or these.
+    max_iter : int
+        How many times `fit` moves the centroids at most, or draws as many rows as there are in batches.
+    tol : float
+        Training ends once the objective falls by no more than this part of it; on batches, the smoothed one.
+    seed : int
+        What every random choice starts from, from 0.
+    threads : int, optional
+        How many threads may work, from 1; all that the process may use if not given.
+    progress : callable, optional
+        Called by `fit` with (done, at most) after each iteration, batch or part of the dimensions.
+    """
+
+    n_clusters: Count = 8
+    _: KW_ONLY
+    metric: ClusterMetric = "l2"
+    init: Init = "k-means++"
+    max_iter: Count = 300
+    tol: float = 1e-4
+    seed: Count = 0
+    threads: Count | None = None
+    progress: Progress | None = None
+    _fitted: Fitted[Step] | None = field(default=None, init=False)
+    _cells: _core.Cells | None = field(default=None, init=False)
 
     def __repr__(self) -> str:
-        state = "not fitted" if self._centroids is None else f"centroids of shape {self._centroids.shape}"
+        state = "not fitted" if self._fitted is None else f"centroids of shape {self.centroids.shape}"
         return f"{type(self).__name__}(n_clusters={self.n_clusters}, metric={self.metric!r}: {state})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the compiled part, which is made again, and the callable."""
         return {**self.__dict__, "_cells": None, "progress": None}
 
-    @property
-    def centroids(self) -> Floats:
-        """The centroids, float32, one in each row; for ``"cosine"`` of length 1."""
-        return self._known(self._centroids)
+    def fit(self, vectors: Vectors) -> Self:
+        """Find the centroids of the rows.
+
+        Parameters
+        ----------
+        vectors : array_like of real numbers, shape (rows, dims)
+            Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU.
+            Never changed. Every value is rounded once to float32.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        InputError
+            If rows or parameters cannot be used: NaN, infinity, fewer rows than clusters, ...; `InputTypeError`
+            if a type is wrong. What an earlier fit left is then as before.
+        """
+        self._fitted, self._cells = self._train(rows_of(vectors)), None
+        return self
+
+    def train(self, vectors: Vectors) -> list[Step]:
+        """`fit`, returning `history`."""
+        return self.fit(vectors).history
+
+    def fit_predict(self, vectors: Vectors) -> Labels:
+        """`fit`, returning `labels`."""
+        return self.fit(vectors).labels
+
+    def predict(self, vectors: Vectors) -> Labels:
+        """The cluster of the nearest centroid to every row, of equally near ones the lower.
+
+        Parameters
+        ----------
+        vectors : array_like of real numbers, shape (rows, dims)
+            Anything that `fit` takes.
+
+        Returns
+        -------
+        ndarray of int64, shape (rows,) or (rows, n_subspaces)
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InputError
+            If the rows cannot be used, `InputTypeError` if their type is wrong.
+        """
+        return self._ready().assign(rows_of(vectors), self._threads())
+
+    def predict_scores(self, vectors: Vectors) -> Floats:
+        """The score of every centroid for every row: the distance, smaller being nearer, or the cosine.
+
+        Takes and raises what `predict` does.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, n_clusters) or (rows, n_subspaces, n_clusters)
+            Float64 sums, rounded.
+        """
+        return self._ready().scores(rows_of(vectors), self._threads())
 
     @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """The cell of each row that `fit` was given, int64."""
-        return self._known(self._labels)
+    def centroids(self) -> Floats:
+        """The centroids, float32, shape (n_clusters, dims); for ``"cosine"`` of length 1."""
+        return self._known().centroids
+
+    @property
+    def labels(self) -> Labels:
+        """What `predict` says of each row that `fit` was given, int64."""
+        return self._value(self._known().labels)
 
     @property
     def inertia(self) -> float:
         """The sum of squared distances of these rows to their centroids; for ``"cosine"`` of 1 - cosine."""
-        return self._known(self._inertia)
+        return self._value(self._known().inertia)
 
     @property
     def objective(self) -> float:
@@ -79,16 +177,15 @@ class Clusters(Generic[_Cells]):
         return self.inertia
 
     @property
-    def history(self) -> list[float]:
-        """How the objective fell; see `fit`."""
-        self._known(self._centroids)
-        return list(self._history)
+    def history(self) -> list[Step]:
+        """How the objective fell: at the first centroids and after each iteration, where it never grows; on batches,
+        the mean cost of each batch at the centroids before it, a list for each part of the dimensions."""
+        return copy.deepcopy(self._known().history)
 
     @property
     def n_iter(self) -> int:
         """How many times the centroids were moved."""
-        self._known(self._centroids)
-        return self._n_iter
+        return self._known().n_iter
 
     # The names of scikit-learn.
     cluster_centers_ = centroids
@@ -99,82 +196,54 @@ class Clusters(Generic[_Cells]):
     @property
     def n_features_in_(self) -> int:
         """How many numbers a row has."""
-        shape = self.centroids.shape
-        return int(np.prod(shape) // self.n_clusters)
+        return int(self.centroids.size // self.centroids.shape[-2])
 
-    def _known(self, value: _Known | None) -> _Known:
+    @abstractmethod
+    def _train(self, rows: Floats) -> Fitted[Step]:
+        """What `fit` is to leave."""
+
+    def _known(self) -> Fitted[Step]:
+        return self._value(self._fitted)
+
+    def _value(self, value: _Known | None) -> _Known:
         if value is None:
             raise NotFittedError(f"{type(self).__name__}: expected fit() to have been called first")
         return value
 
-
-class WholeRows(Clusters[_core.Cells], ABC):
-    """Prediction by one set of centroids."""
-
-    @abstractmethod
-    def fit(self, vectors: Vectors) -> Self:
-        """Find the centroids of the rows."""
-
-    def train(self, vectors: Vectors) -> list[float]:
-        """`fit`, returning `history`."""
-        return self.fit(vectors).history
-
-    def fit_predict(self, vectors: Vectors) -> npt.NDArray[np.int64]:
-        """`fit`, returning `labels`."""
-        return self.fit(vectors).labels
-
-    def predict(self, vectors: Vectors) -> npt.NDArray[np.int64]:
-        """The nearest cell of every row.
-
-        Parameters
-        ----------
-        vectors : array_like of real numbers, shape (rows, dims)
-            Anything that `fit` takes.
-
-        Returns
-        -------
-        ndarray of int64, shape (rows,)
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        InputError
-            If the rows cannot be used, `InputTypeError` if their type is wrong.
-        """
-        return self._ready().assign(rows_of(vectors), self.threads)
-
-    def predict_scores(self, vectors: Vectors) -> Floats:
-        """The score of every cell for every row: the distance, smaller being nearer, or the cosine.
-
-        Parameters
-        ----------
-        vectors : array_like of real numbers, shape (rows, dims)
-            Anything that `fit` takes.
-
-        Returns
-        -------
-        ndarray of float32, shape (rows, n_clusters)
-            Float64 sums, rounded.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        InputError
-            If the rows cannot be used, `InputTypeError` if their type is wrong.
-        """
-        return self._ready().scores(rows_of(vectors), self.threads)
-
     def _ready(self) -> _core.Cells:
         if self._cells is None:
-            self._cells = _core.Cells(self.centroids, self.metric, self.threads)
+            self._cells = _core.Cells(self.centroids, self._known().metric, self._threads())
         return self._cells
 
-    def _keep(self, trained: Trained) -> None:
-        centroids, labels, inertia, history, n_iter = trained
-        self._centroids, self._labels, self._inertia = centroids, labels, inertia
-        self._history, self._n_iter, self._cells = history.tolist(), n_iter, None
+    def _threads(self) -> int | None:
+        return _arguments.maybe_whole("threads", self.threads)
+
+    def _progress(self) -> Progress | None:
+        return _arguments.maybe_callable("progress", self.progress)
+
+    def _training(self, dims: int, init: Init | None = None) -> Training:
+        """The parameters, checked; `init` instead of their own if given."""
+        count = _arguments.whole("n_clusters", self.n_clusters, 1)
+        first = self.init if init is None else init
+        if not isinstance(first, str):
+            first = given_centroids(first, (count, dims))
+        return Training(
+            count,
+            _arguments.word("metric", self.metric),
+            _arguments.whole("max_iter", self.max_iter, 1),
+            _arguments.real("tol", self.tol),
+            first,
+            _arguments.whole("seed", self.seed, 0, 2**64 - 1),
+            self._threads(),
+        )
+
+
+def documented(cls: _Class) -> _Class:
+    """Put the parameters of the parent first in the section of a class, so that `help` shows all of them."""
+    heading = "Parameters\n----------\n"
+    shared = (inspect.getdoc(cls.__base__) or "").partition(heading)[2].partition("\n\n")[0]
+    cls.__doc__ = cls.__doc__ and inspect.cleandoc(cls.__doc__).replace(heading, f"{heading}{shared}\n", 1)
+    return cls
 
 
 def rows_of(vectors: object) -> Floats:
@@ -190,25 +259,10 @@ def rows_of(vectors: object) -> Floats:
     return rows
 
 
-def first_centroids(init: object, count: int, dims: int) -> str | Floats:
-    """The word, or the centroids as contiguous float32."""
-    if isinstance(init, str):
-        return init
-    centroids = given(init, 2)
-    if centroids.shape != (count, dims):
-        raise InputError(f"init: expected shape {(count, dims)}, got {_arrays.shape_text(centroids.shape)}")
-    return centroids
-
-
-def given(init: object, ndim: int) -> Floats:
-    """Given centroids as contiguous float32, in an array of `ndim` dimensions."""
+def given_centroids(init: object, shape: tuple[int, ...]) -> Floats:
+    """Given centroids as contiguous float32 of this shape."""
     array = _arrays.numbers("init", init, expected="k-means++, random or an array of real numbers")
-    if array.ndim != ndim:
-        raise InputError(f"init: expected an array of {ndim} dimensions, got {_arrays.shape_text(array.shape)}")
+    if array.shape != shape:
+        raise InputError(f"init: expected shape {shape}, got {_arrays.shape_text(array.shape)}")
     with np.errstate(over="ignore"):  # infinity is refused when the centroids are used
         return np.require(array, np.float32, ["C", "A"])
-
-
-def maybe_count(argument: str, value: object) -> int | None:
-    """A whole number from 1, or None for None."""
-    return None if value is None else _arguments.whole(argument, value, 1)

@@ -1,8 +1,10 @@
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
+
+from nseekfs._clusters import Training
 
 __all__ = [
     "Builder",
@@ -19,34 +21,20 @@ __all__ = [
 
 __version__: str
 
+_Floats: TypeAlias = npt.NDArray[np.float32]
+_Trained: TypeAlias = tuple[_Floats, npt.NDArray[np.int64], float, list[float], int]
+
 def simd_info() -> dict[str, Any]: ...
 def round_rows(block: npt.NDArray[Any], out: npt.NDArray[np.float32], first: int) -> None: ...
 def train(
-    rows: npt.NDArray[np.float32],
-    cells: int,
-    metric: str,
-    iterations: int,
-    tolerance: float,
-    init: str | npt.NDArray[np.float32],
-    sample: int | None,
-    seed: int,
-    threads: int | None,
-    progress: Callable[[int, int], object] | None,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], float, npt.NDArray[np.float64], int]: ...
+    rows: _Floats, training: Training, sample: int | None, progress: Callable[[int, int], object] | None
+) -> _Trained: ...
 def train_batches(
-    rows: npt.NDArray[np.float32],
-    cells: int,
-    metric: str,
-    iterations: int,
-    tolerance: float,
-    init: str | npt.NDArray[np.float32],
-    batch: int,
-    patience: int | None,
-    least_share: float,
-    seed: int,
-    threads: int | None,
+    rows: _Floats,
+    training: Training,
+    batches: tuple[int, int | None, float],
     progress: Callable[[int, int], object] | None,
-) -> tuple[MiniBatch, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], float, npt.NDArray[np.float64], int]]: ...
+) -> tuple[MiniBatch, _Trained]: ...
 def load(path: str, mode: str, verify: str, ann: bool) -> Index: ...
 
 @final
@@ -68,27 +56,18 @@ class Builder:
 
 @final
 class MiniBatch:
-    def __new__(
-        cls,
-        rows: npt.NDArray[np.float32],
-        cells: int,
-        metric: str,
-        init: str | npt.NDArray[np.float32],
-        least_share: float,
-        seed: int,
-        threads: int | None,
-    ) -> MiniBatch: ...
+    def __new__(cls, rows: _Floats, training: Training, least_share: float) -> MiniBatch: ...
     @property
-    def centroids(self) -> npt.NDArray[np.float32]: ...
+    def centroids(self) -> _Floats: ...
     @property
     def weights(self) -> npt.NDArray[np.float64]: ...
-    def step(self, rows: npt.NDArray[np.float32], threads: int | None) -> float: ...
+    def step(self, rows: _Floats, threads: int | None) -> float: ...
 
 @final
 class Cells:
-    def __new__(cls, centroids: npt.NDArray[np.float32], metric: str, threads: int | None) -> Cells: ...
-    def assign(self, rows: npt.NDArray[np.float32], threads: int | None) -> npt.NDArray[np.int64]: ...
-    def scores(self, rows: npt.NDArray[np.float32], threads: int | None) -> npt.NDArray[np.float32]: ...
+    def __new__(cls, centroids: _Floats, metric: str, threads: int | None) -> Cells: ...
+    def assign(self, rows: _Floats, threads: int | None) -> npt.NDArray[np.int64]: ...
+    def scores(self, rows: _Floats, threads: int | None) -> _Floats: ...
 
 @final
 class Index:

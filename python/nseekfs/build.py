@@ -236,9 +236,7 @@ class _Options:
         self.codes = _arguments.flag("codes", codes)
         self.seed = _arguments.whole("seed", seed, 0, 2**64 - 1)
         self.threads = _arguments.maybe_whole("threads", threads)
-        if progress is not None and not callable(progress):
-            raise InputTypeError(f"progress: expected a callable, got {_arguments.shown(progress)}")
-        self.progress = progress
+        self.progress = _arguments.maybe_callable("progress", progress)
 
     def build(self, embeddings: object) -> _core.Index:
         """The index in memory."""

@@ -7,8 +7,8 @@ use crate::cluster::lloyd::{self, Init, Params, Trained};
 use crate::cluster::minibatch::{self, Batches};
 use crate::cluster::samples::Samples;
 use crate::error::Result;
-use crate::input;
 use crate::metric::Metric;
+use crate::input;
 use crate::pool::{self, Watch};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -34,7 +34,7 @@ impl First<'_> {
 }
 
 /// Centroids, the cell of each row, the objective at the end and as it fell, iterations.
-type TrainedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>, f64, Bound<'py, PyArray1<f64>>, usize);
+type TrainedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>, f64, Vec<f64>, usize);
 
 /// Rounds rows to float32 in `out`; the first is row `first` of the whole argument.
 #[pyfunction]
@@ -43,50 +43,64 @@ pub fn round_rows(block: Matrix<'_>, mut out: PyReadwriteArray2<'_, f32>, first:
     input::round_rows("vectors", block.block()?, dims, first, out.as_slice_mut()?).map_err(raise)
 }
 
+/// Parameters that all trainings share, read by name from the facade's record of them.
+#[derive(FromPyObject)]
+pub struct Training<'py> {
+    n_clusters: usize,
+    metric: String,
+    max_iter: usize,
+    tol: f64,
+    init: First<'py>,
+    seed: u64,
+    threads: Option<i64>,
+}
+
+impl Training<'_> {
+    fn params(self, sample: Option<usize>) -> PyResult<Params> {
+        Ok(Params {
+            cells: self.n_clusters,
+            metric: metric(&self.metric)?,
+            iterations: self.max_iter,
+            tolerance: self.tol,
+            init: self.init.init()?,
+            sample,
+            seed: self.seed,
+            threads: self.threads,
+        })
+    }
+}
+
+fn metric(name: &str) -> PyResult<Metric> {
+    Metric::parse("metric", name).map_err(raise)
+}
+
 /// k-means on all rows.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
 pub fn train<'py>(
     py: Python<'py>,
     rows: Rows<'py>,
-    cells: usize,
-    metric: &str,
-    iterations: usize,
-    tolerance: f64,
-    init: First<'py>,
+    training: Training<'py>,
     sample: Option<usize>,
-    seed: u64,
-    threads: Option<i64>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<TrainedArrays<'py>> {
-    let metric = Metric::parse("metric", metric).map_err(raise)?;
-    let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample, seed, threads };
-    let trained = watched(py, &rows, threads, progress, |samples, report, watch| lloyd::train(samples, &params, report, watch))?;
+    let params = training.params(sample)?;
+    let trained = watched(py, &rows, params.threads, progress, |samples, report, watch| lloyd::train(samples, &params, report, watch))?;
     arrays(py, trained, rows.shape()[1])
 }
 
 /// k-means on batches of the rows: the centroids as they learn, and what [`train`] gives.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
 pub fn train_batches<'py>(
     py: Python<'py>,
     rows: Rows<'py>,
-    cells: usize,
-    metric: &str,
-    iterations: usize,
-    tolerance: f64,
-    init: First<'py>,
-    batch: usize,
-    patience: Option<usize>,
-    least_share: f64,
-    seed: u64,
-    threads: Option<i64>,
+    training: Training<'py>,
+    batches: (usize, Option<usize>, f64),
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(MiniBatch, TrainedArrays<'py>)> {
-    let metric = Metric::parse("metric", metric).map_err(raise)?;
-    let params = Params { cells, metric, iterations, tolerance, init: init.init()?, sample: None, seed, threads };
-    let batches = Batches { rows: batch, patience };
-    let (state, trained) = watched(py, &rows, threads, progress, |samples, report, watch| {
+    let params = training.params(None)?;
+    let (rows_of_batch, patience, least_share) = batches;
+    let batches = Batches { rows: rows_of_batch, patience };
+    let (state, trained) = watched(py, &rows, params.threads, progress, |samples, report, watch| {
         minibatch::train(samples, &params, (&batches, least_share), report, watch)
     })?;
     Ok((MiniBatch(state), arrays(py, trained, rows.shape()[1])?))
@@ -99,20 +113,9 @@ pub struct MiniBatch(minibatch::MiniBatch);
 #[pymethods]
 impl MiniBatch {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
-    fn new(
-        py: Python<'_>,
-        rows: Rows<'_>,
-        cells: usize,
-        metric: &str,
-        init: First<'_>,
-        least_share: f64,
-        seed: u64,
-        threads: Option<i64>,
-    ) -> PyResult<Self> {
-        let metric = Metric::parse("metric", metric).map_err(raise)?;
-        let params = Params { cells, metric, init: init.init()?, seed, threads, ..Params::default() };
-        let made = with_samples(py, &rows, threads, |samples, watch| minibatch::MiniBatch::new(samples, params, least_share, watch));
+    fn new(py: Python<'_>, rows: Rows<'_>, training: Training<'_>, least_share: f64) -> PyResult<Self> {
+        let params = training.params(None)?;
+        let made = with_samples(py, &rows, params.threads, |samples, watch| minibatch::MiniBatch::new(samples, params, least_share, watch));
         made.map(MiniBatch)
     }
 
@@ -146,7 +149,7 @@ pub struct Cells {
 impl Cells {
     #[new]
     fn new(py: Python<'_>, centroids: Rows<'_>, metric: &str, threads: Option<i64>) -> PyResult<Self> {
-        let metric = Metric::parse("metric", metric).map_err(raise)?;
+        let metric = self::metric(metric)?;
         let (values, dims) = (centroids.as_slice()?.to_vec(), centroids.shape()[1]);
         let made = |watch: &Watch| assign::Centroids::new("centroids", values, dims, metric, pool::thread_count(threads)?, watch);
         Ok(Cells { cells: released(py, made)?, metric })
@@ -154,8 +157,7 @@ impl Cells {
 
     /// The nearest cell of each row.
     fn assign<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let found =
-            with_samples(py, &rows, threads, |samples, watch| self.cells.assign(samples, None, pool::thread_count(threads)?, watch))?;
+        let found = with_samples(py, &rows, threads, |samples, watch| self.cells.assign(samples, None, pool::thread_count(threads)?, watch))?;
         Ok(labels(py, &found))
     }
 
@@ -176,8 +178,7 @@ fn labels<'py>(py: Python<'py>, found: &Assignment) -> Bound<'py, PyArray1<i64>>
 fn arrays<'py>(py: Python<'py>, trained: Trained, dims: usize) -> PyResult<TrainedArrays<'py>> {
     let labels = labels(py, &trained.assignment);
     let shape = [trained.centroids.len() / dims, dims];
-    let history = PyArray1::from_vec(py, trained.history);
-    Ok((matrix(py, trained.centroids, shape)?, labels, trained.objective, history, trained.iterations))
+    Ok((matrix(py, trained.centroids, shape)?, labels, trained.objective, trained.history, trained.iterations))
 }
 
 /// Runs `work` on measured rows with the interpreter released.

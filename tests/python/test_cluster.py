@@ -1,6 +1,8 @@
 """k-means: labels are those of float64, the objective falls, no cell is left empty, errors are typed."""
 
+import inspect
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -321,6 +323,16 @@ def test_a_pickled_one_predicts_the_same(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_help_describes_every_parameter_once_and_every_method(name):
+    kind = KINDS[name]
+    parameters = list(inspect.signature(kind).parameters)
+    described = re.findall(r"^(\w+) : ", inspect.getdoc(kind), re.MULTILINE)
+    assert sorted(described) == sorted(parameters)
+    methods = [member for member in dir(kind) if not member.startswith("_") and member not in parameters]
+    assert all(inspect.getdoc(getattr(kind, method)) for method in methods)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_progress_hears_of_every_step(name):
     heard = []
     options = {"n_subspaces": 3} if name.startswith("Sub") else {}
@@ -369,8 +381,8 @@ BAD = {
     "NaN asked": (lambda: KMeans(2).fit(BLOBS).predict(with_value(np.nan)), InputError, "vectors finite NaN row 3"),
     "more cells than rows": (lambda: KMeans(601).fit(BLOBS), InputError, "n_clusters 1 600 601"),
     "batch too small": (lambda: MiniBatchKMeans(9).partial_fit(BLOBS[:8]), InputError, "n_clusters 1 8 9"),
-    "no cells": (lambda: KMeans(0), InputError, "n_clusters 1 0"),
-    "half a cell": (lambda: KMeans(2.5), InputTypeError, "n_clusters whole number 2.5"),
+    "no cells": (lambda: KMeans(0).fit(BLOBS), InputError, "n_clusters 1 0"),
+    "half a cell": (lambda: KMeans(2.5).fit(BLOBS), InputTypeError, "n_clusters whole number 2.5"),
     "a row": (lambda: KMeans(1).fit(BLOBS[0]), InputError, "vectors (rows, dims) (12,)"),
     "no rows": (lambda: KMeans(1).fit(BLOBS[:0]), InputError, "vectors at least one (0, 12)"),
     "text": (lambda: KMeans(1).fit([["a"]]), InputTypeError, "vectors real numbers"),
@@ -393,19 +405,23 @@ BAD = {
         InputError,
         "init finite inf row 0",
     ),
-    "init of parts": (lambda: SubspaceMiniBatchKMeans(2, 3, init=np.ones((2, 2, 4))), InputError, "init 3 2"),
+    "init of parts": (
+        lambda: SubspaceMiniBatchKMeans(2, 3, init=np.ones((2, 2, 4))).fit(BLOBS),
+        InputError,
+        "init 3 2",
+    ),
     "tol": (lambda: KMeans(2, tol=-1).fit(BLOBS), InputError, "tol finite 0 -1"),
     "tol NaN": (lambda: MiniBatchKMeans(2, tol=np.nan).fit(BLOBS), InputError, "tol finite NaN"),
-    "max_iter": (lambda: KMeans(2, max_iter=0), InputError, "max_iter 1 0"),
-    "batch_size": (lambda: MiniBatchKMeans(2, 0), InputError, "batch_size 1 0"),
-    "patience": (lambda: MiniBatchKMeans(2, max_no_improvement=0), InputError, "max_no_improvement 1 0"),
+    "max_iter": (lambda: KMeans(2, max_iter=0).fit(BLOBS), InputError, "max_iter 1 0"),
+    "batch_size": (lambda: MiniBatchKMeans(2, 0).fit(BLOBS), InputError, "batch_size 1 0"),
+    "patience": (lambda: MiniBatchKMeans(2, max_no_improvement=0).fit(BLOBS), InputError, "max_no_improvement 1 0"),
     "ratio": (lambda: MiniBatchKMeans(2, reassignment_ratio=1.0).fit(BLOBS), InputError, "reassignment_ratio 1"),
-    "seed": (lambda: KMeans(2, seed=-1), InputError, "seed 0 -1"),
+    "seed": (lambda: KMeans(2, seed=-1).fit(BLOBS), InputError, "seed 0 -1"),
     "threads": (lambda: KMeans(2, threads=0).fit(BLOBS), InputError, "threads 1 0"),
-    "progress": (lambda: KMeans(2, progress=3), InputTypeError, "progress callable 3"),
-    "sample": (lambda: KMeans(2, max_points_per_centroid=0), InputError, "max_points_per_centroid 1 0"),
+    "progress": (lambda: KMeans(2, progress=3).fit(BLOBS), InputTypeError, "progress callable 3"),
+    "sample": (lambda: KMeans(2, max_points_per_centroid=0).fit(BLOBS), InputError, "max_points_per_centroid 1 0"),
     "parts": (lambda: SubspaceMiniBatchKMeans(2, 5).fit(BLOBS), InputError, "vectors n_subspaces=5 12"),
-    "no parts": (lambda: SubspaceMiniBatchKMeans(2, 0), InputError, "n_subspaces 1 0"),
+    "no parts": (lambda: SubspaceMiniBatchKMeans(2, 0).fit(BLOBS), InputError, "n_subspaces 1 0"),
 }
 
 
