@@ -36,9 +36,15 @@ const NAMES: [(&str, Metric); 12] = [
 impl Metric {
     /// The metric of a user's word, aliases included; `argument` names it in the error.
     pub fn parse(argument: &'static str, name: &str) -> Result<Self> {
-        let found = NAMES.iter().find(|(word, _)| *word == name);
+        Metric::parse_among(argument, name, &[Metric::Cosine, Metric::Dot, Metric::Euclidean])
+    }
+
+    /// The same where only some metrics are allowed; the error lists the words of these.
+    pub fn parse_among(argument: &'static str, name: &str, allowed: &[Metric]) -> Result<Self> {
+        let names = || NAMES.iter().filter(|(_, metric)| allowed.contains(metric));
+        let found = names().find(|(word, _)| *word == name);
         found.map(|&(_, metric)| metric).ok_or_else(|| {
-            let words: Vec<&str> = NAMES.iter().map(|(word, _)| *word).collect();
+            let words: Vec<&str> = names().map(|(word, _)| *word).collect();
             Error::input(argument, format!("one of {}", words.join(", ")), format!("{name:?}"))
         })
     }
@@ -112,6 +118,15 @@ impl Metric {
         match self {
             Metric::Euclidean => (0.0 - key).sqrt() as f32,
             _ => key as f32,
+        }
+    }
+
+    /// The float32 distance, which grows as rows move apart: euclidean, 1 - cosine, or the negated product.
+    pub fn distance(self, key: f64) -> f32 {
+        match self {
+            Metric::Euclidean => self.score(key),
+            Metric::Cosine => (1.0 - key).max(0.0) as f32,
+            Metric::Dot => -key as f32,
         }
     }
 }

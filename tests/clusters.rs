@@ -63,6 +63,12 @@ fn check(values: &[f32], centroids: &[f32], dims: usize) {
                     assert_eq!((found.keys[row], found.cells[row]), expected[0], "{context}, row {row}, guess {}", guess.is_some());
                 }
             }
+            let scores = cells.scores(&asked, |key| key as f32, 2, &watch).unwrap();
+            for (row, expected) in expected.iter().enumerate() {
+                for &(key, cell) in expected {
+                    assert_eq!(scores[row * cells.rows.len() + cell as usize], key as f32, "{context}, row {row}, score of {cell}");
+                }
+            }
             for count in [1, 2, 5, cells.rows.len() + 3] {
                 let Assignment { cells: found, keys } = cells.nearest(&asked, count, 2, &watch).unwrap();
                 let each = count.min(cells.rows.len());

@@ -1,6 +1,7 @@
 """The base of all k-means classes: shared parameters, what a fit leaves, prediction, and rows in float32."""
 
 import copy
+import importlib
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
@@ -93,12 +94,26 @@ class Clusterer(ABC, Generic[Step]):
         """Everything but the compiled part, which is made again, and the callable."""
         return {**self.__dict__, "_cells": None, "progress": None}
 
-    def fit(self, vectors: Vectors) -> Self:
-        """Find the centroids of the rows.
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
+        """The parameters by name, as given; none has parameters of its own, so `deep` changes nothing."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Replace parameters by name, from the next fit on; `InputError` if there is none of a name."""
+        known = inspect.signature(type(self)).parameters
+        for name in params:
+            if name not in known:
+                raise InputError(f"set_params: expected some of {', '.join(known)}, got {name!r}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def fit(self, X: Vectors, y: object = None) -> Self:  # noqa: ARG002
+        """Find the centroids of the rows; this and other methods ignore `y`, which scikit-learn passes.
 
         Parameters
         ----------
-        vectors : array_like of real numbers, shape (rows, dims)
+        X : array_like of real numbers, shape (rows, dims)
             Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU.
             Never changed. Every value is rounded once to float32.
 
@@ -112,23 +127,28 @@ class Clusterer(ABC, Generic[Step]):
             If rows or parameters cannot be used: NaN, infinity, fewer rows than clusters, ...; `InputTypeError`
             if a type is wrong. What an earlier fit left is then as before.
         """
-        self._fitted, self._cells = self._train(rows_of(vectors)), None
+        self._fitted, self._cells = self._train(rows_of(X)), None
         return self
 
-    def train(self, vectors: Vectors) -> list[Step]:
+    def train(self, X: Vectors) -> list[Step]:
         """`fit`, returning `history`."""
-        return self.fit(vectors).history
+        return self.fit(X).history
 
-    def fit_predict(self, vectors: Vectors) -> Labels:
+    def fit_predict(self, X: Vectors, y: object = None) -> Labels:
         """`fit`, returning `labels`."""
-        return self.fit(vectors).labels
+        return self.fit(X, y).labels
 
-    def predict(self, vectors: Vectors) -> Labels:
+    def fit_transform(self, X: Vectors, y: object = None) -> Floats:
+        """`fit`, returning what `transform` makes of the same rows."""
+        rows = rows_of(X)
+        return self.fit(rows, y).transform(rows)
+
+    def predict(self, X: Vectors) -> Labels:
         """The cluster of the nearest centroid to every row, of equally near ones the lower.
 
         Parameters
         ----------
-        vectors : array_like of real numbers, shape (rows, dims)
+        X : array_like of real numbers, shape (rows, dims)
             Anything that `fit` takes.
 
         Returns
@@ -142,9 +162,9 @@ class Clusterer(ABC, Generic[Step]):
         InputError
             If the rows cannot be used, `InputTypeError` if their type is wrong.
         """
-        return self._ready().assign(rows_of(vectors), self._threads())
+        return self._ready().assign(rows_of(X), self._threads())
 
-    def predict_scores(self, vectors: Vectors) -> Floats:
+    def predict_scores(self, X: Vectors) -> Floats:
         """The score of every centroid for every row: the distance, smaller being nearer, or the cosine.
 
         Takes and raises what `predict` does.
@@ -154,7 +174,23 @@ class Clusterer(ABC, Generic[Step]):
         ndarray of float32, shape (rows, n_clusters) or (rows, n_subspaces, n_clusters)
             Float64 sums, rounded.
         """
-        return self._ready().scores(rows_of(vectors), self._threads())
+        return self._ready().scores(rows_of(X), self._threads())
+
+    def transform(self, X: Vectors) -> Floats:
+        """The distance of every row to every centroid: euclidean, or for ``"cosine"`` 1 - cosine.
+
+        Takes and raises what `predict` does.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, n_clusters) or (rows, n_subspaces * n_clusters)
+            Float64 sums, rounded; one part of the dimensions after the other.
+        """
+        return self._ready().distances(rows_of(X), self._threads())
+
+    def score(self, X: Vectors, y: object = None) -> float:  # noqa: ARG002
+        """The negative of what `inertia` would be for these rows. Takes and raises what `predict` does."""
+        return -self._ready().cost(rows_of(X), self._threads())
 
     @property
     def centroids(self) -> Floats:
@@ -197,6 +233,18 @@ class Clusterer(ABC, Generic[Step]):
     def n_features_in_(self) -> int:
         """How many numbers a row has."""
         return int(self.centroids.size // self.centroids.shape[-2])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, the only one to call this, asks about a step of a pipeline."""
+        sklearn = importlib.import_module("sklearn.utils")
+        return sklearn.Tags(
+            estimator_type="clusterer",
+            target_tags=sklearn.TargetTags(required=False),
+            transformer_tags=sklearn.TransformerTags(preserves_dtype=["float32"]),
+        )
 
     @abstractmethod
     def _train(self, rows: Floats) -> Fitted[Step]:
@@ -248,7 +296,7 @@ def documented(cls: _Class) -> _Class:
 
 def rows_of(vectors: object) -> Floats:
     """The rows as contiguous float32: themselves if they are, else each value rounded once."""
-    source = _arrays.Rows("vectors", vectors)
+    source = _arrays.Rows("X", vectors)
     whole = source.whole(np.float32)
     if whole is not None:
         return whole

@@ -28,13 +28,13 @@ class BatchClusterer(Clusterer[Step]):
     max_no_improvement: Count | None = 6
     reassignment_ratio: float = 0.01
 
-    def partial_fit(self, vectors: Vectors) -> Self:
+    def partial_fit(self, X: Vectors, y: object = None) -> Self:  # noqa: ARG002
         """Learn from one batch, on top of all before; nothing of it is kept.
 
         The first batch also gives the first centroids, so it has `n_clusters` rows at least unless `init` is an
         array. `labels` and `inertia` are unknown from then on. Takes, returns and raises what `fit` does.
         """
-        self._fitted, self._cells = self._learn(rows_of(vectors)), None
+        self._fitted, self._cells = self._learn(rows_of(X)), None
         return self
 
     @abstractmethod

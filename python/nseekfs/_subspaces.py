@@ -1,7 +1,7 @@
 """k-means on batches of rows, for parts of the dimensions."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -53,14 +53,21 @@ class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
         """The k-means of each part."""
         return self._value(self._parts)
 
-    def predict(self, vectors: Vectors) -> Labels:
-        return self._stack(MiniBatchKMeans.predict, vectors)
+    def predict(self, X: Vectors) -> Labels:
+        return self._stack(MiniBatchKMeans.predict, X)
 
-    def predict_scores(self, vectors: Vectors) -> Floats:
-        return self._stack(MiniBatchKMeans.predict_scores, vectors)
+    def predict_scores(self, X: Vectors) -> Floats:
+        return self._stack(MiniBatchKMeans.predict_scores, X)
+
+    def transform(self, X: Vectors) -> Floats:
+        stacked = self._stack(MiniBatchKMeans.transform, X)
+        return stacked.reshape(len(stacked), -1)
+
+    def score(self, X: Vectors, y: object = None) -> float:
+        return sum(part.score(columns, y) for part, columns in self._pairs(X))
 
     def _train(self, rows: Floats) -> Fitted[list[float]]:
-        split = self._split(rows)
+        split = split_columns(rows, self.n_subspaces)
         parts, progress = self._new_parts(split), self._progress()
         for done, (part, columns) in enumerate(zip(parts, split, strict=True), start=1):
             part.fit(columns)
@@ -70,10 +77,9 @@ class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
         return self._gather(np.stack([part.labels for part in parts], axis=1), sum(part.inertia for part in parts))
 
     def _learn(self, rows: Floats) -> Fitted[list[float]]:
-        split = self._split(rows)
         if self._parts is None:
-            self._parts = self._new_parts(split)
-        for part, columns in zip(self._parts, split, strict=True):
+            self._parts = self._new_parts(split_columns(rows, self.n_subspaces))
+        for part, columns in self._pairs(rows):
             part.partial_fit(columns)
         return self._gather(None, None)
 
@@ -85,7 +91,7 @@ class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
 
     def _new_parts(self, split: list[Floats]) -> list[MiniBatchKMeans]:
         seed = _arguments.whole("seed", self.seed, 0, 2**64 - 1)
-        shared: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(MiniBatchKMeans) if one.init}
+        shared: dict[str, Any] = {name: getattr(self, name) for name in MiniBatchKMeans().get_params()}
         init: Any = [self.init] * len(split)
         if not isinstance(self.init, str):
             count = _arguments.whole("n_clusters", self.n_clusters, 1)
@@ -93,18 +99,21 @@ class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
         own = ({"init": first, "seed": (seed + part) % 2**64, "progress": None} for part, first in enumerate(init))
         return [MiniBatchKMeans(**{**shared, **one}) for one in own]
 
-    def _split(self, rows: Floats) -> list[Floats]:
-        """Views of the parts of the rows."""
-        count = _arguments.whole("n_subspaces", self.n_subspaces, 1)
-        if rows.shape[1] % count:
-            raise InputError(
-                f"vectors: expected rows whose length n_subspaces={count} divides, got {rows.shape[1]} values"
-            )
-        return np.split(rows, count, axis=1)
+    def _pairs(self, X: Vectors) -> Iterator[tuple[MiniBatchKMeans, Floats]]:
+        """Each part with its columns of the rows."""
+        parts = self.parts
+        return zip(parts, split_columns(rows_of(X), len(parts)), strict=True)
 
     def _stack(
-        self, ask: Callable[[MiniBatchKMeans, Floats], npt.NDArray[_Scalar]], vectors: Vectors
+        self, ask: Callable[[MiniBatchKMeans, Floats], npt.NDArray[_Scalar]], X: Vectors
     ) -> npt.NDArray[_Scalar]:
         """What the parts answer, side by side."""
-        parts = self.parts
-        return np.stack([ask(part, rows) for part, rows in zip(parts, self._split(rows_of(vectors)), strict=True)], 1)
+        return np.stack([ask(part, columns) for part, columns in self._pairs(X)], axis=1)
+
+
+def split_columns(rows: Floats, n_subspaces: Count) -> list[Floats]:
+    """Views of so many parts of equal width."""
+    count = _arguments.whole("n_subspaces", n_subspaces, 1)
+    if rows.shape[1] % count:
+        raise InputError(f"X: expected rows whose length n_subspaces={count} divides, got {rows.shape[1]} values")
+    return np.split(rows, count, axis=1)

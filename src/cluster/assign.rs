@@ -128,37 +128,35 @@ impl Centroids {
         Ok(found)
     }
 
-    /// The key of every cell for every row: `samples.len()` times `len()` of them.
+    /// What `score` makes of the key of every cell for every row: `samples.len()` times `len()` values.
     ///
     /// # Errors
     /// Rows of other dims; no memory; [`Error::Interrupted`].
-    pub fn keys(&self, samples: &Samples, threads: usize, watch: &Watch) -> Result<Vec<f64>> {
+    pub fn scores(&self, samples: &Samples, score: impl Fn(f64) -> f32 + Sync, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
         self.check(samples)?;
-        let mut keys = room(samples.len().saturating_mul(self.rows.len()), 0.0, "the keys of all cells")?;
-        let jobs: Vec<_> = keys.chunks_mut(self.rows.len()).map(Mutex::new).collect();
-        let work = |wide: &mut Vec<f64>, row: usize| {
+        let mut scores = room(samples.len().saturating_mul(self.rows.len()), 0.0, "the scores of all cells")?;
+        let jobs: Vec<_> = scores.chunks_mut(self.rows.len()).map(Mutex::new).collect();
+        let scratch = || Ok((Vec::new(), room(self.rows.len(), 0.0, "the keys of all cells")?));
+        let work = |(wide, keys): &mut (Vec<f64>, Vec<f64>), row: usize| {
             let mut out = jobs[row].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            unpack_codes(samples.row(row), wide);
-            self.sums(wide, 0..self.rows.len(), &mut out);
-            for (cell, key) in out.iter_mut().enumerate() {
-                *key = self.metric.key(*key, samples.norm(row), self.rows.norm(cell));
+            widen(samples.row(row), wide);
+            self.sums(wide, 0..self.rows.len(), keys);
+            for (cell, (out, &sum)) in out.iter_mut().zip(keys.iter()).enumerate() {
+                *out = score(self.metric.key(sum, samples.norm(row), self.rows.norm(cell)));
             }
             Ok(())
         };
-        pool::run(threads, jobs.len(), watch, || Ok(Vec::new()), work)?;
+        pool::run(threads, jobs.len(), watch, scratch, work)?;
         drop(jobs);
-        Ok(keys)
+        Ok(scores)
     }
 
     fn check(&self, samples: &Samples) -> Result<()> {
         if samples.dims() == self.rows.dims() {
             return Ok(());
         }
-        Err(Error::input(
-            "vectors",
-            format!("rows of {} values, as the centroids have", self.rows.dims()),
-            format!("{} values", samples.dims()),
-        ))
+        let expected = format!("rows of {} values, as the centroids have", self.rows.dims());
+        Err(Error::input(samples.argument(), expected, format!("{} values", samples.dims())))
     }
 
     /// Squared distances or products of a wide row and some centroids.
@@ -170,7 +168,7 @@ impl Centroids {
 }
 
 /// A row in float64, padded as kernels want it.
-pub(super) fn unpack_codes(row: &[f32], wide: &mut Vec<f64>) {
+pub(super) fn widen(row: &[f32], wide: &mut Vec<f64>) {
     wide.clear();
     wide.extend(row.iter().map(|&x| f64::from(x)));
     wide.resize(padded(row.len()), 0.0);
@@ -252,7 +250,7 @@ impl<'a> Search<'a> {
             state.seen = self.tile.push(&self.cells.codes, self.cells.kernel, samples.row(row), samples.norm(row));
             if let Some(guess) = guess.filter(|_| !state.even) {
                 let cell = guess[row];
-                unpack_codes(samples.row(row), &mut self.wide);
+                widen(samples.row(row), &mut self.wide);
                 let mut sum = [0.0];
                 self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
                 state.best.push((self.cells.metric.key(sum[0], samples.norm(row), self.cells.rows.norm(cell as usize)), cell));
@@ -325,7 +323,7 @@ impl<'a> Search<'a> {
         if found.is_empty() {
             return;
         }
-        unpack_codes(samples.row(row), &mut self.wide);
+        widen(samples.row(row), &mut self.wide);
         let missing = count - state.best.len();
         if missing > 0 && missing < found.len() {
             // The highest bounds make a floor that leaves few others.

@@ -151,6 +151,14 @@ pub fn train(samples: &Samples, params: &Params, progress: &mut Progress, watch:
     lloyd(samples, params, random, threads, progress, watch)
 }
 
+/// The objective of `samples` at centroids that stay where they are.
+///
+/// # Errors
+/// Rows of other dims; no memory; [`Error::Interrupted`].
+pub fn cost(cells: &Centroids, metric: Metric, samples: &Samples, threads: usize, watch: &Watch) -> Result<f64> {
+    Ok(objective(metric, &cells.assign(samples, None, threads, watch)?.keys))
+}
+
 /// The first centroids.
 pub(super) fn begin(samples: &Samples, params: &Params, random: &mut Random, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
     let (count, metric) = (params.cells, params.metric);

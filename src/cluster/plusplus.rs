@@ -6,7 +6,7 @@
 //! once: codes tell which pairs may be nearer than what a row has, and float64 compares them. So the rows
 //! chosen depend on seed and rows alone, not on CPU or threads.
 
-use super::assign::unpack_codes;
+use super::assign::widen;
 use super::centroid_codes::{BLOCK, Codes, EncodedRow};
 use super::reseed::{gain, nothing};
 use super::samples::{Samples, room};
@@ -82,7 +82,7 @@ impl<'a> Nearest<'a> {
             let at = random.unit() * total;
             let row = sums.partition_point(|&sum| sum <= at).min(sums.len() - 1);
             let before = self.cost(row, self.keys[row]);
-            unpack_codes(self.samples.row(row), &mut wide);
+            widen(self.samples.row(row), &mut wide);
             let left = drawn.iter().fold(before, |left, &other| left.min(self.cost(row, self.key(&wide, self.samples.norm(row), other))));
             // The first is never refused, so that there is one.
             if drawn.is_empty() || left > nothing && random.unit() * before < left {
@@ -97,7 +97,7 @@ impl<'a> Nearest<'a> {
         let mut tile = Tile::new(self.samples.dims())?;
         let chosen = fresh.iter().map(|&row| {
             let (values, norm, mut wide) = (self.samples.row(row), self.samples.norm(row), Vec::new());
-            unpack_codes(values, &mut wide);
+            widen(values, &mut wide);
             Chosen { seen: tile.push(&self.codes, self.kernel, values, norm), wide, norm }
         });
         let chosen: Vec<Chosen> = chosen.collect();
@@ -173,7 +173,7 @@ mod tests {
                 let mut wide = Vec::new();
                 for row in 0..samples.len() {
                     let keys = chosen.map(|other| {
-                        unpack_codes(samples.row(other), &mut wide);
+                        widen(samples.row(other), &mut wide);
                         nearest.key(&wide, samples.norm(other), row)
                     });
                     assert_eq!(nearest.keys[row], keys.into_iter().fold(f64::NEG_INFINITY, f64::max), "{metric:?}, row {row}");

@@ -16,6 +16,7 @@ const MAX_DIMS: usize = 65_536;
 /// Finite rows of one width.
 #[derive(Debug, Clone)]
 pub struct Samples<'a> {
+    argument: &'static str,
     values: Cow<'a, [f32]>,
     dims: usize,
     norms: Vec<f64>,
@@ -61,7 +62,7 @@ impl<'a> Samples<'a> {
         };
         pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
         drop(jobs);
-        Ok(Samples { values, dims, norms, starts: None })
+        Ok(Samples { argument, values, dims, norms, starts: None })
     }
 
     /// Some of the rows, where they are.
@@ -73,7 +74,12 @@ impl<'a> Samples<'a> {
         for ((start, norm), &row) in starts.iter_mut().zip(&mut norms).zip(rows) {
             (*start, *norm) = (self.start(row), self.norms[row]);
         }
-        Ok(Samples { values: Cow::Borrowed(&self.values), dims: self.dims, norms, starts: Some(starts) })
+        Ok(Samples { argument: self.argument, values: Cow::Borrowed(&self.values), dims: self.dims, norms, starts: Some(starts) })
+    }
+
+    /// What the caller calls the rows, for messages.
+    pub fn argument(&self) -> &'static str {
+        self.argument
     }
 
     /// How many rows there are.

@@ -7,8 +7,8 @@ use crate::cluster::lloyd::{self, Init, Params, Trained};
 use crate::cluster::minibatch::{self, Batches};
 use crate::cluster::samples::Samples;
 use crate::error::Result;
-use crate::metric::Metric;
 use crate::input;
+use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -40,7 +40,7 @@ type TrainedArrays<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyArray1<i64>>,
 #[pyfunction]
 pub fn round_rows(block: Matrix<'_>, mut out: PyReadwriteArray2<'_, f32>, first: u64) -> PyResult<()> {
     let [_, dims] = block.shape();
-    input::round_rows("vectors", block.block()?, dims, first, out.as_slice_mut()?).map_err(raise)
+    input::round_rows("X", block.block()?, dims, first, out.as_slice_mut()?).map_err(raise)
 }
 
 /// Parameters that all trainings share, read by name from the facade's record of them.
@@ -71,7 +71,7 @@ impl Training<'_> {
 }
 
 fn metric(name: &str) -> PyResult<Metric> {
-    Metric::parse("metric", name).map_err(raise)
+    Metric::parse_among("metric", name, &[Metric::Cosine, Metric::Euclidean]).map_err(raise)
 }
 
 /// k-means on all rows.
@@ -157,17 +157,39 @@ impl Cells {
 
     /// The nearest cell of each row.
     fn assign<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let found = with_samples(py, &rows, threads, |samples, watch| self.cells.assign(samples, None, pool::thread_count(threads)?, watch))?;
+        let found =
+            with_samples(py, &rows, threads, |samples, watch| self.cells.assign(samples, None, pool::thread_count(threads)?, watch))?;
         Ok(labels(py, &found))
+    }
+
+    /// The objective of rows at these centroids.
+    fn cost(&self, py: Python<'_>, rows: Rows<'_>, threads: Option<i64>) -> PyResult<f64> {
+        with_samples(py, &rows, threads, |samples, watch| {
+            lloyd::cost(&self.cells, self.metric, samples, pool::thread_count(threads)?, watch)
+        })
     }
 
     /// The score of every cell for each row.
     fn scores<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let scores = |samples: &Samples, watch: &Watch| {
-            let keys = self.cells.keys(samples, pool::thread_count(threads)?, watch)?;
-            Ok(keys.iter().map(|&key| self.metric.score(key)).collect())
-        };
-        matrix(py, with_samples(py, &rows, threads, scores)?, [rows.shape()[0], self.cells.rows.len()])
+        self.of_keys(py, &rows, threads, |key| self.metric.score(key))
+    }
+
+    /// The distance of every cell to each row.
+    fn distances<'py>(&self, py: Python<'py>, rows: Rows<'py>, threads: Option<i64>) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        self.of_keys(py, &rows, threads, |key| self.metric.distance(key))
+    }
+}
+
+impl Cells {
+    fn of_keys<'py>(
+        &self,
+        py: Python<'py>,
+        rows: &Rows<'py>,
+        threads: Option<i64>,
+        score: impl Fn(f64) -> f32 + Sync + Send,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let work = |samples: &Samples, watch: &Watch| self.cells.scores(samples, score, pool::thread_count(threads)?, watch);
+        matrix(py, with_samples(py, rows, threads, work)?, [rows.shape()[0], self.cells.rows.len()])
     }
 }
 
@@ -190,7 +212,7 @@ fn with_samples<T: Send>(
 ) -> PyResult<T> {
     let (values, dims) = (rows.as_slice()?, rows.shape()[1]);
     released(py, |watch| {
-        let samples = Samples::new("vectors", values, dims, crate::kernel::selected()?, pool::thread_count(threads)?, watch)?;
+        let samples = Samples::new("X", values, dims, crate::kernel::selected()?, pool::thread_count(threads)?, watch)?;
         work(&samples, watch)
     })
 }

@@ -1,11 +1,13 @@
 """k-means: labels are those of float64, the objective falls, no cell is left empty, errors are typed."""
 
+import copy
 import inspect
 import pickle
 import re
 import subprocess
 import sys
 import textwrap
+from typing import get_args
 
 import nseekfs
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from nseekfs import InputError, InputTypeError
+from nseekfs._typing import ClusterMetric
 from nseekfs.cluster import KMeans, MiniBatchKMeans, NotFittedError, SubspaceMiniBatchKMeans
 
 RNG = np.random.default_rng(17)
@@ -322,6 +325,98 @@ def test_a_pickled_one_predicts_the_same(name):
     assert name in repr(again)
 
 
+def clone(estimator):
+    """What `sklearn.base.clone` does, and what it checks."""
+    params = {name: copy.deepcopy(value) for name, value in estimator.get_params(deep=False).items()}
+    made = type(estimator)(**params)
+    assert all(made.get_params(deep=False)[name] is value for name, value in params.items())
+    return made
+
+
+ODD = {
+    "n_clusters": np.int64(4),
+    "metric": "cos",
+    "max_iter": 7,
+    "tol": np.float32(0.01),
+    "seed": 2**64 - 1,
+    "threads": np.uint8(2),
+    "progress": print,
+}
+"""Parameters of types that are not those of the extension module."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_parameters_stay_as_they_were_given(name, capsys):
+    odd = {**ODD, "init": BLOBS[:4]}
+    if name.startswith("Sub"):
+        odd.update(n_subspaces=np.int8(3), init=[BLOBS[:4, :4].tolist()] * 3)
+    found = KINDS[name](**odd)
+    for _ in range(2):
+        params = found.get_params()
+        assert list(params) == list(inspect.signature(KINDS[name]).parameters)
+        assert all(params[key] is value and getattr(found, key) is value for key, value in odd.items())
+        found.fit(BLOBS)
+    again = clone(found)
+    assert "not fitted" in repr(again)
+    assert (again.fit(BLOBS).centroids == found.centroids).all()
+    # What cannot be used is kept too, until it is used.
+    assert KINDS[name](n_clusters=0, metric="l1").get_params()["metric"] == "l1"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_parameters_that_are_set_count_from_the_next_fit_on(name):
+    found = fitted(name)
+    again = pickle.loads(pickle.dumps(found))
+    cells = found.predict(BLOBS)
+    for one in (found, again):
+        assert one.set_params(n_clusters=5, metric="cosine", init=BLOBS[:2]) is one
+        if name.startswith("Sub"):
+            one.set_params(n_subspaces=4)
+        assert (one.predict(BLOBS) == cells).all()
+        assert one.n_features_in_ == 12
+    assert found.set_params(init="random").fit(BLOBS).centroids.shape[-2] == 5
+    before = found.get_params()
+    with pytest.raises(InputError, match=r"expected some of n_clusters, .*got 'random_state'"):
+        found.set_params(n_clusters=9, random_state=0)
+    assert found.get_params() == before
+    assert found.set_params() is found
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_y_is_ignored(name):
+    expected, found = fitted(name), clone(fitted(name))
+    y = np.arange(600)
+    assert (found.fit(BLOBS, y).labels == expected.labels).all()
+    assert (found.fit(X=BLOBS, y=y).labels == expected.labels).all()
+    assert (found.fit_predict(BLOBS, y) == expected.labels).all()
+    assert (found.fit_transform(BLOBS, y) == expected.transform(X=BLOBS)).all()
+    assert found.score(BLOBS, y) == found.score(X=BLOBS) == expected.score(BLOBS)
+    if name != "KMeans":
+        assert (clone(found).partial_fit(BLOBS, y).centroids == clone(found).partial_fit(BLOBS).centroids).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("name", KINDS)
+def test_distances_and_scores_are_those_of_float64(name, metric):
+    found = clone(fitted(name)).set_params(metric=metric).fit(BLOBS)
+    assert found.score(BLOBS) == -found.inertia
+    rows = np.concatenate([BLOBS[::7] * np.float32(1.5), np.zeros((1, 12), np.float32)])
+    centroids = found.centroids if name.startswith("Sub") else found.centroids[None]
+    columns = np.split(rows, len(centroids), axis=1)
+    ranked = [keys(part, own, metric) for part, own in zip(columns, centroids)]
+    expected = np.concatenate([np.sqrt(-one) if metric == "l2" else 1 - one for one in ranked], axis=1)
+    distances = found.transform(rows.astype(np.float64))
+    assert distances.dtype == np.float32
+    assert distances.shape == (len(rows), 20 * len(centroids))
+    assert distances.min() >= 0
+    # 1 - cosine is a difference of float64 numbers near 1.
+    np.testing.assert_allclose(distances, expected, rtol=2e-7, atol=1e-9 if metric == "l2" else 1e-15)
+    nearest = distances.reshape(len(rows), len(centroids), 20).argmin(axis=2)
+    assert (nearest == found.predict(rows).reshape(nearest.shape)).all()
+    total = sum(-one.max(axis=1).sum() if metric == "l2" else (1 - one.max(axis=1)).sum() for one in ranked)
+    assert found.score(rows) == pytest.approx(-total, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_help_describes_every_parameter_once_and_every_method(name):
     kind = KINDS[name]
@@ -354,6 +449,8 @@ def test_nothing_can_be_asked_before_a_fit(name):
     for ask in (
         lambda: fresh.predict(BLOBS),
         lambda: fresh.predict_scores(BLOBS),
+        lambda: fresh.transform(BLOBS),
+        lambda: fresh.score(BLOBS[0]),
         lambda: fresh.centroids,
         lambda: fresh.inertia,
         lambda: fresh.labels,
@@ -372,26 +469,26 @@ def with_value(value, dtype=np.float32):
 
 
 BAD = {
-    "NaN": (lambda: KMeans(2).fit(with_value(np.nan)), InputError, "vectors finite NaN row 3 column 2"),
-    "infinity": (lambda: KMeans(2).fit(with_value(np.inf)), InputError, "vectors finite inf row 3 column 2"),
-    "NaN in float64": (lambda: KMeans(2).fit(with_value(np.nan, np.float64)), InputError, "vectors finite NaN row 3"),
-    "beyond float32": (lambda: KMeans(2).fit(with_value(1e39, np.float64)), InputError, "vectors float32 1e39 row 3"),
-    "too long": (lambda: KMeans(2).fit(with_value(1e30)), InputError, "vectors 2^63 row 3"),
-    "NaN in a batch": (lambda: MiniBatchKMeans(2).partial_fit(with_value(np.nan)), InputError, "vectors finite NaN"),
-    "NaN asked": (lambda: KMeans(2).fit(BLOBS).predict(with_value(np.nan)), InputError, "vectors finite NaN row 3"),
+    "NaN": (lambda: KMeans(2).fit(with_value(np.nan)), InputError, "X finite NaN row 3 column 2"),
+    "infinity": (lambda: KMeans(2).fit(with_value(np.inf)), InputError, "X finite inf row 3 column 2"),
+    "NaN in float64": (lambda: KMeans(2).fit(with_value(np.nan, np.float64)), InputError, "X finite NaN row 3"),
+    "beyond float32": (lambda: KMeans(2).fit(with_value(1e39, np.float64)), InputError, "X float32 1e39 row 3"),
+    "too long": (lambda: KMeans(2).fit(with_value(1e30)), InputError, "X 2^63 row 3"),
+    "NaN in a batch": (lambda: MiniBatchKMeans(2).partial_fit(with_value(np.nan)), InputError, "X finite NaN"),
+    "NaN asked": (lambda: KMeans(2).fit(BLOBS).predict(with_value(np.nan)), InputError, "X finite NaN row 3"),
     "more cells than rows": (lambda: KMeans(601).fit(BLOBS), InputError, "n_clusters 1 600 601"),
     "batch too small": (lambda: MiniBatchKMeans(9).partial_fit(BLOBS[:8]), InputError, "n_clusters 1 8 9"),
     "no cells": (lambda: KMeans(0).fit(BLOBS), InputError, "n_clusters 1 0"),
     "half a cell": (lambda: KMeans(2.5).fit(BLOBS), InputTypeError, "n_clusters whole number 2.5"),
-    "a row": (lambda: KMeans(1).fit(BLOBS[0]), InputError, "vectors (rows, dims) (12,)"),
-    "no rows": (lambda: KMeans(1).fit(BLOBS[:0]), InputError, "vectors at least one (0, 12)"),
-    "text": (lambda: KMeans(1).fit([["a"]]), InputTypeError, "vectors real numbers"),
-    "wrong dims": (lambda: KMeans(2).fit(BLOBS).predict(BLOBS[:, :5]), InputError, "vectors 12 5"),
-    "wrong dims of scores": (lambda: KMeans(2).fit(BLOBS).predict_scores(BLOBS[:, :5]), InputError, "vectors 12 5"),
+    "a row": (lambda: KMeans(1).fit(BLOBS[0]), InputError, "X (rows, dims) (12,)"),
+    "no rows": (lambda: KMeans(1).fit(BLOBS[:0]), InputError, "X at least one (0, 12)"),
+    "text": (lambda: KMeans(1).fit([["a"]]), InputTypeError, "X real numbers"),
+    "wrong dims": (lambda: KMeans(2).fit(BLOBS).predict(BLOBS[:, :5]), InputError, "X 12 5"),
+    "wrong dims of scores": (lambda: KMeans(2).fit(BLOBS).predict_scores(BLOBS[:, :5]), InputError, "X 12 5"),
     "wrong dims of a batch": (
         lambda: MiniBatchKMeans(2).partial_fit(BLOBS).partial_fit(BLOBS[:, :5]),
         InputError,
-        "vectors 12 5",
+        "X 12 5",
     ),
     "metric": (lambda: KMeans(2, metric="l1").fit(BLOBS), InputError, "metric cosine l1"),
     "dot": (lambda: KMeans(2, metric="dot").fit(BLOBS), InputError, "metric l2 cosine dot"),
@@ -420,7 +517,7 @@ BAD = {
     "threads": (lambda: KMeans(2, threads=0).fit(BLOBS), InputError, "threads 1 0"),
     "progress": (lambda: KMeans(2, progress=3).fit(BLOBS), InputTypeError, "progress callable 3"),
     "sample": (lambda: KMeans(2, max_points_per_centroid=0).fit(BLOBS), InputError, "max_points_per_centroid 1 0"),
-    "parts": (lambda: SubspaceMiniBatchKMeans(2, 5).fit(BLOBS), InputError, "vectors n_subspaces=5 12"),
+    "parts": (lambda: SubspaceMiniBatchKMeans(2, 5).fit(BLOBS), InputError, "X n_subspaces=5 12"),
     "no parts": (lambda: SubspaceMiniBatchKMeans(2, 0).fit(BLOBS), InputError, "n_subspaces 1 0"),
 }
 
@@ -430,8 +527,22 @@ def test_bad_input_is_an_error_that_says_what_is_wrong(case):
     call, kind, words = BAD[case]
     with pytest.raises(kind) as caught:
         call()
-    text = str(caught.value)
-    assert all(word.lower() in text.lower() for word in words.split()), text
+    text, (argument, *parts) = str(caught.value), words.split()
+    assert text.startswith(f"{argument}: expected "), text
+    assert all(part.lower() in text.lower() for part in parts), text
+
+
+@pytest.mark.parametrize("metric", ["l1", "dot", "ip"])
+def test_a_metric_that_is_refused_is_answered_with_those_that_are_not(metric):
+    words = {word for alias in get_args(ClusterMetric) for word in get_args(alias)}
+    for kind in KINDS.values():
+        parts = {"n_subspaces": 2} if kind is SubspaceMiniBatchKMeans else {}
+        with pytest.raises(InputError) as caught:
+            kind(2, metric=metric, **parts).fit(BLOBS)
+        listed = re.fullmatch(r"metric: expected one of (.*), got .*", str(caught.value))
+        assert set(listed[1].split(", ")) == words
+        for word in words:
+            kind(2, metric=word, **parts).fit(BLOBS)
 
 
 def test_ctrl_c_ends_training():
