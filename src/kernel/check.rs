@@ -1,8 +1,53 @@
-//! What every function of a kernel panics for before it touches anything: lengths that do not fit.
+//! What every function of a kernel panics for before it touches anything: lengths that do not fit; and the macro that
+//! puts these checks in front of the functions of a table.
 
-use super::{BATCH, COLUMNS, CoarseQuery, Int8Batch, Lines, Tile, UnpackedCodes, padded, unpacked_stride};
+use super::{Affine, BATCH, COLUMNS, CoarseQuery, Int8Batch, Lines, Planes, Tile, UnpackedCodes, padded, unpacked_stride};
 
-/// Panics unless the lengths fit. Called by every [`Kernel::int8_batch`].
+/// A function of a table: it checks lengths, then steps into `$function`, which may be compiled for one kind of CPU.
+macro_rules! checked {
+    ($check:ident, $function:path, $($argument:ident),*) => {
+        |$($argument),*| {
+            $crate::kernel::check::$check($($argument),*);
+            // SAFETY: the lengths fit, and `runnable` lists a table only where the CPU has the features that its
+            // functions are compiled for.
+            unsafe { $function($($argument),*) }
+        }
+    };
+}
+pub(super) use checked;
+
+/// The table of the calling module, where each function stands under its field's name.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:literal) => {
+        $(#[$doc])*
+        #[allow(unused_unsafe, reason = "functions that are compiled for any CPU need none")]
+        pub static KERNEL: $crate::kernel::Kernel = $crate::kernel::Kernel {
+            name: $name,
+            dot: checked!(check_sums, dot, query, rows, dims, out),
+            dot_f64: checked!(check_sums, dot_f64, query, rows, dims, out),
+            squared_distance: checked!(check_sums, squared_distance, query, rows, dims, out),
+            squared_distance_f64: checked!(check_sums, squared_distance_f64, query, rows, dims, out),
+            squared_norm: checked!(check_norms, squared_norm, rows, dims, out),
+            squared_norm_f64: checked!(check_norms, squared_norm_f64, rows, dims, out),
+            decode_f16: checked!(check_decode_f16, decode_f16, codes, out),
+            decode_f8: checked!(check_decode_f8, decode_f8, codes, scales, dims, out),
+            tile: checked!(check_tile, tile, queries, rows, dims, norms, halves, keep),
+            products: checked!(check_products, products, columns, rows, dims, out),
+            ordered: checked!(check_products, ordered, columns, rows, dims, out),
+            rotate: checked!(check_rotate, rotate, columns, rows, out),
+            bounds: checked!(check_bounds, bounds, probes, lines, out),
+            at_least: checked!(check_at_least, at_least, bounds, threshold, places),
+            lane_max: checked!(check_lane_max, lane_max, bounds, most),
+            remainder_dot: checked!(check_remainder_dot, remainder_dot, words, half, codes),
+            unpack_codes: checked!(check_unpack_codes, unpack_codes, lines, remainder, remainder_bytes, leading, out),
+            int8_batch: checked!(check_int8_batch, int8_batch, queries, wide, bounds, keep),
+            int16: checked!(check_int16, int16, row, frame, planes),
+        };
+    };
+}
+pub(super) use table;
+
+/// Of [`Kernel::int8_batch`].
 #[inline(always)]
 pub(super) fn check_int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &[f32], keep: &[u16]) {
     let stride = unpacked_stride(int8_batch.dims);
@@ -13,13 +58,13 @@ pub(super) fn check_int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bou
     assert!(wide.codes.len() == rows * stride && bounds.len() == rows * BATCH && keep.len() == rows);
 }
 
-/// Panics unless the lengths fit, or where int32 lanes might overflow. Called by every [`Kernel::remainder`].
+/// Of [`Kernel::remainder`]: also that int32 lanes cannot overflow.
 #[inline(always)]
-pub(super) fn check_remainder(words: &[i16], half: usize, codes: &[u8]) {
+pub(super) fn check_remainder_dot(words: &[i16], half: usize, codes: &[u8]) {
     assert!(half <= codes.len() && words.len() == codes.len() + half && words.len() <= 4096);
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::unpack_codes`].
+/// Of [`Kernel::unpack_codes`].
 #[inline(always)]
 pub(super) fn check_unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading: usize, out: &[u8]) {
     assert!(leading > 0 && leading.is_multiple_of(8) && lines.len() == 8 * leading && remainder_bytes >= leading / 2);
@@ -27,7 +72,7 @@ pub(super) fn check_unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes
     assert!(remainder.len().is_multiple_of(remainder_bytes) && (1..=16).contains(&(remainder.len() / remainder_bytes)));
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::bounds`].
+/// Of [`Kernel::bounds`].
 #[inline(always)]
 pub(super) fn check_bounds(probes: &[CoarseQuery], lines: &Lines, out: &[f32]) {
     let rows = lines.offsets.len();
@@ -38,51 +83,70 @@ pub(super) fn check_bounds(probes: &[CoarseQuery], lines: &Lines, out: &[f32]) {
     }
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::at_least`].
+/// Of [`Kernel::at_least`].
 #[inline(always)]
-pub(super) fn check_at_least(bounds: &[f32], places: &[u32]) {
+pub(super) fn check_at_least(bounds: &[f32], _threshold: f32, places: &[u32]) {
     assert!(places.len() == bounds.len() && bounds.len() <= u32::MAX as usize);
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::products`] and [`Kernel::ordered`].
+/// Of [`Kernel::products`] and [`Kernel::ordered`].
 #[inline(always)]
 pub(super) fn check_products(columns: &[f32], rows: &[f32], dims: usize, out: &[f32]) {
     assert!(dims > 0 && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));
     assert!(rows.len() == out.len() / COLUMNS * dims);
 }
 
-/// Panics unless the lengths fit; values a row. Called by every [`Kernel::rotate`].
+/// Of [`Kernel::rotate`].
 #[inline(always)]
-pub(super) fn check_rotate(columns: &[i16], rows: &[i16], out: &[i32]) -> usize {
+pub(super) fn check_rotate(columns: &[i16], rows: &[i16], out: &[i32]) {
     let dims = columns.len() / COLUMNS;
     assert!(dims > 0 && dims.is_multiple_of(2) && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));
     assert!(rows.len() == out.len() / COLUMNS * dims);
-    dims
 }
 
-/// Panics unless the lengths fit, so that kernels may index freely. Called by every [`RowSums`].
+/// Of [`RowSums`].
 #[inline(always)]
 pub(super) fn check_sums<T>(query: &[f64], rows: &[T], dims: usize, out: &[f64]) {
     assert!(dims > 0 && query.len() == padded(dims) && rows.len() == dims * out.len());
 }
 
-/// Panics unless the lengths fit. Called by every `squared_norm`.
+/// Of `squared_norm`.
 #[inline(always)]
 pub(super) fn check_norms<T>(rows: &[T], dims: usize, out: &[f64]) {
     assert!(dims > 0 && rows.len() == dims * out.len());
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::decode_f8`].
+/// Of [`Kernel::lane_max`].
+#[inline(always)]
+pub(super) fn check_lane_max(_bounds: &[f32], most: &[f32]) {
+    assert!(!most.is_empty());
+}
+
+/// Of [`Kernel::decode_f16`].
+#[inline(always)]
+pub(super) fn check_decode_f16(codes: &[u16], out: &[f32]) {
+    assert_eq!(codes.len(), out.len());
+}
+
+/// Of [`Kernel::decode_f8`].
 #[inline(always)]
 pub(super) fn check_decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &[f32]) {
     assert!(dims > 0 && codes.len() == out.len() && codes.len() == dims * scales.len());
 }
 
-/// Panics unless the lengths fit. Called by every [`Kernel::tile`].
+/// Of [`Kernel::tile`].
 #[inline(always)]
 pub(super) fn check_tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &[u32]) {
     let width = tile.width;
     assert!(dims > 0 && (width == 16 || width == 32) && tile.columns.len() == dims * width);
     assert!(tile.slope.len() == width && tile.threshold.len() == width);
     assert!(rows.len() == dims * keep.len() && norms.len() == keep.len() && halves.len() == keep.len());
+}
+
+/// Of [`Kernel::words`].
+#[inline(always)]
+pub(super) fn check_int16(row: &[f32], frame: &Affine, planes: &Planes) {
+    let stride = unpacked_stride(row.len());
+    assert!(!row.is_empty() && frame.centre.len() == stride && frame.steps.len() == stride);
+    assert!(planes.words.len() == stride && planes.high.len() == stride && planes.low.len() == stride);
 }

@@ -1,32 +1,25 @@
 //! [`Kernel::words`](super::Kernel::words): one loop for every table, compiled for each kind of CPU.
 //!
-//! Sixteen lanes side by side and no choice left to the compiler, so that all tables round alike.
+//! Sums run in sixteen lanes and in a fixed order, so that all tables round alike.
 
-use super::{Affine, Int16Row, Planes, unpacked_stride};
+use super::{Affine, Int16Row, Planes};
 
-/// Values side by side.
+/// Lanes of a sum.
 const LANES: usize = 16;
 
-/// The largest word, a little less than a [`Int8Batch`](super::Sieve) takes.
+/// The largest magnitude of a quantised coordinate, one less than [`Int8Batch`](super::Sieve) takes.
 const LARGEST: f32 = 32_638.0;
 
-/// Products from here on, and what is no number, become no words.
+/// 2^100: rows with a product of this magnitude or more, or with NaN, are not quantised.
 const HUGE: f32 = 1.267_650_6e30;
 
-/// Added and taken off, it rounds a float32 below 2^22 to a whole number, to nearest.
+/// 1.5 * 2^23: added to a float32 of magnitude below 2^22, it leaves the nearest integer in the lowest bits.
 const ROUNDER: f32 = 12_582_912.0;
-
-/// Panics unless the lengths fit.
-#[inline(always)]
-pub fn check(row: &[f32], frame: &Affine, planes: &Planes) {
-    let stride = unpacked_stride(row.len());
-    assert!(!row.is_empty() && frame.centre.len() == stride && frame.steps.len() == stride);
-    assert!(planes.words.len() == stride && planes.high.len() == stride && planes.low.len() == stride);
-}
 
 type Sixteen = [f32; LANES];
 
-/// The loop, for a caller that is compiled for its CPU. No closures: they would not be.
+/// The row as int16, inlined into a function that is compiled for its CPU. No closures: those passed to iterator functions
+/// are not compiled for it.
 #[inline(always)]
 pub fn round(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
     let (chunks, tail) = row.as_chunks::<LANES>();
@@ -61,7 +54,7 @@ pub fn round(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
     Int16Row { step: largest / LARGEST, squared, high_sum, low_sum }
 }
 
-/// Words of zero: of a row at the centre, or of one for which there are no words.
+/// Coordinates of 0: of a row at the centre, with step 0, or of one that cannot be quantised, with step NaN.
 fn nothing(at_centre: bool, squared: f32, end: usize, planes: &mut Planes) -> Int16Row {
     planes.words[..end].fill(0);
     planes.high[..end].fill(0);
@@ -78,7 +71,7 @@ fn centred(values: &Sixteen, scale: f32, centre: &Sixteen) -> Sixteen {
     out
 }
 
-/// How long a row is and how far its products reach, a lane each.
+/// The sum of squares of the centred values and the largest magnitude of their products with steps, in lanes.
 struct Extent {
     squares: Sixteen,
     most: Sixteen,
@@ -106,7 +99,7 @@ impl Extent {
     }
 }
 
-/// Sums of bytes, a lane each.
+/// Sums of the high and of the low bytes, in lanes.
 struct Sums {
     high: [i32; LANES],
     low: [i32; LANES],

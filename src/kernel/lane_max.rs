@@ -1,9 +1,10 @@
 //! [`Kernel::lane_max`](super::Kernel::highest): one loop for every table, compiled for each kind of CPU.
 
-/// Lanes side by side, which registers hold.
+/// Lanes that are kept in registers while bounds are visited.
 const SIDE: usize = 16;
 
-/// The loop, for a caller that is compiled for its CPU. No closures: they would not be.
+/// The maxima, inlined into a function that is compiled for its CPU. No closures: those passed to iterator functions are
+/// not compiled for it.
 #[inline(always)]
 pub fn lanes(bounds: &[f32], most: &mut [f32]) {
     let width = most.len();
@@ -32,7 +33,8 @@ fn others(most: &mut [f32], some: &[f32]) {
     }
 }
 
-/// The bound, if it is finite and higher. What does not wait for `most` comes first.
+/// The larger, unless the bound is infinity or NaN. The first comparison does not depend on `most`, which keeps the chain
+/// of dependent instructions short.
 #[inline(always)]
 fn higher(most: f32, bound: f32) -> f32 {
     let bound = if bound < f32::INFINITY { bound } else { f32::NEG_INFINITY };

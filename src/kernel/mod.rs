@@ -1,11 +1,12 @@
 //! Arithmetic on slices, one table of functions per kind of CPU, and the only CPU detection.
 //!
-//! Every function gives the same bits in every table ([`scalar`] is the definition), except
-//! [`Kernel::tile`], which may keep other rows but never drops one that its contract protects. A
-//! sum runs in 32 virtual lanes: lane l starts at +0.0 and takes j = l, l+32, l+64, ...; then lanes
-//! are added in halves (l with l+16, l+8, l+4, l+2, l+1), each step one float64 operation rounded
-//! to nearest. Multiply-add may be fused only for products of two float32, which float64 holds
-//! exactly. Imports nothing of ours but the error type; allocates nothing.
+//! Every function gives the same bits in every table ([`scalar`] is the definition), except where its contract leaves
+//! the order of float32 sums open: [`Kernel::tile`], [`Kernel::products`], [`Kernel::int8_batch`], [`Int16Row::squared`].
+//!
+//! A float64 sum runs in 32 virtual lanes: lane l starts at +0.0 and takes j = l, l+32, l+64, ...; then lanes are added
+//! in halves (l with l+16, l+8, l+4, l+2, l+1), each step one float64 operation rounded to nearest. Multiply-add may be
+//! fused only for products of two float32, which float64 holds exactly. Imports nothing of ours but the error type;
+//! allocates nothing.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,14 +19,12 @@ mod lane_max;
 mod ordered;
 mod portable;
 pub mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 pub use float_mode::FloatMode;
 
 use crate::error::{Error, Result};
-use check::{
-    check_at_least, check_bounds, check_decode_f8, check_int8_batch, check_norms, check_products, check_remainder, check_rotate,
-    check_sums, check_tile, check_unpack_codes,
-};
 use std::sync::OnceLock;
 
 /// Virtual lanes of a sum; queries are padded with zeros to a multiple of this.
@@ -49,113 +48,111 @@ pub struct Tile<'a> {
     pub width: usize,
     /// Value j of query i stands at `[j * width + i]`; idle columns are zero.
     pub columns: &'a [f32],
-    /// Factor of a row's norm, a query each (`width` of them).
+    /// For each column, the factor of a row's norm.
     pub slope: &'a [f32],
-    /// What a row must reach, a query each (`width` of them); `f32::INFINITY` idles a column.
+    /// For each column, the threshold of its query; `f32::INFINITY` keeps no row.
     pub threshold: &'a [f32],
 }
 
-/// A query for [`Kernel::bounds`]: its quantised coordinates in two signed byte planes, a multiple
-/// of 8 of them, and the factors of a bound.
+/// A query for [`Kernel::bounds`]: its coordinates as int16 `256 * high + low`, a multiple of 8 of them, in two planes of
+/// signed bytes, and the terms of a bound.
 #[derive(Debug, Clone, Copy)]
 pub struct CoarseQuery<'a> {
     /// High bytes.
     pub high: &'a [i8],
     /// Low bytes; empty where all are 0.
     pub low: &'a [i8],
-    /// Taken off the high plane's sum.
+    /// Subtracted from the sum of cells times high bytes: [`LEVEL_ZERO`] times the sum of these bytes.
     pub high_sum: i32,
-    /// Taken off the low plane's sum.
+    /// Subtracted from the sum of cells times low bytes.
     pub low_sum: i32,
-    /// What one unit of `256 * high + low` is worth.
+    /// Score of one unit of those sums, `256 * high + low`.
     pub step: f32,
     /// Added to every bound.
     pub base: f32,
-    /// Factor of a row's lead residual.
+    /// Factor of a row's residual norm over the leading dims.
     pub leading: f32,
-    /// Factor of a row's tail residual.
+    /// Factor of a row's residual norm over the trailing dims.
     pub trailing: f32,
 }
 
 /// Rows for [`Kernel::bounds`], whole blocks of 16.
 #[derive(Debug, Clone, Copy)]
 pub struct Lines<'a> {
-    /// 64 bytes for 8 coordinates of a block; dword i belongs to row i: low nibbles for the first
-    /// four coordinates, high nibbles for the others, each the number of one of [`RECONSTRUCTION`].
+    /// 64 bytes for 8 coordinates of a block. Dword i belongs to row i: its low nibbles are the first four coordinates,
+    /// its high nibbles the others, each an index into [`RECONSTRUCTION`].
     pub codes: &'a [u8],
     /// Added to a row's bound.
     pub offsets: &'a [f32],
-    /// Upper halves of float32.
+    /// Residual norms over the leading dims, the upper 16 bits of float32.
     pub leading: &'a [u16],
-    /// Upper halves of float32.
+    /// Residual norms over the trailing dims, the upper 16 bits of float32.
     pub trailing: &'a [u16],
-    /// The codes of the rows that come next, to be asked for meanwhile; none where they lie behind these.
+    /// Codes that the next call reads, to be prefetched; empty where they follow these in memory.
     pub next: &'a [u8],
 }
 
-/// Up to 16 queries for [`Kernel::int8_batch`], their quantised coordinates whole numbers of 16 bits, as
-/// words and as two signed byte planes.
+/// Up to 16 queries for [`Kernel::int8_batch`], their coordinates as int16 and as two planes of signed bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Int8Batch<'a> {
-    /// Coordinates a query, a multiple of 8. Coordinate j of query i stands at
-    /// `[i * unpacked_stride(dims) + j]` of the next three; zeros fill up to 16 whole rows.
+    /// Coordinates of a query, a multiple of 8. Coordinate j of query i stands at `[i * unpacked_stride(dims) + j]` of the next
+    /// three, which hold 16 queries; unused places are 0.
     pub dims: usize,
-    /// The whole numbers, `256 * high + low`, of magnitude 32,639 at most.
+    /// The coordinates, `256 * high + low`, of magnitude 32,639 at most.
     pub words: &'a [i16],
     /// Their high bytes.
     pub high: &'a [i8],
     /// Their low bytes.
     pub low: &'a [i8],
-    /// What turns sums into bounds, a query each; queries beyond it are idle.
+    /// The terms of a bound, for each query.
     pub factors: &'a [BoundFactors],
 }
 
-/// What [`Kernel::int8_batch`] makes of the sums of one query.
+/// The terms of a bound of [`Kernel::int8_batch`] that depend on the query.
 #[derive(Debug, Clone, Copy)]
 pub struct BoundFactors {
-    /// Taken off the sum of codes times high bytes.
+    /// Subtracted from the sum of codes times high bytes: 128 times the sum of these bytes.
     pub high_sum: i32,
-    /// Taken off the sum of codes times low bytes.
+    /// Subtracted from the sum of codes times low bytes.
     pub low_sum: i32,
-    /// What one unit of a whole number is worth.
+    /// Score of one unit of those sums, `256 * high + low`.
     pub step: f32,
     /// Added to every bound.
     pub base: f32,
-    /// Factor of a row's residual.
+    /// Factor of a row's residual norm.
     pub residual: f32,
-    /// What a bound must reach.
+    /// The query's threshold: rows whose bound is below it are dropped.
     pub threshold: f32,
 }
 
 /// Rows for [`Kernel::int8_batch`], whole blocks of 16, as [`Kernel::unpack_codes`] lays them out.
 #[derive(Debug, Clone, Copy)]
 pub struct UnpackedCodes<'a> {
-    /// For each block `unpacked_stride(dims) / 4` times 64 bytes, whose dword i holds four codes, 0 to 255, of
-    /// row i.
+    /// For each block `unpacked_stride(dims) / 4` times 64 bytes, whose dword i holds four codes, 0 to 255, of row i.
     pub codes: &'a [u8],
     /// Added to a row's bound.
     pub offsets: &'a [f32],
-    /// A row each.
+    /// Residual norms.
     pub residuals: &'a [f32],
 }
 
-/// How [`Kernel::words`] sees a row: value j becomes `row[j] * scale - centre[j]`, in units of `1 / steps[j]`.
-/// Centre and steps are padded with zeros to `unpacked_stride(dims)`.
+/// The coordinates in which [`Kernel::words`] quantises a row: `(row[j] * scale - centre[j]) * steps[j]`. Centre and steps
+/// are padded with zeros to `unpacked_stride(dims)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Affine<'a> {
     /// Factor of every value.
     pub scale: f32,
-    /// Taken off the scaled values.
+    /// Subtracted from the scaled values.
     pub centre: &'a [f32],
     /// Factors of the centred values.
     pub steps: &'a [f32],
 }
 
-/// Where [`Kernel::words`] puts one query of a [`Int8Batch`]: `unpacked_stride(dims)` numbers each, those beyond
-/// `dims` zero before and after.
+/// Where [`Kernel::words`] writes one query of a [`Int8Batch`]: `unpacked_stride(dims)` values each, those beyond `dims` 0 before
+/// and after.
 #[derive(Debug)]
 pub struct Planes<'a> {
-    /// The whole numbers.
+    /// The coordinates, `256 * high + low`.
     pub words: &'a mut [i16],
     /// Their high bytes.
     pub high: &'a mut [i8],
@@ -163,12 +160,12 @@ pub struct Planes<'a> {
     pub low: &'a mut [i8],
 }
 
-/// What [`Kernel::words`] tells of a row.
+/// What [`Kernel::words`] returns of a row.
 #[derive(Debug, Clone, Copy)]
 pub struct Int16Row {
-    /// What one unit of a word is worth; NaN where the row has no words, and so no bounds.
+    /// Value of one unit of a quantised coordinate; NaN where the row is too large to be quantised, and so has no bounds.
     pub step: f32,
-    /// The sum of the centred values' squares, in float32 in any order.
+    /// The sum of the squares of the centred values, in float32 in any order.
     pub squared: f32,
     /// The sum of the high bytes.
     pub high_sum: i32,
@@ -176,8 +173,7 @@ pub struct Int16Row {
     pub low_sum: i32,
 }
 
-/// 64 bytes that lie in one cache line: rows of [`Int8Batch`] and [`UnpackedCodes`] may start anywhere, but a load
-/// that crosses lines costs twice.
+/// 64 bytes in one cache line: [`Int8Batch`] and [`UnpackedCodes`] need no alignment, but a load that crosses lines takes twice the time.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Line([u8; 64]);
@@ -187,42 +183,41 @@ unsafe impl bytemuck::Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl bytemuck::Pod for Line {}
 
-/// Asks for the cache lines of some values that are soon to be read; only a hint.
+/// Prefetches the cache lines of `values`.
 #[inline(always)]
 pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..size_of_val(values)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a part of every x86-64 CPU, and it touches nothing.
+        // SAFETY: SSE is part of every x86-64 CPU, and a prefetch may name any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
 }
 
-/// `dims` rounded up to whole 64-byte registers of codes.
+/// `dims` rounded up to a multiple of 64, the bytes of a register of codes.
 pub fn unpacked_stride(dims: usize) -> usize {
     dims.next_multiple_of(64)
 }
 
-/// Where the sixteen cells of a coordinate's code lie, in steps of the code, [`LEVEL_ZERO`] being 0: close
-/// together where values are dense, after the levels that serve a normal variable best (Max, 1960) at steps
-/// of 0.044 deviations. Below 128, so that two products with signed bytes fit int16.
+/// The sixteen reconstruction levels of a 4-bit code, plus [`LEVEL_ZERO`]: the levels of least squared error for a normal
+/// variable (Max, 1960) in units of 0.044 standard deviations. Below 128, so that two products with signed bytes fit int16.
 pub const RECONSTRUCTION: [u8; 16] = [1, 16, 26, 35, 42, 49, 55, 61, 67, 73, 79, 86, 93, 102, 112, 127];
-/// See [`RECONSTRUCTION`].
+/// The level of value 0 in [`RECONSTRUCTION`].
 pub const LEVEL_ZERO: u8 = 64;
-/// What stands beside a cell for a code in its middle; codes are 0 to 15, so from 8 below to 7 above.
+/// The 4-bit refinement, 0 to 15, of a value at its level: refinements reach from 8 units below it to 7 above.
 pub const OFFSET_ZERO: u8 = 8;
-/// What [`Kernel::unpack_codes`] adds to a cell and what stands beside it, so that a code of 0 becomes 128.
+/// Added by [`Kernel::unpack_codes`] to a level plus its refinement, so that value 0 becomes 128.
 const LEVEL_TO_BYTE: u8 = 128 - LEVEL_ZERO - OFFSET_ZERO;
 
-/// Columns that [`Kernel::products`], [`Kernel::ordered`] and [`Kernel::rotate`] take at a time.
+/// Columns of [`Kernel::products`], [`Kernel::ordered`] and [`Kernel::rotate`].
 pub const COLUMNS: usize = 32;
 
-/// Queries that [`Kernel::int8_batch`] takes at a time.
+/// Most queries of [`Kernel::int8_batch`].
 pub const BATCH: usize = 16;
 
-/// What one kind of CPU does, resolved once and called per block of rows.
+/// The functions for one kind of CPU, chosen once and called per block of rows.
 #[derive(Debug)]
 pub struct Kernel {
     /// Name in `NSEEKFS_KERNEL` and `simd_info`.
@@ -257,52 +252,51 @@ pub struct Kernel {
     /// The same sums in place of what is there, each from +0.0 in the order of j, every product and every sum rounded
     /// by itself: the same bits on every CPU.
     pub ordered: fn(&[f32], &[f32], usize, &mut [f32]),
-    /// `sum w_j a_j` of rows of words with [`COLUMNS`] columns of words, modulo 2^32: `(columns, rows, out)`.
+    /// `sum x_j c_j` of int16 rows with [`COLUMNS`] int16 columns, modulo 2^32: `(columns, rows, out)`.
     ///
-    /// Values 2p and 2p + 1 of column i stand at `columns[2 * (p * COLUMNS + i)..]`, `rows` holds rows of as many
-    /// values as a column, an even number; row after row goes to `out`, [`COLUMNS`] sums each. No word is -32,768.
+    /// Values 2p and 2p + 1 of column i stand at `columns[2 * (p * COLUMNS + i)..]`, `rows` holds rows of as many values as
+    /// a column, an even number; `out` receives [`COLUMNS`] sums a row. No value is -32,768.
     pub rotate: fn(&[i16], &[i16], &mut [i32]),
-    /// An upper bound a row, probe after probe: `(probes, lines, out)`.
+    /// Upper bounds of all rows for each query in turn: `(probes, lines, out)`.
     ///
-    /// With `s` the exact sums of cells times plane bytes, less `high_sum` and `low_sum`:
-    /// `(256 * s_high + s_low) * step + (offset + base) + leading * row leading + trailing * row trailing`, in
-    /// float32, every operation rounded by itself, left to right: the same bits on every CPU.
+    /// `s_high` and `s_low` being the exact sums of [`RECONSTRUCTION`] times bytes of a plane, less `high_sum` and `low_sum`:
+    /// `(256 * s_high + s_low) * step + (offset + base) + leading * row leading + trailing * row trailing`, in float32, every operation
+    /// rounded by itself, left to right: the same bits on every CPU.
     pub bounds: fn(&[CoarseQuery], &Lines, &mut [f32]),
-    /// Which bounds are not below a floor: `(bounds, threshold, places)`, `places` being as long as `bounds`.
+    /// The indices of bounds that are not below a threshold: `(bounds, threshold, indices)`, `indices` being as long as
+    /// `bounds`.
     ///
-    /// Their places, in order, are written to the front of `places`; how many there are is returned, and what
-    /// stands behind them is left open. A bound that is no number is not below anything.
+    /// The indices, ascending, are written to the front of `indices`, and their number is returned; the rest of `indices`
+    /// is unspecified. NaN counts as not below.
     pub at_least: fn(&[f32], f32, &mut [u32]) -> usize,
-    /// The highest finite bounds of as many lanes as `most` is long, at least one: bound i is of lane `i % most.len()`;
-    /// what is not below it stays: `(bounds, most)`.
+    /// For each lane, the largest of `most` and of its bounds below infinity: `(bounds, most)`. Bound i belongs to lane
+    /// `i % most.len()`; there is one lane at least.
     pub lane_max: fn(&[f32], &mut [f32]),
-    /// `sum code * word` of what lies beside a row's lines: `(words, half, codes)`, an exact integer.
+    /// `sum code * coordinate` over the codes that a row has besides those of [`Lines`]: `(coordinates, half, codes)`, an
+    /// exact integer.
     ///
-    /// The first `half` bytes of `codes` hold two codes of 0 to 15 each, the low nibbles those of words
-    /// 0 to `half`, the high ones those of the next `half` words; the other bytes are signed codes of
-    /// the words after. Words are of magnitude 32,639 at most.
+    /// The first `half` bytes of `codes` hold two refinements of 0 to 15: low nibbles belong to coordinates 0 to `half`,
+    /// high nibbles to the next `half`. The other bytes are signed codes of the coordinates after these. Coordinates are
+    /// of magnitude 32,639 at most.
     pub remainder_dot: fn(&[i16], usize, &[u8]) -> i64,
-    /// All codes of one block as bytes of 0 to 255: `(lines, remainder, remainder bytes a row, leading, out)`.
+    /// All codes of one block as bytes of 0 to 255, laid out as in [`UnpackedCodes`]: `(lines, remainder, remainder bytes a row, leading, out)`.
     ///
-    /// `lines` as in [`Lines`], of `leading` coordinates; what stands beside the cells of coordinates
-    /// `j < leading / 2` of a row are the low nibbles of the first `leading / 2` bytes of its rest, beside those of
-    /// as many more their high ones, and the other bytes are signed codes. 128 is added to all. `remainder` may
-    /// hold fewer than 16 rows; what the lanes of the others receive is left open, and so are
-    /// coordinates beyond the last.
+    /// `lines` are those of [`Lines`], of `leading` coordinates, `remainder` the codes of [`Kernel::remainder`] with `half = leading / 2`.
+    /// A coordinate of `lines` becomes its level plus its refinement, so that value 0 is 128; 128 is added to signed codes.
+    /// `remainder` may hold fewer than 16 rows: the lanes of the others are unspecified, as are coordinates beyond the last.
     pub unpack_codes: fn(&[u8], &[u8], usize, usize, &mut [u8]),
     /// Which rows may matter to which queries: `(int8_batch, wide, bounds, keep)`.
     ///
-    /// With `s` the exact sums of codes times plane bytes, less `high_sum` and `low_sum`, a row's bound
-    /// for a query is `(256 * s_high + s_low) * step + (offset + base) + residual * row residual`, in
-    /// float32 with at most a dozen roundings, fused or not; other `s_high` and `s_low` of the
-    /// same `256 * s_high + s_low`, no larger than these may be, will do. Bit r of `keep[16 * block + i]`
-    /// is set unless the bound of the block's row r for query i is below its floor; then the bounds of
-    /// that block for query i are written to `bounds[16 * (16 * block + i)..]`.
+    /// `s_high` and `s_low` being the exact sums of codes times bytes of a plane, less `high_sum` and `low_sum`, the bound of
+    /// a row for a query is `(256 * s_high + s_low) * step + (offset + base) + residual * row residual`, in float32 with at
+    /// most a dozen roundings, fused or not. A kernel may split `256 * s_high + s_low` into other parts that are no larger.
+    /// Bit r of `keep[16 * block + i]` is set unless the bound of the block's row r for query i is below the threshold. Where
+    /// any bit is set, the 16 bounds are written to `bounds[16 * (16 * block + i)..]`.
     pub int8_batch: fn(&Int8Batch, &UnpackedCodes, &mut [f32], &mut [u16]),
-    /// A row as a query of [`Kernel::int8_batch`]: `(row, frame, planes)`.
+    /// Quantises a row to a query of [`Kernel::int8_batch`]: `(row, frame, planes)`.
     ///
-    /// With `v` the centred values, each two roundings in float32 off, word j is `v[j] * steps[j] / step`
-    /// rounded to a whole number, within 0.508 of the exact one.
+    /// Coordinate j is `v[j] * steps[j] / step` rounded to an integer, within 0.508 of the exact quotient; `v[j]` is
+    /// `row[j] * scale - centre[j]` with two float32 roundings.
     pub int16: fn(&[f32], &Affine, &mut Planes) -> Int16Row,
 }
 
@@ -311,7 +305,7 @@ pub fn padded(dims: usize) -> usize {
     dims.next_multiple_of(LANES)
 }
 
-/// The tables that this CPU can run, slowest first: the best of each name.
+/// The tables that this CPU can run, slowest first: of each name the fastest.
 pub fn available() -> Vec<&'static Kernel> {
     let mut tables = runnable();
     // The later of two neighbours of one name is the faster.
@@ -325,7 +319,7 @@ pub fn available() -> Vec<&'static Kernel> {
     tables
 }
 
-/// All tables that this CPU can run, slowest first, those too that a faster one of their name replaces.
+/// All tables that this CPU can run, slowest first, including those that a faster one of the same name replaces.
 pub fn runnable() -> Vec<&'static Kernel> {
     let mut tables = vec![&scalar::KERNEL, &portable::KERNEL];
     #[cfg(target_arch = "x86_64")]

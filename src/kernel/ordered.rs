@@ -1,11 +1,11 @@
 //! [`Kernel::ordered`](super::Kernel::ordered): one loop for every table, compiled for each kind of CPU.
 //!
-//! Columns stand side by side, so no sum is split and none is fused: all tables round alike.
+//! Vector lanes are columns, so every sum is added in the order of j and none is fused: all tables round alike.
 
 use super::COLUMNS;
 
-/// The loop, for a caller that is compiled for its CPU: `R` rows and `W` columns at a time, as its registers hold.
-/// No closures: they would not be.
+/// The sums, `R` rows and `W` columns at a time, inlined into a function that is compiled for its CPU. No closures: those
+/// passed to iterator functions are not compiled for it.
 #[inline(always)]
 pub fn sums<const R: usize, const W: usize>(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     let whole = out.len() / COLUMNS / R * R;

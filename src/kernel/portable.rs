@@ -1,76 +1,52 @@
-//! Vectors of the crate `wide`: any target, whatever it was compiled for, so that a CPU without a
-//! kernel of its own still adds several lanes at once.
+//! Vectors of the crate `wide`, for CPUs without a kernel of their own: it compiles to the vector instructions that every
+//! CPU of the target has.
 //!
-//! Four virtual lanes a vector, eight vectors a sum. Tails are copied between zeros, which add +0.0
-//! to their lanes. The decoding loops are the scalar ones: compilers make vectors of them.
+//! Four virtual lanes a vector, eight vectors a sum. Tails are padded with zeros, which add +0.0 to their lanes. Decoding
+//! uses the scalar loops, which compilers vectorise.
 
-use super::{
-    COLUMNS, CoarseQuery, Int8Batch, Kernel, LANES, Lines, RECONSTRUCTION, Tile, UnpackedCodes, check_bounds, check_int8_batch,
-    check_norms, check_products, check_sums, check_tile, ordered, scalar, unpacked_stride,
-};
+use super::check::{checked, table};
+use super::int16::round as int16;
+use super::lane_max::lanes as lane_max;
+use super::scalar::{self, at_least, decode_f8, decode_f16, remainder_dot, rotate, unpack_codes};
+use super::{COLUMNS, CoarseQuery, Int8Batch, LANES, Lines, RECONSTRUCTION, Tile, UnpackedCodes, ordered, unpacked_stride};
 use wide::{f32x8, f64x4, i16x8, i32x4};
 
-/// The table for every CPU.
-pub static KERNEL: Kernel = Kernel {
-    name: "portable",
-    dot,
-    dot_f64,
-    squared_distance,
-    squared_distance_f64,
-    squared_norm,
-    squared_norm_f64,
-    decode_f16: scalar::KERNEL.decode_f16,
-    decode_f8: scalar::KERNEL.decode_f8,
-    tile,
-    products,
-    ordered,
-    rotate: scalar::rotate,
-    bounds,
-    at_least: scalar::KERNEL.at_least,
-    lane_max: scalar::KERNEL.lane_max,
-    remainder_dot: scalar::KERNEL.remainder_dot,
-    unpack_codes: scalar::KERNEL.unpack_codes,
-    int8_batch,
-    int16: scalar::KERNEL.int16,
-};
+table!(
+    /// The table for every CPU.
+    "portable"
+);
 
 /// Virtual lanes a vector.
 const WIDTH: usize = 4;
 
-/// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
+/// Coordinates whose codes times int16 can be summed in int32: 255 * 32,639 * 256 < 2^31.
 const WORDS: usize = 256;
 
-/// Rows of a tile summed side by side: with 16 queries, as many sums as the target has registers for.
+/// Rows of a tile summed at a time: with 16 queries, as many sums as the target has registers for.
 const TILE_ROWS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 4 };
 
 fn dot(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
-    check_sums(query, rows, dims, out);
-    // Fused where the target can: products of two float32 are exact in float64.
+    // Fused where the target has the instruction: products of two float32 are exact in float64.
     sums(rows, dims, out, |at, x, sum| four(query, at).mul_add(x, sum));
 }
 
 fn dot_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
-    check_sums(query, rows, dims, out);
     sums(rows, dims, out, |at, x, sum| sum + four(query, at) * x);
 }
 
 fn squared_distance(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
-    check_sums(query, rows, dims, out);
     sums(rows, dims, out, |at, x, sum| squared_difference(four(query, at), x, sum));
 }
 
 fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
-    check_sums(query, rows, dims, out);
     sums(rows, dims, out, |at, x, sum| squared_difference(four(query, at), x, sum));
 }
 
 fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
-    check_norms(rows, dims, out);
     sums(rows, dims, out, |_, x, sum| x.mul_add(x, sum));
 }
 
 fn squared_norm_f64(rows: &[f64], dims: usize, out: &mut [f64]) {
-    check_norms(rows, dims, out);
     sums(rows, dims, out, |_, x, sum| sum + x * x);
 }
 
@@ -126,7 +102,6 @@ fn reduce(s: [f64x4; LANES / WIDTH]) -> f64 {
 }
 
 fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
-    check_tile(tile, rows, dims, norms, halves, keep);
     keep.fill(0);
     for first in (0..tile.width).step_by(16) {
         let whole = keep.len() - keep.len() % TILE_ROWS;
@@ -169,8 +144,9 @@ fn column_sums<const R: usize>(columns: &[f32], width: usize, first: usize, rows
     sums
 }
 
+// Inlined into the function that checks lengths, it compiles to a loop that is 3 % slower.
+#[inline(never)]
 fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-    check_products(columns, rows, dims, out);
     let count = out.len() / COLUMNS;
     let whole = count - count % TILE_ROWS;
     for first in (0..COLUMNS).step_by(16) {
@@ -195,7 +171,6 @@ fn add_products<const R: usize>(columns: &[f32], first: usize, rows: &[f32], dim
 }
 
 fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-    check_products(columns, rows, dims, out);
     ordered::sums::<TILE_ROWS, 16>(columns, rows, dims, out);
 }
 
@@ -206,7 +181,6 @@ fn eight(values: &[f32], at: usize) -> f32x8 {
 }
 
 fn bounds(probes: &[CoarseQuery], lines: &Lines, out: &mut [f32]) {
-    check_bounds(probes, lines, out);
     let (codes, blocks) = (lines.codes.as_chunks::<64>().0, lines.offsets.len() / 16);
     for (at, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (probe, block) = (&probes[at / blocks], at % blocks);
@@ -218,7 +192,7 @@ fn bounds(probes: &[CoarseQuery], lines: &Lines, out: &mut [f32]) {
     }
 }
 
-/// Sums of cells times plane bytes of the rows of a block, `(high, low)`.
+/// For each row of a block the sums of [`RECONSTRUCTION`] times the bytes of a plane, `(high, low)`.
 #[inline(always)]
 fn block_sums(probe: &CoarseQuery, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16]) {
     let mut sums = [[i32x4::ZERO; 4]; 2];
@@ -239,7 +213,7 @@ fn block_sums(probe: &CoarseQuery, lines: &[[u8; 64]]) -> ([i32; 16], [i32; 16])
     (high, low)
 }
 
-/// What multiplies the four nibbles of a row's two words: first, second, third and fourth from below.
+/// The bytes of a plane that the four nibbles of a row's two int16 are multiplied with, from the lowest nibble up.
 #[inline(always)]
 fn pairs(plane: &[i8; 8]) -> [i16x8; 4] {
     [0, 4, 1, 5].map(|j| {
@@ -249,19 +223,14 @@ fn pairs(plane: &[i8; 8]) -> [i16x8; 4] {
 }
 
 fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-    check_int8_batch(int8_batch, wide, bounds, keep);
     let stride = unpacked_stride(int8_batch.dims);
-    for (block, codes) in wide.codes.chunks_exact(16 * stride).enumerate() {
-        for (i, factors) in int8_batch.factors.iter().enumerate() {
-            let (at, words) = (16 * block + i, &int8_batch.words[i * stride..][..int8_batch.dims]);
-            let sums = word_sums(words, codes.as_chunks::<64>().0);
-            let sums = std::array::from_fn(|lane| [sums[0][lane] - factors.high_sum, sums[1][lane] - factors.low_sum]);
-            keep[at] = scalar::block_keep(factors, wide, block, sums, &mut bounds[16 * at..][..16]);
-        }
-    }
+    scalar::keep_rows(int8_batch, wide, bounds, keep, |block, i| {
+        let words = &int8_batch.words[i * stride..][..int8_batch.dims];
+        word_sums(words, wide.codes[16 * stride * block..][..16 * stride].as_chunks::<64>().0)
+    });
 }
 
-/// Sums of codes times words of the rows of a block, in two parts: 256 times the first, plus the second.
+/// For each row of a block the sum of codes times int16, in two parts: 256 times the first, plus the second.
 #[inline(always)]
 fn word_sums(words: &[i16], block: &[[u8; 64]]) -> [[i32; 16]; 2] {
     let mut sums = [[0; 16]; 2];

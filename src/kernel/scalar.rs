@@ -1,40 +1,15 @@
-//! The definition: plain loops that say what every other kernel must return, bit for bit.
+//! The definition: plain loops whose results every other kernel must return, bit for bit.
 
-use super::int16::{check, round};
-use super::lane_max::lanes;
+use super::check::{checked, table};
+use super::int16::round as int16;
+use super::lane_max::lanes as lane_max;
 use super::ordered::sums;
-use super::{
-    Affine, BoundFactors, COLUMNS, CoarseQuery, Int8Batch, Int16Row, Kernel, LANES, LEVEL_TO_BYTE, Lines, Planes, RECONSTRUCTION, Tile,
-    UnpackedCodes, unpacked_stride,
-};
-use super::{
-    check_at_least, check_bounds, check_decode_f8, check_int8_batch, check_norms, check_products, check_remainder, check_rotate,
-    check_sums, check_tile, check_unpack_codes,
-};
+use super::{COLUMNS, CoarseQuery, Int8Batch, LANES, LEVEL_TO_BYTE, Lines, RECONSTRUCTION, Tile, UnpackedCodes, unpacked_stride};
 
-/// The table of plain loops.
-pub static KERNEL: Kernel = Kernel {
-    name: "scalar",
-    dot,
-    dot_f64,
-    squared_distance,
-    squared_distance_f64,
-    squared_norm,
-    squared_norm_f64,
-    decode_f16,
-    decode_f8,
-    tile,
-    products,
-    ordered,
-    rotate,
-    bounds,
-    at_least,
-    lane_max: lanes,
-    remainder_dot,
-    unpack_codes,
-    int8_batch,
-    int16,
-};
+table!(
+    /// The table of plain loops.
+    "scalar"
+);
 
 /// The sum of `terms`, in 32 lanes added in halves.
 #[inline(always)]
@@ -55,7 +30,6 @@ fn lane_sum(terms: impl Iterator<Item = f64>) -> f64 {
 
 #[inline(always)]
 fn row_sums<T: Copy + Into<f64>>(query: &[f64], rows: &[T], dims: usize, out: &mut [f64], term: impl Fn(f64, f64) -> f64) {
-    check_sums(query, rows, dims, out);
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(query.iter().zip(row).map(|(&q, &x)| term(q, x.into())));
     }
@@ -78,28 +52,25 @@ fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64
 }
 
 fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
-    check_norms(rows, dims, out);
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));
     }
 }
 
 fn squared_norm_f64(rows: &[f64], dims: usize, out: &mut [f64]) {
-    check_norms(rows, dims, out);
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| x * x));
     }
 }
 
-fn decode_f16(codes: &[u16], out: &mut [f32]) {
-    assert_eq!(codes.len(), out.len());
+#[inline(always)]
+pub(super) fn decode_f16(codes: &[u16], out: &mut [f32]) {
     for (value, &code) in out.iter_mut().zip(codes) {
         *value = f16_to_f32(code);
     }
 }
 
-/// One binary16 value as float32, exactly (IEEE 754-2019, 3.4 and 3.6); a NaN comes out quiet, as
-/// processors convert it.
+/// One binary16 value as float32, exactly (IEEE 754-2019, 3.4 and 3.6); a NaN becomes quiet, as in hardware.
 #[inline(always)]
 pub(super) fn f16_to_f32(code: u16) -> f32 {
     let sign = u32::from(code & 0x8000) << 16;
@@ -114,8 +85,8 @@ pub(super) fn f16_to_f32(code: u16) -> f32 {
     f32::from_bits(sign | magnitude)
 }
 
-fn decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &mut [f32]) {
-    check_decode_f8(codes, scales, dims, out);
+#[inline(always)]
+pub(super) fn decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &mut [f32]) {
     for ((row, values), &scale) in codes.chunks_exact(dims).zip(out.chunks_exact_mut(dims)).zip(scales) {
         for (value, &code) in values.iter_mut().zip(row) {
             *value = scale * f32::from(code);
@@ -124,7 +95,6 @@ fn decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &mut [f32]) {
 }
 
 fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {
-    check_tile(tile, rows, dims, norms, halves, keep);
     let width = tile.width;
     for (r, row) in rows.chunks_exact(dims).enumerate() {
         let mut sums = [0.0f32; 32];
@@ -141,7 +111,6 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
 }
 
 fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-    check_products(columns, rows, dims, out);
     for (row, out) in rows.chunks_exact(dims).zip(out.chunks_exact_mut(COLUMNS)) {
         for (&x, column) in row.iter().zip(columns.chunks_exact(COLUMNS)) {
             for (sum, &c) in out.iter_mut().zip(column) {
@@ -151,13 +120,13 @@ fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     }
 }
 
-pub(super) fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-    check_products(columns, rows, dims, out);
+fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     sums::<1, 16>(columns, rows, dims, out);
 }
 
+#[inline(always)]
 pub(super) fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
-    let dims = check_rotate(columns, rows, out);
+    let dims = columns.len() / COLUMNS;
     for (row, out) in rows.chunks_exact(dims).zip(out.chunks_exact_mut(COLUMNS)) {
         out.fill(0);
         for (words, pairs) in row.as_chunks::<2>().0.iter().zip(columns.chunks_exact(2 * COLUMNS)) {
@@ -170,7 +139,6 @@ pub(super) fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
 }
 
 fn bounds(probes: &[CoarseQuery], lines: &Lines, out: &mut [f32]) {
-    check_bounds(probes, lines, out);
     for (at, bound) in out.iter_mut().enumerate() {
         let (probe, row) = (&probes[at / lines.offsets.len()], at % lines.offsets.len());
         let (block, lane) = (row / 16, row % 16);
@@ -197,10 +165,10 @@ pub(super) fn row_bound(probe: &CoarseQuery, lines: &Lines, row: usize, high: i3
         + probe.trailing * half(lines.trailing[row])
 }
 
-fn at_least(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
-    check_at_least(bounds, places);
+#[inline(always)]
+pub(super) fn at_least(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
     let mut count = 0;
-    // Every place is written, and the next one over it unless it counts: nothing for a CPU to guess.
+    // Without a branch: every index is written, and the next overwrites it unless it was counted.
     for (place, &bound) in bounds.iter().enumerate() {
         places[count] = place as u32;
         count += usize::from(!matches!(bound.partial_cmp(&threshold), Some(std::cmp::Ordering::Less)));
@@ -208,8 +176,8 @@ fn at_least(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
     count
 }
 
-fn remainder_dot(words: &[i16], half: usize, codes: &[u8]) -> i64 {
-    check_remainder(words, half, codes);
+#[inline(always)]
+pub(super) fn remainder_dot(words: &[i16], half: usize, codes: &[u8]) -> i64 {
     let (pairs, others) = codes.split_at(half);
     let product = |code: i32, word: &i16| i64::from(code * i32::from(*word));
     let nibbles = pairs.iter().zip(words).map(|(&byte, word)| product(i32::from(byte & 15), word)).sum::<i64>()
@@ -217,8 +185,8 @@ fn remainder_dot(words: &[i16], half: usize, codes: &[u8]) -> i64 {
     nibbles + others.iter().zip(&words[2 * half..]).map(|(&byte, word)| product(i32::from(byte as i8), word)).sum::<i64>()
 }
 
-fn unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading: usize, out: &mut [u8]) {
-    check_unpack_codes(lines, remainder, remainder_bytes, leading, out);
+#[inline(always)]
+pub(super) fn unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading: usize, out: &mut [u8]) {
     let half = leading / 2;
     for (lane, remainder) in remainder.chunks_exact(remainder_bytes).enumerate() {
         let (pairs, others) = remainder.split_at(half);
@@ -233,39 +201,35 @@ fn unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading:
 }
 
 fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-    check_int8_batch(int8_batch, wide, bounds, keep);
     let stride = unpacked_stride(int8_batch.dims);
-    for block in 0..keep.len() / 16 {
-        for (i, factors) in int8_batch.factors.iter().enumerate() {
-            let at = 16 * block + i;
-            let sums = std::array::from_fn(|lane| {
-                let sum = |plane: &[i8]| {
-                    let codes = |j: usize| i32::from(wide.codes[16 * stride * block + 64 * (j / 4) + 4 * lane + j % 4]);
-                    (0..int8_batch.dims).map(|j| codes(j) * i32::from(plane[i * stride + j])).sum::<i32>()
-                };
-                [sum(int8_batch.high) - factors.high_sum, sum(int8_batch.low) - factors.low_sum]
-            });
-            keep[at] = block_keep(factors, wide, block, sums, &mut bounds[16 * at..][..16]);
+    keep_rows(int8_batch, wide, bounds, keep, |block, i| {
+        let code = |j: usize, lane: usize| i32::from(wide.codes[16 * stride * block + 64 * (j / 4) + 4 * lane + j % 4]);
+        [int8_batch.high, int8_batch.low]
+            .map(|plane| std::array::from_fn(|lane| (0..int8_batch.dims).map(|j| code(j, lane) * i32::from(plane[i * stride + j])).sum()))
+    });
+}
+
+/// The bounds of every block for every query i, and which of them are not below the threshold; `sums(block, i)` are those of
+/// the block's rows, high and low.
+#[inline(always)]
+pub(super) fn keep_rows(
+    int8_batch: &Int8Batch,
+    wide: &UnpackedCodes,
+    bounds: &mut [f32],
+    keep: &mut [u16],
+    sums: impl Fn(usize, usize) -> [[i32; 16]; 2],
+) {
+    for (at, (kept, bounds)) in keep.iter_mut().zip(bounds.as_chunks_mut::<16>().0).enumerate() {
+        let Some(factors) = int8_batch.factors.get(at % 16) else { continue };
+        let [high, low] = sums(at / 16, at % 16);
+        *kept = 0;
+        for (lane, bound) in bounds.iter_mut().enumerate() {
+            let row = at / 16 * 16 + lane;
+            let sum = 256.0 * (high[lane] - factors.high_sum) as f32 + (low[lane] - factors.low_sum) as f32;
+            *bound = sum * factors.step + (wide.offsets[row] + factors.base) + factors.residual * wide.residuals[row];
+            // NaN is not below.
+            let below = *bound < factors.threshold;
+            *kept |= u16::from(!below) << lane;
         }
     }
-}
-
-/// The bounds of a block for one query from its sums, high and low, and which of them reach the floor.
-#[inline(always)]
-pub(super) fn block_keep(factors: &BoundFactors, wide: &UnpackedCodes, block: usize, sums: [[i32; 2]; 16], bounds: &mut [f32]) -> u16 {
-    let mut kept = 0;
-    for (lane, (bound, [high, low])) in bounds.iter_mut().zip(sums).enumerate() {
-        let row = 16 * block + lane;
-        let sum = 256.0 * high as f32 + low as f32;
-        *bound = sum * factors.step + (wide.offsets[row] + factors.base) + factors.residual * wide.residuals[row];
-        // What is no number is not below anything.
-        let below = *bound < factors.threshold;
-        kept |= u16::from(!below) << lane;
-    }
-    kept
-}
-
-fn int16(row: &[f32], frame: &Affine, planes: &mut Planes) -> Int16Row {
-    check(row, frame, planes);
-    round(row, frame, planes)
 }

@@ -1,46 +1,39 @@
-//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) and [`Kernel::remainder`](crate::kernel::Kernel::rest) with
-//! AVX2: codes as words, two to a product with the
-//! query's words, and lane i of a sum belongs to row i of its half of the block.
+//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) and [`Kernel::remainder`](crate::kernel::Kernel::rest) with AVX2: codes become
+//! int16, and one instruction adds two products with int16 of the query. In `int8_batch` lane i of a sum belongs to row i of
+//! its half of the block.
 
-use crate::kernel::{BoundFactors, Int8Batch, UnpackedCodes, check_int8_batch, check_remainder, scalar, unpacked_stride};
+use super::registers::*;
+use crate::kernel::vector::{WORDS, word_sums};
+use crate::kernel::{BoundFactors, Int8Batch, UnpackedCodes, scalar, unpacked_stride};
 use std::arch::x86_64::*;
 
-/// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
-const WORDS: usize = 256;
+word_sums!(target_feature(enable = "avx2,fma,f16c"));
 
-/// Queries that share the words of a block: two sums each, and two halves of codes as words.
+/// Queries that share a load of codes: with two sums each, as many as registers hold.
 const TOGETHER: usize = 4;
 
-/// A query's sums of half a block, in two parts: 256 times the first, plus the second.
-type Sums = [__m256i; 2];
-
-/// Which rows may matter to which queries.
+/// The rows of each block whose bounds are not below each query's threshold.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn gated(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-        let stride = unpacked_stride(int8_batch.dims);
-        for (block, codes) in wide.codes.chunks_exact(16 * stride).enumerate() {
-            for first in (0..int8_batch.factors.len()).step_by(TOGETHER) {
-                // Not `array::from_fn`: compiled for any CPU, it would be called.
-                let mut words = [&int8_batch.words[..0]; TOGETHER];
-                for (i, words) in words.iter_mut().enumerate() {
-                    *words = &int8_batch.words[(first + i) * stride..][..int8_batch.dims];
+    let stride = unpacked_stride(int8_batch.dims);
+    for (block, codes) in wide.codes.chunks_exact(16 * stride).enumerate() {
+        for first in (0..int8_batch.factors.len()).step_by(TOGETHER) {
+            // Not `array::from_fn`, which is compiled for any CPU and would not be inlined.
+            let mut words = [&int8_batch.words[..0]; TOGETHER];
+            for (i, words) in words.iter_mut().enumerate() {
+                *words = &int8_batch.words[(first + i) * stride..][..int8_batch.dims];
+            }
+            let sums = sums(words, codes.as_chunks::<64>().0);
+            for (factors, (sums, at)) in int8_batch.factors[first..].iter().zip(sums.iter().zip(16 * block + first..)) {
+                let mut kept = 0;
+                for (half, sums) in sums.iter().enumerate() {
+                    let out = &mut bounds[16 * at..][..16].as_chunks_mut::<8>().0[half];
+                    kept |= finish(factors, wide, *sums, 2 * block + half, out) << (8 * half);
                 }
-                let sums = sums(words, codes.as_chunks::<64>().0);
-                for (factors, (sums, at)) in int8_batch.factors[first..].iter().zip(sums.iter().zip(16 * block + first..)) {
-                    let mut kept = 0;
-                    for (half, sums) in sums.iter().enumerate() {
-                        let out = &mut bounds[16 * at..][..16].as_chunks_mut::<8>().0[half];
-                        kept |= finish(factors, wide, *sums, 2 * block + half, out) << (8 * half);
-                    }
-                    keep[at] = kept;
-                }
+                keep[at] = kept;
             }
         }
     }
-    check_int8_batch(int8_batch, wide, bounds, keep);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(int8_batch, wide, bounds, keep) }
 }
 
 /// The sums of either half of a block for some queries.
@@ -50,7 +43,7 @@ fn sums(words: [&[i16]; TOGETHER], block: &[[u8; 64]]) -> [[Sums; 2]; TOGETHER] 
     let zero = _mm256_setzero_si256();
     let dims = words[0].len();
     assert!(words.iter().all(|words| words.len() == dims) && dims.is_multiple_of(8) && block.len() >= dims / 4);
-    // Bytes 0 and 1, then 2 and 3, of each dword as words.
+    // Bytes 0 and 1, then 2 and 3, of each dword as int16.
     let front = spread([0x8001_8000, 0x8005_8004, 0x8009_8008, 0x800d_800c]);
     let back = spread([0x8003_8002, 0x8007_8006, 0x800b_800a, 0x800f_800e]);
     let mut parts = [[[zero; 2]; 2]; TOGETHER];
@@ -63,7 +56,7 @@ fn sums(words: [&[i16]; TOGETHER], block: &[[u8; 64]]) -> [[Sums; 2]; TOGETHER] 
                 let (first, last) = (_mm256_shuffle_epi8(codes, front), _mm256_shuffle_epi8(codes, back));
                 for (narrow, words) in narrow.iter_mut().zip(words) {
                     // SAFETY: j + 4 <= dims, the length of `words` by the assertion.
-                    let (a, b) = unsafe { (every_lane(words.as_ptr().add(j)), every_lane(words.as_ptr().add(j + 2))) };
+                    let (a, b) = unsafe { (every_lane(words.as_ptr().add(j).cast()), every_lane(words.as_ptr().add(j + 2).cast())) };
                     narrow[half] = _mm256_add_epi32(narrow[half], _mm256_madd_epi16(first, a));
                     narrow[half] = _mm256_add_epi32(narrow[half], _mm256_madd_epi16(last, b));
                 }
@@ -79,86 +72,57 @@ fn sums(words: [&[i16]; TOGETHER], block: &[[u8; 64]]) -> [[Sums; 2]; TOGETHER] 
     parts
 }
 
-/// The order of bytes in either half of a register.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn spread([a, b, c, d]: [u32; 4]) -> __m256i {
-    _mm256_broadcastsi128_si256(_mm_set_epi32(d as i32, c as i32, b as i32, a as i32))
-}
-
-/// Two words in every lane.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn every_lane(words: *const i16) -> __m256i {
-    // SAFETY: the caller vouches for two words.
-    _mm256_set1_epi32(unsafe { words.cast::<i32>().read_unaligned() })
-}
-
-/// The bounds of half a block, and which of them reach the floor.
+/// The bounds of half a block, and which of them are not below the threshold.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn finish(factors: &BoundFactors, wide: &UnpackedCodes, sums: Sums, half: usize, out: &mut [f32; 8]) -> u16 {
-    let high = _mm256_sub_epi32(sums[0], _mm256_set1_epi32(factors.high_sum));
-    let low = _mm256_sub_epi32(sums[1], _mm256_set1_epi32(factors.low_sum));
-    let sum = _mm256_fmadd_ps(_mm256_set1_ps(256.0), _mm256_cvtepi32_ps(high), _mm256_cvtepi32_ps(low));
-    let eight = |values: &[f32]| {
-        // SAFETY: eight values.
-        unsafe { _mm256_loadu_ps(values.as_chunks::<8>().0[half].as_ptr()) }
-    };
-    let bound = _mm256_add_ps(eight(wide.offsets), _mm256_set1_ps(factors.base));
-    let bound = _mm256_fmadd_ps(sum, _mm256_set1_ps(factors.step), bound);
-    let bound = _mm256_fmadd_ps(_mm256_set1_ps(factors.residual), eight(wide.residuals), bound);
+    let bound = bounds_of(factors, wide, less(sums, factors), half);
     // SAFETY: eight values.
-    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), bound) };
-    _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(bound, _mm256_set1_ps(factors.threshold))) as u16
+    unsafe { storeu_ps(out.as_mut_ptr(), bound) };
+    _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(bound, set1_ps(factors.threshold))) as u16
 }
 
-/// The sum of codes times words beside a row's lines, sixteen at a time.
+/// The sum of codes times coordinates, sixteen at a time.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub fn remainder_dot(words: &[i16], half: usize, codes: &[u8]) -> i64 {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn gated(words: &[i16], half: usize, codes: &[u8]) -> i64 {
-        let (pairs, others) = codes.split_at(half);
-        let (first, after) = words.split_at(half);
-        let (second, last) = after.split_at(half);
-        let nibble = _mm256_set1_epi16(15);
-        let mut sum = _mm256_setzero_si256();
-        let blocks = pairs.as_chunks::<16>().0.iter().zip(first.as_chunks().0).zip(second.as_chunks().0);
-        for ((bytes, first), second) in blocks {
-            // SAFETY: an array of sixteen bytes.
-            let bytes = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(bytes, nibble), sixteen(first)));
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srli_epi16::<4>(bytes), sixteen(second)));
-        }
-        for (bytes, words) in others.as_chunks::<16>().0.iter().zip(last.as_chunks().0) {
-            // SAFETY: an array of sixteen bytes.
-            let bytes = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(bytes, sixteen(words)));
-        }
-        // What is left of either part, as a row of its own.
-        let (pairs_done, others_done) = (half / 16 * 16, others.len() / 16 * 16);
-        let left = [&first[pairs_done..], &second[pairs_done..], &last[others_done..]];
-        let mut left_words = [0; 48];
-        let mut left_codes = [0; 32];
-        let (n, m) = (left[0].len(), left[2].len());
-        for (part, to) in left.into_iter().zip([0, n, 2 * n]) {
-            left_words[to..to + part.len()].copy_from_slice(part);
-        }
-        left_codes[..n].copy_from_slice(&pairs[pairs_done..]);
-        left_codes[n..n + m].copy_from_slice(&others[others_done..]);
-        let tail = (scalar::KERNEL.remainder_dot)(&left_words[..2 * n + m], n, &left_codes[..n + m]);
-        let wide =
-            _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(sum)), _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(sum)));
-        let mut lanes = [0i64; 4];
-        // SAFETY: four int64.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), wide) };
-        lanes.iter().sum::<i64>() + tail
+    let (pairs, others) = codes.split_at(half);
+    let (first, after) = words.split_at(half);
+    let (second, last) = after.split_at(half);
+    let nibble = _mm256_set1_epi16(15);
+    let mut sum = _mm256_setzero_si256();
+    let blocks = pairs.as_chunks::<16>().0.iter().zip(first.as_chunks().0).zip(second.as_chunks().0);
+    for ((bytes, first), second) in blocks {
+        // SAFETY: an array of sixteen bytes.
+        let bytes = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(bytes, nibble), sixteen(first)));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srli_epi16::<4>(bytes), sixteen(second)));
     }
-    check_remainder(words, half, codes);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(words, half, codes) }
+    for (bytes, words) in others.as_chunks::<16>().0.iter().zip(last.as_chunks().0) {
+        // SAFETY: an array of sixteen bytes.
+        let bytes = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(bytes, sixteen(words)));
+    }
+    // The fewer than sixteen of either part, as a row of its own.
+    let (pairs_done, others_done) = (half / 16 * 16, others.len() / 16 * 16);
+    let left = [&first[pairs_done..], &second[pairs_done..], &last[others_done..]];
+    let mut left_words = [0; 48];
+    let mut left_codes = [0; 32];
+    let (n, m) = (left[0].len(), left[2].len());
+    for (part, to) in left.into_iter().zip([0, n, 2 * n]) {
+        left_words[to..to + part.len()].copy_from_slice(part);
+    }
+    left_codes[..n].copy_from_slice(&pairs[pairs_done..]);
+    left_codes[n..n + m].copy_from_slice(&others[others_done..]);
+    let tail = scalar::remainder_dot(&left_words[..2 * n + m], n, &left_codes[..n + m]);
+    let wide =
+        _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(sum)), _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(sum)));
+    let mut lanes = [0i64; 4];
+    // SAFETY: four int64.
+    unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), wide) };
+    lanes.iter().sum::<i64>() + tail
 }
 
-/// Sixteen words.
+/// Sixteen int16.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sixteen(words: &[i16; 16]) -> __m256i {

@@ -1,19 +1,19 @@
-//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) with AMX: a tile holds 64 bytes of sixteen queries or
-//! of sixteen rows, and one instruction adds the products of two tiles to 256 sums.
+//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) with AMX: a tile register holds 64 bytes of sixteen queries or of sixteen
+//! rows, and one instruction adds the products of two tiles to 256 sums.
 //!
-//! The layout of codes is that of AMX: row g of a tile is group g of a block, dword i belonging to row
-//! i. Linux gives tiles to processes that ask for them.
+//! The layout of codes is that of AMX: row g of a tile holds codes 4 g to 4 g + 3, dword i those of row i. Linux permits
+//! tiles to processes that ask for them.
 
 use super::int8_batch::finish;
-use crate::kernel::{BATCH, Int8Batch, UnpackedCodes, check_int8_batch, unpacked_stride};
+use crate::kernel::{BATCH, Int8Batch, UnpackedCodes, unpacked_stride};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Blocks whose sums are made side by side: four tiles of sums, two of queries, two of codes.
+/// Blocks that are summed at a time: four tiles hold sums, two queries, two codes.
 const BLOCKS: usize = 2;
 
-/// Sums of a block for either plane: a row for each query, a lane for each row. Rows that cross cache
-/// lines would cost twice.
+/// Sums of a block for either plane: a row for each query, a lane for each row. Aligned, as rows that cross cache lines take
+/// twice the time.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Sums([[[i32; 16]; BATCH]; 2]);
@@ -38,8 +38,8 @@ const SHAPES: Shapes = {
     Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
 };
 
-/// Whether the CPU has tiles of bytes and Linux lets this process use them, for which it is asked here.
-/// From then on it refuses the process signal stacks too small to hold them, some 11 KB.
+/// Whether the CPU has tiles of bytes and Linux permits this process to use them, which this function asks for. From then
+/// on Linux refuses alternate signal stacks too small to save tiles, some 11 KB.
 pub fn permitted() -> bool {
     const TILES_AND_BYTES: u32 = 0b11 << 24;
     // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), since Linux 5.16.
@@ -58,8 +58,11 @@ pub fn permitted() -> bool {
     result == 0
 }
 
-/// Which rows may matter to which queries.
-pub fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
+/// The rows of each block whose bounds are not below each query's threshold.
+///
+/// # Safety
+/// The lengths must be those of `check_int8_batch`, and the process may use tiles, as [`permitted`] tells.
+pub unsafe fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn gated(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
         let stride = unpacked_stride(int8_batch.dims);
@@ -90,13 +93,11 @@ pub fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f3
             }
         }
     }
-    check_int8_batch(int8_batch, wide, bounds, keep);
     if keep.is_empty() {
         return;
     }
-    // SAFETY: `available` lists this function's table only where the CPU has these features and the
-    // process may use them. Tiles keep their shapes until they are released; no other code here or in
-    // the compiler knows of them.
+    // SAFETY: the caller vouches for the CPU and the lengths. Tiles keep their shapes until they are released; no
+    // other code here or in the compiler knows of them.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly));
         gated(int8_batch, wide, bounds, keep);

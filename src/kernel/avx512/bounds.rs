@@ -1,27 +1,21 @@
-//! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX-512: a line is a register, lane i of
-//! every sum belongs to row i, and several blocks share each broadcast of the query.
+//! [`Kernel::bounds`](crate::kernel::Kernel::bounds) with AVX-512: 64 bytes of codes are a register, lane i of every sum
+//! belongs to row i, and several blocks share each broadcast of the query.
 
-use crate::kernel::lane_max::lanes;
-use crate::kernel::{CoarseQuery, Lines, RECONSTRUCTION, check_at_least, check_bounds};
+use super::registers::*;
+use crate::kernel::vector::line_bounds;
+use crate::kernel::{CoarseQuery, Lines, RECONSTRUCTION};
 use std::arch::x86_64::*;
 
-/// How far ahead of a block's loads its lines are asked for, in bytes: of 2, 4 and 8 K, 2 K was the
-/// fastest from memory on Sapphire Rapids.
+/// How far ahead of loads codes are prefetched, in bytes: of 2, 4 and 8 K, 2 K was the fastest from memory on Sapphire Rapids.
 const AHEAD: usize = 2048;
 
-/// Sums of cells times plane bytes of the rows of a block, less those of the probe.
-#[derive(Clone, Copy)]
-struct Sums {
-    high: __m512i,
-    low: __m512i,
-}
+line_bounds!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"));
 
 /// A function of the table, whose sums are those of `$streams`.
 macro_rules! by_groups {
     ($(#[$doc:meta])* $name:ident, $streams:ident) => {
         $(#[$doc])*
         pub fn $name(probes: &[CoarseQuery], lines: &Lines, out: &mut [f32]) {
-            check_bounds(probes, lines, out);
             in_groups(probes, lines, out, |group, out| {
                 // SAFETY: `available` lists this function's table only where the CPU has these features.
                 unsafe {
@@ -38,17 +32,17 @@ macro_rules! by_groups {
 }
 
 by_groups!(
-    /// With VNNI: four products and their sum in int32 are one instruction.
+    /// With VNNI, which adds four products to an int32 in one instruction.
     vnni,
     vnni_streams
 );
 by_groups!(
-    /// Without VNNI: products are added in pairs, which fit int16: 2 * 127 * 128 < 2^15.
+    /// Without VNNI: two products are added in int16, which holds them: 2 * 127 * 128 < 2^15.
     madd,
     madd_streams
 );
 
-/// Probes that share what is made of a line.
+/// Probes that share the levels of a register of codes.
 enum Group<'a, 'b> {
     /// One with a low plane.
     Whole(&'a CoarseQuery<'b>),
@@ -57,7 +51,7 @@ enum Group<'a, 'b> {
     Four(&'a [CoarseQuery<'b>; 4]),
 }
 
-/// Calls `work` with groups of probes and where their bounds go.
+/// Calls `work` for each group of probes with the part of `out` for its bounds.
 fn in_groups<'a, 'b>(mut probes: &'a [CoarseQuery<'b>], lines: &Lines, out: &mut [f32], mut work: impl FnMut(Group<'a, 'b>, &mut [f32])) {
     let rows = lines.offsets.len();
     let mut left = out;
@@ -92,9 +86,9 @@ fn madd_streams<const LOW: bool, const Q: usize, const S: usize>(probes: [&Coars
     });
 }
 
-/// Bounds of all rows, a block of each of `S` parts at a time: several streams keep the registers busy and
-/// reach more of the memory's speed than one (15.7 against 13.4 GB/s on a Sapphire Rapids core).
-/// Parts overlap where blocks do not divide evenly; what they share is bounded twice.
+/// Bounds of all rows, a block of each of `S` parts at a time: that makes several independent sums, and reading several
+/// streams is faster than one (15.7 against 13.4 GB/s on a Sapphire Rapids core). Parts overlap where blocks do not divide
+/// evenly; the shared blocks are bounded twice.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn streams<const Q: usize, const S: usize>(
@@ -109,11 +103,11 @@ fn streams<const Q: usize, const S: usize>(
     let blocks = rows / 16;
     let last = if next.is_empty() { usize::MAX } else { blocks.div_ceil(S) - 1 };
     for i in 0..blocks.div_ceil(S) {
-        // Not `array::from_fn`: compiled for any CPU, it would be called.
+        // Not `array::from_fn`, which is compiled for any CPU and would not be inlined.
         let (mut together, mut ahead) = ([&codes[..0]; S], [std::ptr::null(); S]);
         for (s, block) in together.iter_mut().enumerate() {
             *block = &codes[(s * blocks / S + i) * size..][..size];
-            // What each stream of the next rows begins with.
+            // Where each stream of the next call starts.
             let first = next.as_ptr().wrapping_add(s * (next.len() / size) / S * size);
             ahead[s] = if i == last { first } else { block.as_ptr().wrapping_byte_add(AHEAD) }.cast();
         }
@@ -125,7 +119,7 @@ fn streams<const Q: usize, const S: usize>(
     }
 }
 
-/// The sums of one block of each stream for every probe; `add` adds cells times bytes to a sum.
+/// The sums of one block of each stream for every probe; `add` adds levels times bytes to a sum.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn level_sums<const LOW: bool, const Q: usize, const S: usize>(
@@ -158,32 +152,7 @@ fn level_sums<const LOW: bool, const Q: usize, const S: usize>(
     sums
 }
 
-/// [`RECONSTRUCTION`] in each quarter of a register.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn levels() -> __m512i {
-    // SAFETY: an array of sixteen bytes.
-    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(RECONSTRUCTION.as_ptr().cast()) })
-}
-
-/// The cells of the low and of the high nibbles of a line.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn both(levels: __m512i, line: __m512i) -> [__m512i; 2] {
-    let nibble = _mm512_set1_epi8(0x0f);
-    let numbers = [_mm512_and_si512(line, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble)];
-    [_mm512_shuffle_epi8(levels, numbers[0]), _mm512_shuffle_epi8(levels, numbers[1])]
-}
-
-/// Four bytes in every lane, loaded as one: made from bytes, they take the port that sums need.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn every_lane(bytes: &[i8; 4]) -> __m512i {
-    // SAFETY: an array of four bytes.
-    _mm512_set1_epi32(unsafe { bytes.as_ptr().cast::<i32>().read_unaligned() })
-}
-
-/// A line; asks for one `ahead`.
+/// 64 bytes of codes; prefetches those at `ahead`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn load(line: &[u8; 64], ahead: *const u8) -> __m512i {
@@ -192,69 +161,32 @@ fn load(line: &[u8; 64], ahead: *const u8) -> __m512i {
     unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
 }
 
-/// The bounds of a block's rows from their sums.
-#[inline]
+/// The indices of bounds not below the threshold, sixteen bounds at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn finish(probe: &CoarseQuery, lines: &Lines, sums: Sums, block: usize, out: &mut [f32]) {
-    let add = |sum: __m512, a: __m512, b: __m512| _mm512_add_ps(sum, _mm512_mul_ps(a, b));
-    let sum = add(_mm512_cvtepi32_ps(sums.low), _mm512_set1_ps(256.0), _mm512_cvtepi32_ps(sums.high));
-    // SAFETY: sixteen values.
-    let offset = unsafe { _mm512_loadu_ps(lines.offsets.as_chunks::<16>().0[block].as_ptr()) };
-    let bound = add(_mm512_add_ps(offset, _mm512_set1_ps(probe.base)), sum, _mm512_set1_ps(probe.step));
-    let bound = add(bound, _mm512_set1_ps(probe.leading), residuals(lines.leading, block));
-    let bound = add(bound, _mm512_set1_ps(probe.trailing), residuals(lines.trailing, block));
-    // SAFETY: sixteen values.
-    unsafe { _mm512_storeu_ps(out.as_chunks_mut::<16>().0[block].as_mut_ptr(), bound) };
-}
-
-/// The places of a block's bounds that reach the floor, side by side.
 pub fn at_least(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(bounds: &[f32], threshold: f32, places: &mut [u32]) -> usize {
-        let (blocks, remainder) = bounds.as_chunks::<16>();
-        let (mut count, mut at) = (0, _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-        for block in blocks {
-            // SAFETY: an array of sixteen.
-            let bounds = unsafe { _mm512_loadu_ps(block.as_ptr()) };
-            let reach = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bounds, _mm512_set1_ps(threshold));
-            let out = &mut places[count..count + 16];
-            // SAFETY: sixteen places.
-            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(reach, at)) };
-            count += reach.count_ones() as usize;
-            at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
-        }
-        for (place, bound) in (16 * blocks.len()..).zip(remainder) {
-            places[count] = place as u32;
-            count += usize::from(!matches!(bound.partial_cmp(&threshold), Some(std::cmp::Ordering::Less)));
-        }
-        count
+    let (blocks, remainder) = bounds.as_chunks::<16>();
+    let (mut count, mut at) = (0, _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    for block in blocks {
+        // SAFETY: an array of sixteen.
+        let bounds = unsafe { _mm512_loadu_ps(block.as_ptr()) };
+        let reach = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bounds, _mm512_set1_ps(threshold));
+        let out = &mut places[count..count + 16];
+        // SAFETY: sixteen places.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(reach, at)) };
+        count += reach.count_ones() as usize;
+        at = _mm512_add_epi32(at, _mm512_set1_epi32(16));
     }
-    check_at_least(bounds, places);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(bounds, threshold, places) }
-}
-
-pub fn lane_max(bounds: &[f32], most: &mut [f32]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(bounds: &[f32], most: &mut [f32]) {
-        lanes(bounds, most);
+    for (place, bound) in (16 * blocks.len()..).zip(remainder) {
+        places[count] = place as u32;
+        count += usize::from(!matches!(bound.partial_cmp(&threshold), Some(std::cmp::Ordering::Less)));
     }
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(bounds, most) }
-}
-
-/// The residuals of a block's rows.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn residuals(halves: &[u16], block: usize) -> __m512 {
-    // SAFETY: sixteen values.
-    let halves = unsafe { _mm256_loadu_si256(halves.as_chunks::<16>().0[block].as_ptr().cast()) };
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    count
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::avx512::KERNEL;
     use crate::kernel::runnable;
 
     #[test]
@@ -269,7 +201,7 @@ mod tests {
             let lines = Lines { codes: &codes, offsets: &offsets, leading: &residuals, trailing: &residuals, next: &codes };
             for table in runnable().into_iter().filter(|table| table.name == "avx512") {
                 let (mut expected, mut got) = (vec![0.0; rows], vec![f32::NAN; rows]);
-                madd(&[probe], &lines, &mut expected);
+                (KERNEL.bounds)(&[probe], &lines, &mut expected);
                 (table.bounds)(&[probe], &lines, &mut got);
                 assert_eq!(got, expected, "{rows} rows of {dims}");
             }

@@ -1,46 +1,32 @@
 //! [`Kernel::remainder`](crate::kernel::Kernel::rest), [`Kernel::unpack_codes`](crate::kernel::Kernel::widen) and
-//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) with AVX-512: a group of four codes of a block's rows is a register, lane i of every sum belongs to
-//! row i.
+//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) with AVX-512: a register holds four codes of each of 16 rows, and in
+//! `int8_batch` lane i of every sum belongs to row i.
 
 use super::bounds::levels;
-use crate::kernel::{
-    BoundFactors, Int8Batch, LEVEL_TO_BYTE, UnpackedCodes, check_int8_batch, check_remainder, check_unpack_codes, unpacked_stride,
-};
+use super::registers::*;
+use crate::kernel::vector::{WORDS, word_sums};
+use crate::kernel::{BoundFactors, Int8Batch, LEVEL_TO_BYTE, UnpackedCodes, unpacked_stride};
 use std::arch::x86_64::*;
-
-/// Coordinates whose codes times words int32 holds: 255 * 32,639 * 256 < 2^31.
-const WORDS: usize = 256;
 
 /// Queries that share a load of codes, and blocks that share a load of the queries: sixteen sums.
 const TOGETHER: usize = 4;
 const BLOCKS: usize = 2;
 
-/// A query's sums of a block, in two parts: 256 times the first, plus the second.
-type Sums = [__m512i; 2];
+word_sums!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"));
 
-/// With VNNI: four products with bytes and their sum in int32 are one instruction.
+/// With VNNI, which adds four products of bytes to an int32 in one instruction.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub fn vnni(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn gated(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-        visit(int8_batch, wide, bounds, keep, |first, blocks| vnni_sums(int8_batch, first, blocks));
-    }
-    check_int8_batch(int8_batch, wide, bounds, keep);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(int8_batch, wide, bounds, keep) }
+    visit(int8_batch, wide, bounds, keep, |first, blocks| vnni_sums(int8_batch, first, blocks));
 }
 
-/// Without VNNI: codes as words, two to a product with the query's words.
+/// Without VNNI: codes become int16, and one instruction adds two products with int16 of the query.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn madd(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
-        visit(int8_batch, wide, bounds, keep, |first, blocks| madd_sums(int8_batch, first, blocks));
-    }
-    check_int8_batch(int8_batch, wide, bounds, keep);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(int8_batch, wide, bounds, keep) }
+    visit(int8_batch, wide, bounds, keep, |first, blocks| madd_sums(int8_batch, first, blocks));
 }
 
-/// Two blocks at a time, the last one twice where their number is odd.
+/// Bounds two blocks at a time with the sums of `sums`; of an odd number of blocks the last one twice.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn visit(
@@ -58,9 +44,7 @@ fn visit(
             let sums = sums(first, blocks.map(|block| &codes[block * size..][..size]));
             for (block, sums) in blocks.into_iter().zip(sums) {
                 for (factors, (sums, at)) in int8_batch.factors[first..].iter().zip(sums.into_iter().zip(16 * block + first..)) {
-                    let high = _mm512_sub_epi32(sums[0], _mm512_set1_epi32(factors.high_sum));
-                    let low = _mm512_sub_epi32(sums[1], _mm512_set1_epi32(factors.low_sum));
-                    keep[at] = finish(factors, wide, [high, low], block, &mut bounds[16 * at..][..16]);
+                    keep[at] = finish(factors, wide, less(sums, factors), block, &mut bounds[16 * at..][..16]);
                 }
             }
         }
@@ -98,7 +82,7 @@ fn madd_sums(int8_batch: &Int8Batch, first: usize, blocks: [&[[u8; 64]]; BLOCKS]
     let (stride, dims) = (unpacked_stride(int8_batch.dims), int8_batch.dims);
     assert!(blocks.iter().all(|block| block.len() >= dims / 4) && (first + TOGETHER) * stride <= int8_batch.words.len());
     let zero = _mm512_setzero_si512();
-    // Bytes 0 and 1, then 2 and 3, of each dword as words.
+    // Bytes 0 and 1, then 2 and 3, of each dword as int16.
     let front = spread([0x8001_8000, 0x8005_8004, 0x8009_8008, 0x800d_800c]);
     let back = spread([0x8003_8002, 0x8007_8006, 0x800b_800a, 0x800f_800e]);
     let mut parts = [[[zero; 2]; TOGETHER]; BLOCKS];
@@ -129,34 +113,12 @@ fn madd_sums(int8_batch: &Int8Batch, first: usize, blocks: [&[[u8; 64]]; BLOCKS]
     parts
 }
 
-/// The order of bytes in each quarter of a register.
+/// Which rows of a block have bounds not below the query's threshold, from what `less` returns; writes the bounds if there
+/// are any.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn spread([a, b, c, d]: [u32; 4]) -> __m512i {
-    _mm512_set4_epi32(d as i32, c as i32, b as i32, a as i32)
-}
-
-/// Four bytes in every lane, loaded as one.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn every_lane(bytes: *const i32) -> __m512i {
-    // SAFETY: the caller vouches for four bytes.
-    _mm512_set1_epi32(unsafe { bytes.read_unaligned() })
-}
-
-/// Which rows of a block may matter to a query, from its sums less those of the query; their bounds,
-/// if any does.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn finish(factors: &BoundFactors, wide: &UnpackedCodes, [high, low]: Sums, block: usize, out: &mut [f32]) -> u16 {
-    let sixteen = |values: &[f32]| {
-        // SAFETY: sixteen values.
-        unsafe { _mm512_loadu_ps(values.as_chunks::<16>().0[block].as_ptr()) }
-    };
-    let sum = _mm512_fmadd_ps(_mm512_set1_ps(256.0), _mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low));
-    let bound = _mm512_add_ps(sixteen(wide.offsets), _mm512_set1_ps(factors.base));
-    let bound = _mm512_fmadd_ps(sum, _mm512_set1_ps(factors.step), bound);
-    let bound = _mm512_fmadd_ps(_mm512_set1_ps(factors.residual), sixteen(wide.residuals), bound);
+pub fn finish(factors: &BoundFactors, wide: &UnpackedCodes, sums: Sums, block: usize, out: &mut [f32]) -> u16 {
+    let bound = bounds_of(factors, wide, sums, block);
     let kept = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(bound, _mm512_set1_ps(factors.threshold));
     if kept != 0 {
         // SAFETY: sixteen values.
@@ -165,47 +127,42 @@ pub fn finish(factors: &BoundFactors, wide: &UnpackedCodes, [high, low]: Sums, b
     kept
 }
 
-/// The sum of codes times words beside a row's lines, 32 at a time.
+/// The sum of codes times coordinates, 32 at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn remainder_dot(words: &[i16], half: usize, codes: &[u8]) -> i64 {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(words: &[i16], half: usize, codes: &[u8]) -> i64 {
-        let (pairs, others) = codes.split_at(half);
-        let (first, words) = words.split_at(half);
-        let (second, last) = words.split_at(half);
-        let nibble = _mm512_set1_epi16(15);
-        let mut sums = [_mm512_setzero_si512(); 2];
-        let add = |sums: &mut [__m512i; 2], bytes: __m256i, words: [__m512i; 2]| {
-            let bytes = _mm512_cvtepu8_epi16(bytes);
-            let low = _mm512_madd_epi16(_mm512_and_si512(bytes, nibble), words[0]);
-            let high = _mm512_madd_epi16(_mm512_srli_epi16::<4>(bytes), words[1]);
-            *sums = [_mm512_add_epi32(sums[0], low), _mm512_add_epi32(sums[1], high)];
-        };
-        let (whole, tail) = pairs.as_chunks::<32>();
-        for ((bytes, first), second) in whole.iter().zip(first.as_chunks::<32>().0).zip(second.as_chunks::<32>().0) {
-            add(&mut sums, all_bytes(bytes), [all_words(first), all_words(second)]);
-        }
-        if !tail.is_empty() {
-            let (at, mask) = (half - tail.len(), lowest(tail.len()));
-            add(&mut sums, bytes(mask, tail), [self::words(mask, &first[at..]), self::words(mask, &second[at..])]);
-        }
-        let (whole, tail) = others.as_chunks::<32>();
-        for (i, (bytes, words)) in whole.iter().zip(last.as_chunks::<32>().0).enumerate() {
-            sums[i % 2] = _mm512_add_epi32(sums[i % 2], _mm512_madd_epi16(_mm512_cvtepi8_epi16(all_bytes(bytes)), all_words(words)));
-        }
-        if !tail.is_empty() {
-            let mask = lowest(tail.len());
-            let words = self::words(mask, &last[others.len() - tail.len()..]);
-            sums[0] = _mm512_add_epi32(sums[0], _mm512_madd_epi16(_mm512_cvtepi8_epi16(bytes(mask, tail)), words));
-        }
-        let wide = |sum| {
-            let halves = [_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)].map(|half| _mm512_cvtepi32_epi64(half));
-            _mm512_add_epi64(halves[0], halves[1])
-        };
-        _mm512_reduce_add_epi64(_mm512_add_epi64(wide(sums[0]), wide(sums[1])))
+    let (pairs, others) = codes.split_at(half);
+    let (first, words) = words.split_at(half);
+    let (second, last) = words.split_at(half);
+    let nibble = _mm512_set1_epi16(15);
+    let mut sums = [_mm512_setzero_si512(); 2];
+    let add = |sums: &mut [__m512i; 2], bytes: __m256i, words: [__m512i; 2]| {
+        let bytes = _mm512_cvtepu8_epi16(bytes);
+        let low = _mm512_madd_epi16(_mm512_and_si512(bytes, nibble), words[0]);
+        let high = _mm512_madd_epi16(_mm512_srli_epi16::<4>(bytes), words[1]);
+        *sums = [_mm512_add_epi32(sums[0], low), _mm512_add_epi32(sums[1], high)];
+    };
+    let (whole, tail) = pairs.as_chunks::<32>();
+    for ((bytes, first), second) in whole.iter().zip(first.as_chunks::<32>().0).zip(second.as_chunks::<32>().0) {
+        add(&mut sums, all_bytes(bytes), [all_words(first), all_words(second)]);
     }
-    check_remainder(words, half, codes);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(words, half, codes) }
+    if !tail.is_empty() {
+        let (at, mask) = (half - tail.len(), lowest(tail.len()));
+        add(&mut sums, bytes(mask, tail), [self::words(mask, &first[at..]), self::words(mask, &second[at..])]);
+    }
+    let (whole, tail) = others.as_chunks::<32>();
+    for (i, (bytes, words)) in whole.iter().zip(last.as_chunks::<32>().0).enumerate() {
+        sums[i % 2] = _mm512_add_epi32(sums[i % 2], _mm512_madd_epi16(_mm512_cvtepi8_epi16(all_bytes(bytes)), all_words(words)));
+    }
+    if !tail.is_empty() {
+        let mask = lowest(tail.len());
+        let words = self::words(mask, &last[others.len() - tail.len()..]);
+        sums[0] = _mm512_add_epi32(sums[0], _mm512_madd_epi16(_mm512_cvtepi8_epi16(bytes(mask, tail)), words));
+    }
+    let wide = |sum| {
+        let halves = [_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)].map(|half| _mm512_cvtepi32_epi64(half));
+        _mm512_add_epi64(halves[0], halves[1])
+    };
+    _mm512_reduce_add_epi64(_mm512_add_epi64(wide(sums[0]), wide(sums[1])))
 }
 
 /// The lowest `count` bits, 32 at most.
@@ -223,68 +180,63 @@ fn all_bytes(bytes: &[u8; 32]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
-/// 32 words.
+/// 32 int16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn all_words(words: &[i16; 32]) -> __m512i {
-    // SAFETY: an array of 32 words.
+    // SAFETY: an array of 32 int16.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
-/// The bytes of the mask, zeros for the others.
+/// The bytes whose bit is set in the mask, zeros for the others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn bytes(mask: __mmask32, from: &[u8]) -> __m256i {
     assert!(mask.count_ones() as usize <= from.len());
-    // SAFETY: the bits of the mask, the lowest, are bytes of the slice; no other is touched.
+    // SAFETY: the lowest bits of the mask are set, no more than the slice is long; no other byte is read.
     unsafe { _mm256_maskz_loadu_epi8(mask, from.as_ptr().cast()) }
 }
 
-/// The words of the mask, zeros for the others.
+/// The int16 whose bit is set in the mask, zeros for the others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn words(mask: __mmask32, from: &[i16]) -> __m512i {
     assert!(mask.count_ones() as usize <= from.len());
-    // SAFETY: the bits of the mask, the lowest, are words of the slice; no other is touched.
+    // SAFETY: the lowest bits of the mask are set, no more than the slice is long; no other int16 is read.
     unsafe { _mm512_maskz_loadu_epi16(mask, from.as_ptr()) }
 }
 
-/// All codes of one block: sixteen rows are turned at a time.
+/// All codes of one block, by transposing dwords of sixteen rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub fn unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading: usize, out: &mut [u8]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading: usize, out: &mut [u8]) {
-        let (last, half) = (remainder.len() / remainder_bytes - 1, leading / 2);
-        let mut rows = [&remainder[..0]; 16];
-        for (lane, row) in rows.iter_mut().enumerate() {
-            *row = &remainder[lane.min(last) * remainder_bytes..][..remainder_bytes];
-        }
-        let (lines, out) = (lines.as_chunks::<64>().0, out.as_chunks_mut::<64>().0);
-        let levels = _mm512_add_epi8(levels(), _mm512_set1_epi8(LEVEL_TO_BYTE as i8));
-        for from in (0..half).step_by(64) {
-            let bytes = half.min(from + 64) - from;
-            let rotated = rotate(loads(&rows, from, bytes));
-            for (i, low) in rotated.into_iter().take(bytes / 4).enumerate() {
-                let group = from / 4 + i;
-                put(levels, lines, group, low, out);
-                put(levels, lines, group + half / 4, _mm512_srli_epi16::<4>(low), out);
-            }
-        }
-        for from in (half..remainder_bytes).step_by(64) {
-            let bytes = remainder_bytes.min(from + 64) - from;
-            let rotated = rotate(loads(&rows, from, bytes));
-            for (i, codes) in rotated.into_iter().take(bytes.div_ceil(4)).enumerate() {
-                let unsigned = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
-                // SAFETY: an array of 64 bytes.
-                unsafe { _mm512_storeu_si512(out[(half + from) / 4 + i].as_mut_ptr().cast(), unsigned) };
-            }
+    let (last, half) = (remainder.len() / remainder_bytes - 1, leading / 2);
+    let mut rows = [&remainder[..0]; 16];
+    for (lane, row) in rows.iter_mut().enumerate() {
+        *row = &remainder[lane.min(last) * remainder_bytes..][..remainder_bytes];
+    }
+    let (lines, out) = (lines.as_chunks::<64>().0, out.as_chunks_mut::<64>().0);
+    let levels = _mm512_add_epi8(levels(), _mm512_set1_epi8(LEVEL_TO_BYTE as i8));
+    for from in (0..half).step_by(64) {
+        let bytes = half.min(from + 64) - from;
+        let rotated = rotate(loads(&rows, from, bytes));
+        for (i, low) in rotated.into_iter().take(bytes / 4).enumerate() {
+            let group = from / 4 + i;
+            put(levels, lines, group, low, out);
+            put(levels, lines, group + half / 4, _mm512_srli_epi16::<4>(low), out);
         }
     }
-    check_unpack_codes(lines, remainder, remainder_bytes, leading, out);
-    // SAFETY: `available` lists this function's table only where the CPU has these features.
-    unsafe { gated(lines, remainder, remainder_bytes, leading, out) }
+    for from in (half..remainder_bytes).step_by(64) {
+        let bytes = remainder_bytes.min(from + 64) - from;
+        let rotated = rotate(loads(&rows, from, bytes));
+        for (i, codes) in rotated.into_iter().take(bytes.div_ceil(4)).enumerate() {
+            let unsigned = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
+            // SAFETY: an array of 64 bytes.
+            unsafe { _mm512_storeu_si512(out[(half + from) / 4 + i].as_mut_ptr().cast(), unsigned) };
+        }
+    }
 }
 
-/// Adds the low nibbles of a group of four coordinates to their cells in `lines`.
+/// Writes the levels of four coordinates plus their refinements, the low nibbles of `low`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn put(levels: __m512i, lines: &[[u8; 64]], group: usize, low: __m512i, out: &mut [[u8; 64]]) {
@@ -299,15 +251,15 @@ fn put(levels: __m512i, lines: &[[u8; 64]], group: usize, low: __m512i, out: &mu
     unsafe { _mm512_storeu_si512(out[group].as_mut_ptr().cast(), codes) };
 }
 
-/// `bytes` bytes of each row from `from` on, 64 at most, zeros after them.
+/// `bytes` bytes of each row from `from` on, 64 at most, then zeros.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn loads(rows: &[&[u8]; 16], from: usize, bytes: usize) -> [__m512i; 16] {
     let mask = u64::MAX >> (64 - bytes.clamp(1, 64));
     let mut loaded = [_mm512_setzero_si512(); 16];
-    // Not `map`: compiled for any CPU, it would be called.
+    // Not `map`, which is compiled for any CPU and would not be inlined.
     for (loaded, row) in loaded.iter_mut().zip(rows) {
-        // Those of the next block are wanted soon.
+        // The same bytes of the rows of two blocks ahead.
         _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(32 * row.len() + from).cast());
         let row = &row[from..from + bytes];
         // SAFETY: the bits of the mask are bytes of the slice, which holds 1 to 64; no other is touched.
@@ -316,7 +268,7 @@ fn loads(rows: &[&[u8]; 16], from: usize, bytes: usize) -> [__m512i; 16] {
     loaded
 }
 
-/// Dword i of row r becomes dword r of row i.
+/// Transposes: dword i of row r becomes dword r of row i.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn rotate(rows: [__m512i; 16]) -> [__m512i; 16] {
@@ -350,6 +302,7 @@ fn rotate(rows: [__m512i; 16]) -> [__m512i; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::avx512::KERNEL;
     use crate::kernel::{BATCH, runnable};
 
     #[test]
@@ -368,7 +321,7 @@ mod tests {
             let wide = UnpackedCodes { codes: &codes, offsets: &offsets, residuals: &residuals };
             for table in runnable().into_iter().filter(|table| table.name == "avx512") {
                 let (mut bounds, mut expected, mut got) = (vec![0.0; rows * BATCH], vec![0; rows], vec![0; rows]);
-                madd(&int8_batch, &wide, &mut bounds, &mut expected);
+                (KERNEL.int8_batch)(&int8_batch, &wide, &mut bounds, &mut expected);
                 (table.int8_batch)(&int8_batch, &wide, &mut bounds, &mut got);
                 assert_eq!(got, expected, "{rows} rows of {dims}");
             }

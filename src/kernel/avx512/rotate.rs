@@ -1,49 +1,12 @@
-//! Rows against [`COLUMNS`] columns side by side: products of float32, and of words.
+//! [`Kernel::rotate`](crate::kernel::Kernel::turn) with AVX-512: lanes of a sum are columns, and one
+//! instruction adds two products of int16.
 
-use super::{AHEAD, column_sums};
-use crate::kernel::{COLUMNS, check_products, check_rotate, ordered};
+use crate::kernel::COLUMNS;
+use crate::kernel::vector::AHEAD;
 use std::arch::x86_64::*;
 
-pub fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-    check_products(columns, rows, dims, out);
-    let (count, mut at) = (out.len() / COLUMNS, 0);
-    while at < count {
-        let group = [12, 4].into_iter().find(|&group| group <= count - at).unwrap_or(1);
-        let (rows, out) = (&rows[at * dims..(at + group) * dims], &mut out[at * COLUMNS..(at + group) * COLUMNS]);
-        // SAFETY: `available` lists this table only where the CPU has these features.
-        unsafe {
-            match group {
-                12 => add_products::<12>(columns, rows, dims, out),
-                4 => add_products::<4>(columns, rows, dims, out),
-                _ => add_products::<1>(columns, rows, dims, out),
-            }
-        }
-        at += group;
-    }
-}
-
-/// Adds the products of `R` rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn add_products<const R: usize>(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-    let sums = column_sums::<{ COLUMNS / 16 }, R, false>(columns, rows, dims);
-    for (&sum, out) in sums.as_flattened().iter().zip(out.as_chunks_mut::<16>().0) {
-        // SAFETY: an array of sixteen.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
-    }
-}
-
-pub fn ordered(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn gated(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
-        ordered::sums::<8, 32>(columns, rows, dims, out);
-    }
-    check_products(columns, rows, dims, out);
-    // SAFETY: `available` lists this table only where the CPU has these features.
-    unsafe { gated(columns, rows, dims, out) }
-}
-
 pub fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
-    let dims = check_rotate(columns, rows, out);
+    let dims = columns.len() / COLUMNS;
     let (count, mut at) = (out.len() / COLUMNS, 0);
     while at < count {
         let group = if at + 4 <= count { 4 } else { 1 };
@@ -52,7 +15,7 @@ pub fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
         unsafe {
             match group {
                 4 => rotate_rows::<4, 1>(columns, rows, dims, out),
-                // Sums of one row are few, and each would wait for its last term: so they are more.
+                // One row has few sums, and each addition would wait for the one before: so each is split in four.
                 _ => rotate_rows::<1, 4>(columns, rows, dims, out),
             }
         }
@@ -60,7 +23,7 @@ pub fn rotate(columns: &[i16], rows: &[i16], out: &mut [i32]) {
     }
 }
 
-/// Sums of `R` rows, each made of `SIDE` sums of every so many pairs.
+/// Sums of `R` rows, each in `SIDE` parts: part i takes pairs i, i + `SIDE`, and so on.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn rotate_rows<const R: usize, const SIDE: usize>(columns: &[i16], rows: &[i16], dims: usize, out: &mut [i32]) {
     let mut sums = [[[_mm512_setzero_si512(); COLUMNS / 16]; SIDE]; R];
@@ -71,7 +34,7 @@ fn rotate_rows<const R: usize, const SIDE: usize>(columns: &[i16], rows: &[i16],
                 _mm_prefetch::<_MM_HINT_T0>(pairs.as_ptr().wrapping_byte_add(AHEAD + 64 * line).cast());
             }
             let pairs = pairs.as_chunks::<32>().0.iter().map(|pairs| {
-                // SAFETY: an array of 32 words.
+                // SAFETY: an array of 32 int16.
                 unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) }
             });
             for (v, pairs) in pairs.enumerate() {
