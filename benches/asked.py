@@ -47,7 +47,7 @@ def main() -> int:
     options = parser.parse_args()
     print(workload.machine())
     print(f"{options.ann}, k {options.k}, {options.count} queries\n")
-    print(f"{'table':26} {'asked':>6} {'had':>7} {'error':>7} {'probes':>7}  rows read said exact wrongly")
+    print(f"{'table':26} {'asked':>6} {'had':>7} {'error':>7} {'nprobe':>7}  rows read said exact wrongly")
     short = 0
     for asked in cases(options):
         short += ask(asked, options)
@@ -89,7 +89,7 @@ def ask(asked: Asked, options: argparse.Namespace) -> int:
         had, error = float(np.mean(shares)), float(np.std(shares) / np.sqrt(len(shares)))
         visited = index.recall(asked.queries, options.k, recall=target).visited
         print(
-            f"{asked.name:26} {target:6.2f} {had:7.4f} {error:7.4f} {probes(index, target, options.k):>7} "
+            f"{asked.name:26} {target:6.2f} {had:7.4f} {error:7.4f} {nprobe(index, target, options.k):>7} "
             f"{visited:9.2%} {said:10} {wrongly:7}",
             flush=True,
         )
@@ -97,9 +97,9 @@ def ask(asked: Asked, options: argparse.Namespace) -> int:
     return short
 
 
-def probes(index: nseekfs.Index, target: float, k: int) -> str:
+def nprobe(index: nseekfs.Index, target: float, k: int) -> str:
     """How many cells or buckets are visited; all, where the search is exact."""
-    told = index.explain_miss(index[0], 0, k=k, recall=target).probes
+    told = index.explain_miss(index[0], 0, k=k, recall=target).nprobe
     return str(told) if told else "exact"
 
 

@@ -181,7 +181,8 @@ def ask(index: nseekfs.Index, group: Group) -> Iterator[tuple[str, slice, Answer
     start = 0
     for turn, size in enumerate(BATCHES):
         part, threads = slice(start, start + size), 1 + (turn + group.k) % 2
-        found = index.search(group.queries[part], group.k, threads=threads, return_keys=True, **how)
+        result = index.search(group.queries[part], group.k, threads=threads, **how)
+        found = (result.indices, result.scores, result.keys)
         yield f"batch of {size}, {threads} threads", part, found, tuple(each[part] for each in group.expected)
         start += size
 

@@ -64,7 +64,7 @@ def main() -> None:
         index = nseekfs.from_embeddings(table[order[:rows]])
         for k in (10, 100):
             told = [index.query(query, k, threads=1).certificate for query in queries]
-            read = np.mean([each.bytes / each.rows for each in told])
+            read = np.mean([each.bytes_read / each.rows for each in told])
             print(f"| {rows} | {k} | {read:.1f} | {np.mean([each.refined for each in told]):.1f} |")
 
 

@@ -57,9 +57,9 @@ def compare(options: argparse.Namespace) -> dict[str, int]:
                 expected = reference.top(queries, rows, options.k, metric)
                 for method in ("auto", "simd", "scalar"):
                     for threads in (1, 2):
-                        ask = {"similarity": metric, "method": method, "threads": threads, "return_keys": True}
-                        batch = index.search(queries, options.k, **ask)
-                        singles = [index.search(query[None], options.k, **ask) for query in queries]
+                        ask = {"similarity": metric, "method": method, "threads": threads}
+                        batch = reference.parts(index.search(queries, options.k, **ask))
+                        singles = [reference.parts(index.search(query[None], options.k, **ask)) for query in queries]
                         single = tuple(np.concatenate(parts) for parts in zip(*singles))
                         for found in (batch, single):
                             compared += len(queries)

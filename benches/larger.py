@@ -180,7 +180,7 @@ def main() -> None:
         kept = {part: kept for part, (_, kept) in held(file).items()}
         index = nseekfs.load_index(file, mode="ram")
         bound = {**size, "rows": int(report["rows"] * args.count * row_pages(file, len(index)) * PAGE)}
-        plain = index.search(asked, k=args.k, method="simd", return_keys=True)
+        plain = index.search(asked, k=args.k, method="simd")
     same = (found["ids"] == plain.indices).all(axis=1) & (found["keys"] == plain.keys).all(axis=1)
     limit = f"a quarter of the rows, {size['rows'] / 4e6:.0f} MB, by a cgroup" if group else "that of the machine"
     print(workload.machine())

@@ -19,24 +19,23 @@ pub struct Hits {
     pub certificates: Vec<Certificate>,
 }
 
-/// What shows that the rows found are the best: there are no others with keys beyond that of the
-/// last, because all rows but those read in full have keys that end before.
+/// What shows that the rows found are the best: every row that was not read in full has an upper bound of its key that
+/// does not pass the k-th best key.
 #[derive(Debug, Clone, Copy)]
 pub struct Certificate {
-    /// Rows that might be found.
+    /// Candidates: all rows, or those that a filter allows.
     pub rows: u64,
-    /// Rows read in full.
-    pub refined: u64,
-    /// Rows whose codes were all looked at.
+    /// Rows whose full bound, from all dims of their code, was computed.
     pub bounded: u64,
-    /// Bytes of codes and rows that the query took, as if it had been alone.
-    pub bytes: u64,
-    /// Key of the k-th best row, as users see keys; of fewer that reach a bound, the key that it asks for.
-    pub kth: f64,
-    /// No row that was not read in full has a better key than this, as users see keys.
-    pub left: f64,
-    /// Whether the rows are known to be the best of all; else they are the best of those visited, and `left` says
-    /// nothing.
+    /// Rows read in full and scored.
+    pub refined: u64,
+    /// Bytes of codes and rows that the query read, as if it had been alone.
+    pub bytes_read: u64,
+    /// Key of the k-th best row, as users see keys; where fewer reach a limit, the key of that limit.
+    pub kth_key: f64,
+    /// The best of the bounds of the rows that were not refined, as users see keys; infinite if `exact` is false.
+    pub best_bound_left: f64,
+    /// Whether the rows are proven to be the best of all candidates; else they are the best of those visited.
     pub exact: bool,
 }
 

@@ -398,7 +398,7 @@ fn never_wrongly_exact(index: &Index, asked: &[f64], metric: Metric, k: i64, pro
             wrong += usize::from(!same);
             let context = format!("{:?} {metric:?} k {k}, {nprobe} cells, query {query}", index.about());
             assert!(same || !certificate.exact, "{context}: {:?} for {:?}", bits(&got), bits(&want));
-            assert_eq!(certificate.left.is_infinite(), !certificate.exact, "{context}: {certificate:?}");
+            assert_eq!(certificate.best_bound_left.is_infinite(), !certificate.exact, "{context}: {certificate:?}");
         }
     }
     (proven, wrong)

@@ -11,14 +11,18 @@ array([1, 2])
 
 from nseekfs._core import __version__, simd_info
 from nseekfs._errors import Error, FormatError, InputError, InputTypeError
-from nseekfs.ann import Ann, Miss, Place, Point, Recall
+from nseekfs.ann import Ann, Miss, RankedCell, Recall, TuningPoint
 from nseekfs.build import create_index, from_embeddings, load_index
-from nseekfs.hits import Certificate, Hit, Hits, KeyedSearchResult, SearchResult
+from nseekfs.hits import Certificate, Hit, Hits, SearchResult
 from nseekfs.index import Index
+from nseekfs.params import IVF, LSH, Effort
 
 __all__ = [
+    "IVF",
+    "LSH",
     "Ann",
     "Certificate",
+    "Effort",
     "Error",
     "FormatError",
     "Hit",
@@ -26,12 +30,11 @@ __all__ = [
     "Index",
     "InputError",
     "InputTypeError",
-    "KeyedSearchResult",
     "Miss",
-    "Place",
-    "Point",
+    "RankedCell",
     "Recall",
     "SearchResult",
+    "TuningPoint",
     "__version__",
     "create_index",
     "from_embeddings",

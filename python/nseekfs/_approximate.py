@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core
+from nseekfs._errors import InputError, InputTypeError
 from nseekfs._typing import Count, EuclideanWord, Metric, Vectors
-from nseekfs.ann import Ann, Miss, Place, Point, Recall
+from nseekfs.ann import Ann, Miss, RankedCell, Recall, TuningPoint
+from nseekfs.params import Effort
 
 
 class Approximate:
@@ -24,11 +26,7 @@ class Approximate:
         k: Count = 10,
         *,
         recall: float | None = None,
-        nprobe: Count | None = None,
-        num_leaves_to_search: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-        reorder_k: Count | None = None,
+        effort: Effort | None = None,
         threads: Count | None = None,
     ) -> Recall:
         """Measure the recall that searches have, against the exact answers.
@@ -40,7 +38,7 @@ class Approximate:
             visited; none of them counts as its own neighbour.
         k : int
             Neighbours of each query, from 1.
-        recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k, threads
+        recall, effort, threads
             As in `query`.
 
         Returns
@@ -56,7 +54,7 @@ class Approximate:
         measured = core.recall(
             _maybe_queries(queries, core),
             _arguments.whole("k", k),
-            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
+            *how_much(recall, effort),
             _arguments.maybe_whole("threads", threads),
         )
         return Recall(*measured)
@@ -106,11 +104,7 @@ class Approximate:
         k: Count = 10,
         similarity: Metric | None = None,
         recall: float | None = None,
-        nprobe: Count | None = None,
-        num_leaves_to_search: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-        reorder_k: Count | None = None,
+        effort: Effort | None = None,
     ) -> Miss:
         """Say why a search finds a row, or why not.
 
@@ -120,7 +114,7 @@ class Approximate:
             What was asked.
         row : int
             The row that was expected.
-        k, similarity, recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k
+        k, similarity, recall, effort
             As in `query`, where `k` is `top_k`.
 
         Returns
@@ -133,18 +127,27 @@ class Approximate:
             If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
         """
         core = self._open()
-        key, kth, places, visited, found = core.explain_miss(
+        found, key, kth_key, held, nprobe = core.explain_miss(
             _arrays.vector("query", query, query_type(core)),
             _arguments.whole("row", row, 0),
             _arguments.whole("k", k),
             None if similarity is None else _arguments.word("similarity", similarity),
-            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
+            *how_much(recall, effort),
         )
-        held = tuple(Place(*place) for place in places)
-        nearer = key < kth if (similarity or core.metric) in get_args(EuclideanWord) else key > kth
-        limits = {"ratio_threshold": ratio_threshold, "reorder_k": reorder_k}
-        reason = _reason(found, held, visited, key, kth, nearer, [name for name in limits if limits[name] is not None])
-        return Miss(found, reason, key, kth, held, visited)
+        cells = tuple(RankedCell(*cell) for cell in held)
+        better = key < kth_key if (similarity or core.metric) in get_args(EuclideanWord) else key > kth_key
+        if found:
+            reason = f"it is among the best: its key is {key:.6g}, that of the last row found {kth_key:.6g}"
+        elif cells[0].rank > nprobe if cells else better:
+            reason = _not_visited(self.ann.kind, cells, nprobe)
+        elif better:
+            limits = [name for name in ("ratio_threshold", "reorder_k") if getattr(effort, name, None) is not None]
+            skipped = "".join(f"{name} left it out, or " for name in limits)
+            reason = f"{skipped}its code made it unlikely to be among the best, so that it was not read in full"
+        else:
+            equal = ", and comes first of equals" if key == kth_key else ""
+            reason = f"its key, {key:.6g}, is not among the best: the last row found has {kth_key:.6g}{equal}"
+        return Miss(found, reason, key, kth_key, cells, nprobe)
 
     @property
     def ann(self) -> Ann:
@@ -152,19 +155,9 @@ class Approximate:
         told = self._open().ann
         if told is None:
             return Ann("exact", 1.0, 0, False, 0, 0, 0, "nothing", ())
-        kind, count, more, recall, queries, given, points = told
-        cells, tables = (count, 0) if kind == "ivf" else (0, count)
-        return Ann(
-            kind,
-            recall,
-            cells,
-            bool(cells and more),
-            tables,
-            more if tables else 0,
-            queries,
-            "queries" if given else "rows",
-            tuple(Point(*point) for point in points),
-        )
+        kind, recall, nlist, spill, tables, bits, queries, given, tuning = told
+        points = tuple(TuningPoint(*point) for point in tuning)
+        return Ann(kind, recall, nlist, spill, tables, bits, queries, "queries" if given else "rows", points)
 
 
 def query_type(core: _core.Index) -> type[np.floating[Any]]:
@@ -172,32 +165,32 @@ def query_type(core: _core.Index) -> type[np.floating[Any]]:
     return np.float64 if core.level == "f64" else np.float32
 
 
-def effort(
-    recall: object, nprobe: object, leaves: object, probes: object, ratio_threshold: object, reorder_k: object
-) -> tuple[float | None, int | None, int | None, float | None, int | None]:
-    """How many rows an approximate search visits, in the types of the extension module."""
-    return (
-        _arguments.maybe_real("recall", recall),
-        _arguments.either("nprobe", nprobe, "num_leaves_to_search", leaves),
-        _arguments.maybe_whole("probes", probes),
-        _arguments.maybe_real("ratio_threshold", ratio_threshold),
-        _arguments.maybe_whole("reorder_k", reorder_k),
-    )
+def how_much(recall: object, effort: object) -> tuple[float | None, Effort | None]:
+    """The recall or the effort of an approximate search, in the types of the extension module."""
+    if effort is not None and not isinstance(effort, Effort):
+        raise InputTypeError(f"effort: expected an nseekfs.Effort, got {_arguments.shown(effort)}")
+    if effort is not None and recall is not None:
+        raise InputError("effort: expected effort or recall, either of which says how much is visited, got both")
+    return _arguments.maybe_real("recall", recall), effort
 
 
 def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[Any] | None:
     return None if queries is None else _arrays.matrix("queries", queries, query_type(core))[0]
 
 
-def _reason(
-    found: bool, places: tuple[Place, ...], probes: int, key: float, kth: float, nearer: bool, limits: list[str]
-) -> str:
-    if found:
-        return "it was found"
-    if nearer and places and places[0].place < probes:
-        left_out = "".join(f"{name} left it out, or " for name in limits)
-        return f"{left_out}its codes made it most unlikely to be among the best"
-    if not places or places[0].place < probes:
-        return f"its key, {key:.6g}, is not among the best: the last row found has {kth:.6g}, or comes first of equals"
-    shown = " and ".join(str(place.place + 1) for place in places[:2])
-    return f"what holds it comes {shown} in the query's order, and {probes} were visited"
+def _not_visited(kind: str, cells: tuple[RankedCell, ...], nprobe: int) -> str:
+    """Where a row is that was not visited."""
+    visited = f"{nprobe} {'was' if nprobe == 1 else 'were'} visited"
+    if not cells:
+        return f"its buckets are among the least likely for the query; {visited}"
+    ranks = " and ".join(_ordinal(cell.rank) for cell in cells[:2])
+    many = "s are" if len(cells) > 1 else " is"
+    if kind == "ivf":
+        return f"its cell{many} the {ranks} nearest to the query; {visited}"
+    return f"its likeliest bucket{many} the {ranks} for the query; {visited}"
+
+
+def _ordinal(number: int) -> str:
+    """A rank as people say it."""
+    teens = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

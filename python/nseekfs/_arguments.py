@@ -1,7 +1,7 @@
 """Single arguments of any type, made into the one type that the extension module takes.
 
-Only types are refused here, and numbers that no machine word holds; whether a value is allowed is
-the extension's to say.
+Only types are refused here, and numbers that no machine word holds or that the caller bounds; whether
+a value is allowed otherwise is the extension's to say.
 """
 
 import numbers
@@ -15,6 +15,9 @@ from nseekfs._errors import InputError, InputTypeError
 
 _Callable = TypeVar("_Callable")
 
+MOST = 2**63 - 1
+"""The largest whole number that the extension module takes, but for seeds."""
+
 
 def shown(value: object) -> str:
     """What came, short enough for a message."""
@@ -27,7 +30,7 @@ def shown(value: object) -> str:
     return f"a {kind.__name__}" if kind.__module__ == "builtins" else f"a {kind.__module__}.{kind.__name__}"
 
 
-def whole(argument: str, value: object, low: int = -(2**63), high: int = 2**63 - 1) -> int:
+def whole(argument: str, value: object, low: int = -MOST - 1, high: int = MOST) -> int:
     """A whole number of Python or numpy, from `low` to `high`."""
     if type(value) is int and low <= value <= high:
         return value
@@ -37,23 +40,16 @@ def whole(argument: str, value: object, low: int = -(2**63), high: int = 2**63 -
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise InputTypeError(f"{argument}: expected a whole number, got {shown(value)}") from None
+    if number < low and high == MOST:
+        raise InputError(f"{argument}: expected a whole number of at least {low}, got {shown(number)}")
     if not low <= number <= high:
         raise InputError(f"{argument}: expected a whole number from {low} to {high}, got {shown(number)}")
     return number
 
 
-def maybe_whole(argument: str, value: object, low: int = -(2**63)) -> int | None:
+def maybe_whole(argument: str, value: object, low: int = -MOST - 1, high: int = MOST) -> int | None:
     """`whole`, or None for None."""
-    return None if value is None else whole(argument, value, low)
-
-
-def either(name: str, value: object, alias: str, other: object) -> int | None:
-    """The whole number that was given by one of two names of the same argument."""
-    if other is None:
-        return maybe_whole(name, value)
-    if value is not None:
-        raise InputError(f"{alias}: expected it or {name}, which is the same, got both")
-    return whole(alias, other, 1)
+    return None if value is None else whole(argument, value, low, high)
 
 
 def real(argument: str, value: object) -> float:

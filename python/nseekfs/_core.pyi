@@ -5,8 +5,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nseekfs._clusters import Training
+from nseekfs.params import IVF, LSH, Effort
 
 __all__ = [
+    "MAX_BITS",
+    "MAX_TABLES",
     "Builder",
     "Cells",
     "Index",
@@ -20,6 +23,8 @@ __all__ = [
 ]
 
 __version__: str
+MAX_BITS: int
+MAX_TABLES: int
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _Trained: TypeAlias = tuple[_Floats, npt.NDArray[np.int64], float, list[float], int]
@@ -48,7 +53,8 @@ class Builder:
         normalized: bool | None,
         seed: int,
         codes: bool,
-        ann: tuple[str | None, float, int | None, bool, int | None, int | None] | None,
+        ann: bool | IVF | LSH | None,
+        recall: float,
         threads: int | None,
     ) -> Builder: ...
     def push(self, block: npt.NDArray[Any]) -> None: ...
@@ -86,7 +92,7 @@ class Index:
     @property
     def ann(
         self,
-    ) -> tuple[str, int, int, float, int, bool, list[tuple[int, int, float, float, float]]] | None: ...
+    ) -> tuple[str, float, int, bool, int, int, int, bool, list[tuple[int, int, float, float, float]]] | None: ...
     @property
     def codes(self) -> bool: ...
     @property
@@ -103,7 +109,8 @@ class Index:
         similarity: str | None,
         filter: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | None,
         bound: float | None,
-        effort: tuple[float | None, int | None, int | None, float | None, int | None],
+        recall: float | None,
+        effort: Effort | None,
         threads: int | None,
     ) -> tuple[
         npt.NDArray[np.int64],
@@ -116,7 +123,8 @@ class Index:
         self,
         queries: npt.NDArray[Any] | None,
         k: int,
-        effort: tuple[float | None, int | None, int | None, float | None, int | None],
+        recall: float | None,
+        effort: Effort | None,
         threads: int | None,
     ) -> tuple[float, float, float, int, float, float]: ...
     def explain_miss(
@@ -125,8 +133,9 @@ class Index:
         row: int,
         k: int,
         similarity: str | None,
-        effort: tuple[float | None, int | None, int | None, float | None, int | None],
-    ) -> tuple[float, float, list[tuple[int, int]], int, bool]: ...
+        recall: float | None,
+        effort: Effort | None,
+    ) -> tuple[bool, float, float, list[tuple[int, int]], int]: ...
     def values(self, start: int, stop: int) -> npt.NDArray[Any]: ...
     def save(self, path: str) -> None: ...
     def verify(self) -> None: ...

@@ -46,7 +46,7 @@ def measure(index: Index, queries: npt.NDArray[Any] | None, k: int) -> list[Line
 def show(index: Index, lines: list[Line], k: int) -> None:
     """Print a table."""
     print(f"{index.ann}; k {k}, one thread")
-    print("target  recall (19 times in 20)     rows visited   known exact   queries/s")
+    print("target  recall (95% confidence)     rows visited  proven exact   queries/s")
     for line in lines:
         found = line.measured
         print(

@@ -14,7 +14,6 @@ EuclideanWord: TypeAlias = Literal["euclidean", "l2", "euclidean_distance", "euc
 Metric: TypeAlias = CosineWord | DotWord | EuclideanWord
 ClusterMetric: TypeAlias = CosineWord | EuclideanWord
 Level: TypeAlias = Literal["f64", "f32", "f16", "f8"]
-Ann: TypeAlias = bool | Literal["ivf", "lsh"]
 Method: TypeAlias = Literal["auto", "simd", "scalar"]
 Mode: TypeAlias = Literal["mmap", "ram"]
 Verify: TypeAlias = Literal["auto", "header", "full"]

@@ -3,19 +3,19 @@
 from typing import NamedTuple
 
 
-class Point(NamedTuple):
+class TuningPoint(NamedTuple):
     """What was measured at one setting."""
 
     k: int
     """Neighbours asked for."""
-    probes: int
+    nprobe: int
     """Cells or buckets visited; of cells, more by queries that have many near, and fewer by others."""
     recall: float
     """Share of the exact neighbours that was found."""
     error: float
     """Standard error of `recall`."""
     visited: float
-    """Rows in them, on average; a row that stands in two of the cells counts twice."""
+    """Rows in them, on average; a row that is in two of the cells counts twice."""
 
 
 class Ann(NamedTuple):
@@ -28,10 +28,10 @@ class Ann(NamedTuple):
     """``"ivf"``, ``"lsh"``, or ``"exact"``: every row is a candidate."""
     recall: float
     """The recall that queries get unless they say otherwise; 1 for ``"exact"``."""
-    cells: int
+    nlist: int
     """How many cells an ``"ivf"`` has; 0 for others."""
-    spilled: bool
-    """Whether rows stand in two cells each."""
+    spill: bool
+    """Whether every row is in two of them."""
     tables: int
     """How many tables an ``"lsh"`` has; 0 for others."""
     bits: int
@@ -40,7 +40,7 @@ class Ann(NamedTuple):
     """Queries that it was tuned on; an ``"lsh"`` takes 200 of a sample."""
     tuned_on: str
     """``"rows"`` held out of the training, ``"queries"`` that were given, or ``"nothing"`` for ``"exact"``."""
-    points: tuple[Point, ...]
+    tuning: tuple[TuningPoint, ...]
     """What was measured, by neighbours asked for, then by cells or buckets visited."""
 
     def __eq__(self, other: object) -> bool:
@@ -52,12 +52,13 @@ class Ann(NamedTuple):
     def __hash__(self) -> int:
         return hash(self.kind)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         if self.kind == "exact":
             return "exact"
-        twice = ", rows in two each" if self.spilled else ""
-        size = f"{self.cells} cells{twice}" if self.kind == "ivf" else f"{self.tables} tables of {self.bits} bits"
-        return f"{self.kind} of {size}, tuned to recall {self.recall:g} on {self.queries} {self.tuned_on}"
+        twice = ", every row in two of them" if self.spill else ""
+        size = f"{self.nlist} cells{twice}" if self.kind == "ivf" else f"{self.tables} tables of {self.bits} bits"
+        source = "given queries" if self.tuned_on == "queries" else "held-out rows"
+        return f"{self.kind} of {size}, tuned for recall {self.recall:g} on {self.queries} {source}"
 
 
 class Recall(NamedTuple):
@@ -66,7 +67,7 @@ class Recall(NamedTuple):
     recall: float
     """Share of the exact neighbours that was found."""
     low: float
-    """Lower end of the interval that holds the recall of all such queries 19 times in 20."""
+    """Lower end of the 95% confidence interval of the recall of all such queries."""
     high: float
     """Its upper end."""
     queries: int
@@ -74,16 +75,23 @@ class Recall(NamedTuple):
     visited: float
     """Codes or rows read by a query, on average, as a share of all rows; those of centroids are not counted."""
     exact: float
-    """Share of the answers that were known to be exact, see `Certificate`."""
+    """Share of the answers that were proven to be exact, see `Certificate`."""
+
+    def __repr__(self) -> str:
+        visited, exact = 100 * self.visited, 100 * self.exact
+        return (
+            f"recall {self.recall:.4g} ({self.low:.4g} to {self.high:.4g} at 95% confidence) of {self.queries} queries "
+            f"that visited {visited:.3g}% of the rows; {exact:.3g}% of the answers are proven exact"
+        )
 
 
-class Place(NamedTuple):
-    """What holds a row, and where that comes in a query's order, from 0."""
+class RankedCell(NamedTuple):
+    """A cell that holds a row, or a bucket of an ``"lsh"``, and when the query visits it."""
 
     number: int
     """Of the cell; of an ``"lsh"``, of the table."""
-    place: int
-    """Of the cell, or of the row's bucket in that table."""
+    rank: int
+    """1 for the cell nearest to the query or the likeliest bucket; visited if it is at most `Miss.nprobe`."""
 
 
 class Miss(NamedTuple):
@@ -95,9 +103,12 @@ class Miss(NamedTuple):
     """In words."""
     key: float
     """What the row is ranked by, as `Hits.keys`."""
-    kth: float
+    kth_key: float
     """That of the last row found."""
-    places: tuple[Place, ...]
-    """The row's cells or buckets, the first to be visited first; none where search is exact."""
-    probes: int
+    cells: tuple[RankedCell, ...]
+    """The row's cells or buckets, by rank; none where search is exact."""
+    nprobe: int
     """Cells or buckets that the query visits, before ratio_threshold; 0 where search is exact."""
+
+    def __repr__(self) -> str:
+        return f"{'found' if self.found else 'missed'}: {self.reason}"

@@ -1,17 +1,20 @@
 """Making an index from vectors, and opening one from its file."""
 
 import os
-from typing import Any, NamedTuple, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 import numpy as np
 
 from nseekfs import _arguments, _arrays, _core
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import Ann, AnyPath, Count, Level, Method, Metric, Mode, Progress, Vectors, Verify
+from nseekfs._typing import AnyPath, Count, Level, Method, Metric, Mode, Progress, Vectors, Verify
 from nseekfs.index import Index
+from nseekfs.params import IVF, LSH, AnnKind
 
 _STORED: dict[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
 """What an extended float is rounded to, once, by level; float64 for the others."""
+_KINDS: dict[str, type[IVF] | type[LSH]] = {"ivf": IVF, "lsh": LSH}
+"""What the words of `ann` stand for."""
 
 
 def from_embeddings(
@@ -19,18 +22,13 @@ def from_embeddings(
     metric: Metric = "cosine",
     *,
     level: Level = "f32",
-    ann: Ann = False,
+    ann: AnnKind = None,
     recall: float = 0.95,
-    nlist: Count | None = None,
-    num_leaves: Count | None = None,
-    spill: bool = True,
-    tables: Count | None = None,
-    bits: Count | None = None,
     method: Method = "auto",
     normalized: bool | None = None,
     codes: bool = True,
     output_dir: AnyPath | None = None,
-    base_name: str | None = None,
+    base_name: str = "index",
     seed: Count = 0,
     threads: Count | None = None,
     progress: Progress | None = None,
@@ -48,23 +46,15 @@ def from_embeddings(
     level : {"f32", "f64", "f16", "f8"}
         How precisely a row is stored. ``"f8"`` is one signed byte per value and a float32 scale per
         row.
-    ann : bool or {"ivf", "lsh"}
+    ann : {None, True, "ivf", "lsh"} or IVF or LSH
         Whether an approximate answer will do, of the recall asked for. ``"ivf"`` groups rows into cells around
         centroids, of which queries visit few; ``"lsh"`` hashes them into buckets of several tables, is built in no
-        time, and serves near duplicates; True takes cells if they are measured to cost less than an exact search,
-        which those of less than 4 MB of rows never do.
+        time, and serves near duplicates; `IVF` and `LSH` are the same with parameters of yours. True takes cells if
+        they are measured to cost less than an exact search, which those of less than 4 MB of rows never do. None, or
+        False, is exact search.
     recall : float
         The share of the exact neighbours that approximate queries find, on average, unless they say otherwise;
         measured on rows held out of the training, see `Index.ann` and `Index.recall`.
-    nlist, num_leaves : int, optional
-        How many cells there are, two names of one number; five times the root of the number of rows if not given,
-        fewer of few rows.
-    spill : bool
-        Whether every row stands in a second cell, chosen to be near when the first is not (SOAR). It takes half as
-        much room again as the codes, and fewer cells must be visited.
-    tables, bits : int, optional
-        How many tables of buckets there are, 1 to 64, and how many bits number a bucket, 1 to 24; what is not given
-        is chosen, up to 8 tables: that with which queries cost least at `recall`.
     method : {"auto", "simd", "scalar"}
         What queries use unless they say otherwise; ``"simd"`` and ``"scalar"`` always answer exactly.
     normalized : bool, optional
@@ -76,8 +66,8 @@ def from_embeddings(
     output_dir : path, optional
         Folder, made if missing, for the file ``{base_name}_{level}.bin``; the index is then opened
         from that file. Nothing is written if not given.
-    base_name : str, optional
-        Start of the file's name; ``"index"`` if not given.
+    base_name : str
+        Start of the file's name, without separators.
     seed : int
         What every random choice starts from, from 0.
     threads : int, optional
@@ -104,49 +94,67 @@ def from_embeddings(
     >>> index.query(embeddings[7], top_k=1)[0]["idx"]
     7
     """
-    cells = _arguments.either("nlist", nlist, "num_leaves", num_leaves)
-    few = _Ann(ann, recall, cells, spill, tables, bits)
-    options = _Options(metric, level, few, method, normalized, codes, seed, threads, progress)
-    if output_dir is None:
-        if base_name is not None:
-            raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
-        return Index(options.build(embeddings), options.method)
-    path = options.write(embeddings, output_dir, "index" if base_name is None else base_name)
-    return Index(_core.load(path, "mmap", "header", True), options.method)
+    folder = None if output_dir is None else _arguments.path("output_dir", output_dir)
+    stem = _arguments.file_stem("base_name", base_name)
+    if folder is None and stem != "index":
+        raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
+    method_word = _arguments.word("method", method)
+    if method_word not in get_args(Method):
+        raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {method_word!r}")
+    progress = _arguments.maybe_callable("progress", progress)
+    level_word = _arguments.word("level", level)
+    source = _arrays.Rows("embeddings", embeddings)
+    builder = _core.Builder(
+        level_word,
+        _arguments.word("metric", metric),
+        *source.shape,
+        _arguments.maybe_flag("normalized", normalized),
+        _arguments.whole("seed", seed, 0, 2**64 - 1),
+        _arguments.flag("codes", codes),
+        _ann(ann),
+        _arguments.real("recall", recall),
+        _arguments.maybe_whole("threads", threads),
+    )
+    done = 0
+    for block in source.blocks(_STORED.get(level_word, np.float64)):
+        builder.push(block)
+        done += len(block)
+        if progress is not None:
+            progress(done, source.shape[0])
+    core = builder.finish()
+    if folder is not None:
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, f"{stem}_{core.level}.bin")
+        core.save(path)
+        core = _core.load(path, "mmap", "header", True)
+    return Index(core, method_word)
 
 
-def create_index(
-    embeddings: Vectors,
-    output_dir: AnyPath,
-    *,
-    base_name: str = "index",
-    metric: Metric = "cosine",
-    level: Level = "f32",
-    ann: Ann = False,
-    recall: float = 0.95,
-    nlist: Count | None = None,
-    num_leaves: Count | None = None,
-    spill: bool = True,
-    tables: Count | None = None,
-    bits: Count | None = None,
-    method: Method = "auto",
-    normalized: bool | None = None,
-    codes: bool = True,
-    seed: Count = 0,
-    threads: Count | None = None,
-    progress: Progress | None = None,
-) -> str:
+class BuildOptions(TypedDict, total=False):
+    """The keywords of `from_embeddings` that `create_index` passes on to it."""
+
+    base_name: str
+    metric: Metric
+    level: Level
+    ann: AnnKind
+    recall: float
+    method: Method
+    normalized: bool | None
+    codes: bool
+    seed: Count
+    threads: Count | None
+    progress: Progress | None
+
+
+def create_index(embeddings: Vectors, output_dir: AnyPath, **options: Unpack[BuildOptions]) -> str:
     """Build an index and write it to ``{output_dir}/{base_name}_{level}.bin``, replacing it whole.
 
     Parameters
     ----------
-    embeddings, metric, level, ann, recall, nlist, num_leaves, spill, tables, bits, method, normalized, codes, seed,
-    threads, progress
+    embeddings, output_dir
         As in `from_embeddings`.
-    output_dir : path
-        Folder for the file, made if missing.
-    base_name : str
-        Start of the file's name, without separators.
+    **options
+        Any other keyword of `from_embeddings`.
 
     Returns
     -------
@@ -169,10 +177,9 @@ def create_index(
     ...         index.rows
     2
     """
-    cells = _arguments.either("nlist", nlist, "num_leaves", num_leaves)
-    few = _Ann(ann, recall, cells, spill, tables, bits)
-    options = _Options(metric, level, few, method, normalized, codes, seed, threads, progress)
-    return options.write(embeddings, output_dir, base_name)
+    folder = _arguments.path("output_dir", output_dir)
+    with from_embeddings(embeddings, output_dir=folder, **options) as index:
+        return str(index.path)
 
 
 def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", verify: Verify = "auto") -> Index:
@@ -211,83 +218,13 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     return Index(core, mode=mode_word, ann=approximate)
 
 
-class _Options:
-    """What the two ways of building have in common, in the types of the extension module."""
-
-    def __init__(
-        self,
-        metric: object,
-        level: object,
-        ann: "_Ann",
-        method: object,
-        normalized: object,
-        codes: object,
-        seed: object,
-        threads: object,
-        progress: Progress | None,
-    ) -> None:
-        self.metric = _arguments.word("metric", metric)
-        self.level = _arguments.word("level", level)
-        self.method = _arguments.word("method", method)
-        if self.method not in get_args(Method):
-            raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {self.method!r}")
-        self.ann = ann.words()
-        self.normalized = _arguments.maybe_flag("normalized", normalized)
-        self.codes = _arguments.flag("codes", codes)
-        self.seed = _arguments.whole("seed", seed, 0, 2**64 - 1)
-        self.threads = _arguments.maybe_whole("threads", threads)
-        self.progress = _arguments.maybe_callable("progress", progress)
-
-    def build(self, embeddings: object) -> _core.Index:
-        """The index in memory."""
-        source = _arrays.Rows("embeddings", embeddings)
-        rows, dims = source.shape
-        builder = _core.Builder(
-            self.level, self.metric, rows, dims, self.normalized, self.seed, self.codes, self.ann, self.threads
-        )
-        done = 0
-        for block in source.blocks(_STORED.get(self.level, np.float64)):
-            builder.push(block)
-            done += len(block)
-            if self.progress is not None:
-                self.progress(done, rows)
-        return builder.finish()
-
-    def write(self, embeddings: object, output_dir: object, base_name: object) -> str:
-        """The index in a file; its path."""
-        folder = _arguments.path("output_dir", output_dir)
-        stem = _arguments.file_stem("base_name", base_name)
-        core = self.build(embeddings)
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, f"{stem}_{core.level}.bin")
-        core.save(path)
-        return path
-
-
-class _Ann(NamedTuple):
-    """How queries are to visit few rows, as it was given."""
-
-    ann: object
-    recall: object
-    nlist: int | None
-    spill: object
-    tables: object
-    bits: object
-
-    def words(self) -> tuple[str | None, float, int | None, bool, int | None, int | None] | None:
-        """The same in the types of the extension module; None for exact search."""
-        if not isinstance(self.ann, str | bool | np.bool_):
-            raise InputTypeError(f"ann: expected True, False, 'ivf' or 'lsh', got {_arguments.shown(self.ann)}")
-        kinds = {"nlist": "ivf", "tables": "lsh", "bits": "lsh"}
-        for name, kind in kinds.items():
-            if getattr(self, name) is not None and self.ann != kind and not (kind == "ivf" and self.ann is True):
-                raise InputError(f"{name}: expected ann={kind!r} with it, got ann={self.ann!r}")
-        given = (
-            self.ann if isinstance(self.ann, str) else None,
-            _arguments.real("recall", self.recall),
-            self.nlist,
-            _arguments.flag("spill", self.spill),
-            _arguments.maybe_whole("tables", self.tables),
-            _arguments.maybe_whole("bits", self.bits),
-        )
-        return given if isinstance(self.ann, str) or self.ann else None
+def _ann(ann: object) -> bool | IVF | LSH | None:
+    """How queries are to visit few rows, in the types of the extension module."""
+    if isinstance(ann, str) and ann in _KINDS:
+        return _KINDS[ann]()
+    if ann is None or isinstance(ann, bool | np.bool_ | IVF | LSH):
+        return bool(ann) if isinstance(ann, np.bool_) else ann
+    refused = InputError if isinstance(ann, str) else InputTypeError
+    raise refused(
+        f"ann: expected None, True, False, 'ivf', 'lsh', an nseekfs.IVF or an nseekfs.LSH, got {_arguments.shown(ann)}"
+    )

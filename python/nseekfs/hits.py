@@ -1,6 +1,7 @@
 """What a query finds: `Hits` for one vector, `SearchResult` for several, best first."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, overload
 
 import numpy as np
@@ -14,44 +15,45 @@ class Hit(TypedDict):
     score: float
 
 
-class SearchResult(NamedTuple):
-    """Row numbers (int64) and scores (float32), of one shape, best first along the last axis."""
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The rows found for several vectors, best first along the last axis; ``indices, scores = result`` unpacks it."""
 
     indices: npt.NDArray[np.int64]
+    """Row numbers."""
     scores: npt.NDArray[np.float32]
-
-
-class KeyedSearchResult(NamedTuple):
-    """A `SearchResult` with the float64 keys that rows are ranked by; merge answers by (key, row)."""
-
-    indices: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
+    """Cosine or dot product, larger is better, or euclidean distance, smaller is better."""
     keys: npt.NDArray[np.float64]
+    """What rows are ranked by, see `Hits.keys`; merge answers of several indexes by (key, row)."""
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return iter((self.indices, self.scores))
 
 
 class Certificate(NamedTuple):
-    """What shows that the rows found are the best, and what it took.
+    """What shows that the rows found are the best, and what that took.
 
-    Every row that was not read in full has a bound, proven from its codes, that its key cannot pass
-    (``src/code/margin.rs`` derives it). `left` is the best of these bounds; it does not pass `kth`,
-    so no row that was left can be among the best.
+    Every row that was not read in full has an upper bound of its key, proven from its code
+    (``src/code/margin.rs`` derives it). `best_bound_left` is the best of these bounds; it does not
+    pass `kth_key`, so that none of these rows can be among the best.
     """
 
     rows: int
-    """Rows that might be found: all, or those that the filter allows."""
+    """Candidates: all rows, or those that the filter allows."""
+    bounded: int
+    """Rows whose full bound, from all dims of their code, was computed; the coarse bound from the leading dims may be
+    computed for every row."""
     refined: int
-    """Rows read in full."""
-    looked: int
-    """Rows whose codes were all looked at; a first look takes a part of every row's."""
-    bytes: int
-    """Bytes of codes and rows that were read, codes that nothing came of included."""
-    kth: float
-    """Key of the k-th best row; where fewer reach `min_score` or `max_distance`, the key that these ask for."""
-    left: float
-    """No row that was not read in full has a better key than this; infinite if none was left."""
+    """Rows read in full and scored."""
+    bytes_read: int
+    """Bytes of codes and rows that were read, codes that decided nothing included."""
+    kth_key: float
+    """Key of the k-th best row; where fewer reach `min_score` or `max_distance`, the key of that limit."""
+    best_bound_left: float
+    """No row that was not refined has a better key than this; infinite if all were refined, or `exact` is False."""
     exact: bool
-    """Whether the rows are known to be the best of all. An approximate search proves it where it can; where it
-    cannot, `left` says nothing."""
+    """Whether the rows are proven to be the best of all candidates. Always True of an exact search; an approximate
+    search proves it where it can, and where it cannot, `best_bound_left` says nothing."""
 
 
 class Hits(Sequence[Hit]):

@@ -1,16 +1,17 @@
 """The index as users hold it: ask it, read its rows, save it, close it."""
 
 from types import TracebackType
-from typing import Any, Literal, Self, get_args, overload
+from typing import Any, Self, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core
-from nseekfs._approximate import Approximate, effort, query_type
+from nseekfs._approximate import Approximate, how_much, query_type
 from nseekfs._errors import InputError
 from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Vectors
-from nseekfs.hits import Certificate, Hits, KeyedSearchResult, SearchResult
+from nseekfs.hits import Certificate, Hits, SearchResult
+from nseekfs.params import Effort
 
 
 class Index(Approximate):
@@ -51,11 +52,7 @@ class Index(Approximate):
         min_score: float | None = None,
         max_distance: float | None = None,
         recall: float | None = None,
-        nprobe: Count | None = None,
-        num_leaves_to_search: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-        reorder_k: Count | None = None,
+        effort: Effort | None = None,
         threads: Count | None = None,
     ) -> Hits:
         """Find the rows nearest to one vector.
@@ -68,9 +65,8 @@ class Index(Approximate):
             How many rows to return at most, from 1; all rows if there are fewer.
         method : {"auto", "simd", "scalar"}
             How the rows are searched; exact answers are the same to the last bit, and ``"simd"`` and ``"scalar"`` are
-            always exact. ``"auto"`` is what
-            the index was built with, and reads few rows where there are codes; ``"simd"`` reads all
-            in full with the vector kernels, ``"scalar"`` with plain loops.
+            always exact. ``"auto"`` is what the index was built with, and reads few rows where there are codes;
+            ``"simd"`` reads all in full with the vector kernels, ``"scalar"`` with plain loops.
         similarity : str, optional
             ``"cosine"``, ``"dot"`` or ``"euclidean"`` or an alias; the index's metric if not given.
         filter : array_like, optional
@@ -82,19 +78,9 @@ class Index(Approximate):
         recall : float, optional
             Of an index for approximate search: the share of the exact neighbours that is to be found, on average;
             what the index was tuned for if not given. 1 asks for the exact answer.
-        nprobe, num_leaves_to_search : int, optional
-            Of an ``"ivf"``: how many cells to visit, whatever the recall; two names of one number.
-        probes : int, optional
-            Of an ``"lsh"``: how many buckets to visit.
-        ratio_threshold : float, optional
-            Of an ``"ivf"``: cells whose centroid scores less than this share of the best one's are not
-            visited, from 0 to 1; 0 leaves out those that score below 0. Of a negative score the share is that much
-            lower, not higher.
-        reorder_k : int, optional
-            Of an ``"ivf"`` whose rows have codes: how many rows at most are read in full and scored, `top_k` or more,
-            the best by their codes; as many as codes leave undecided if not given. Fewer save time where rows come
-            from a disk, and may cost recall. Where the search is exact (a recall of 1, a `method`, a `similarity` that
-            the cells do not serve, few rows), and of a query of length 0, it is no limit.
+        effort : Effort, optional
+            Of an index for approximate search, instead of `recall`: how many cells or buckets to visit, and how many
+            rows to read in full.
         threads : int, optional
             How many threads may work, from 1; all that the process may use if not given.
 
@@ -128,47 +114,11 @@ class Index(Approximate):
             word,
             _arrays.row_filter(filter),
             _bound(word or core.metric, min_score, max_distance),
-            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
+            *how_much(recall, effort),
             _arguments.maybe_whole("threads", threads),
         )
         return Hits(indices, scores, keys, Certificate(*certificates[0]))
 
-    @overload
-    def search(
-        self,
-        queries: Vectors,
-        k: Count = 10,
-        *,
-        method: Method = "auto",
-        similarity: Metric | None = None,
-        filter: Filter | None = None,
-        recall: float | None = None,
-        nprobe: Count | None = None,
-        num_leaves_to_search: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-        reorder_k: Count | None = None,
-        threads: Count | None = None,
-        return_keys: Literal[False] = False,
-    ) -> SearchResult: ...
-    @overload
-    def search(
-        self,
-        queries: Vectors,
-        k: Count = 10,
-        *,
-        method: Method = "auto",
-        similarity: Metric | None = None,
-        filter: Filter | None = None,
-        recall: float | None = None,
-        nprobe: Count | None = None,
-        num_leaves_to_search: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-        reorder_k: Count | None = None,
-        threads: Count | None = None,
-        return_keys: Literal[True],
-    ) -> KeyedSearchResult: ...
     def search(
         self,
         queries: Vectors,
@@ -178,14 +128,9 @@ class Index(Approximate):
         similarity: Metric | None = None,
         filter: Filter | None = None,  # noqa: A002
         recall: float | None = None,
-        nprobe: Count | None = None,
-        num_leaves_to_search: Count | None = None,
-        probes: Count | None = None,
-        ratio_threshold: float | None = None,
-        reorder_k: Count | None = None,
+        effort: Effort | None = None,
         threads: Count | None = None,
-        return_keys: bool = False,
-    ) -> SearchResult | KeyedSearchResult:
+    ) -> SearchResult:
         """Find the rows nearest to each of several vectors, as arrays.
 
         Parameters
@@ -194,17 +139,14 @@ class Index(Approximate):
             Rounded once to float32, or to float64 at level ``"f64"``.
         k : int
             How many rows to return for each query, from 1; all allowed rows if there are fewer.
-        method, similarity, filter, recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k, threads
+        method, similarity, filter, recall, effort, threads
             As in `query`.
-        return_keys : bool
-            Whether to return the float64 ranking keys too.
 
         Returns
         -------
-        SearchResult or KeyedSearchResult
-            Named tuple of ``indices`` (int64), ``scores`` (float32) and, if asked for, ``keys``
-            (float64), each of shape (q, n) or, for one vector, (n,), n being the smaller of `k` and
-            the number of allowed rows; best first.
+        SearchResult
+            ``indices`` (int64), ``scores`` (float32) and ``keys`` (float64), each of shape (q, n) or, for one vector,
+            (n,), n being the smaller of `k` and the number of allowed rows; best first.
 
         Raises
         ------
@@ -224,7 +166,6 @@ class Index(Approximate):
                [1. , 0.6]], dtype=float32)
         """
         core = self._open()
-        wanted = _arguments.flag("return_keys", return_keys)
         block, one = _arrays.matrix("queries", queries, query_type(core))
         indices, scores, keys, _ = core.search(
             block,
@@ -233,13 +174,13 @@ class Index(Approximate):
             None if similarity is None else _arguments.word("similarity", similarity),
             _arrays.row_filter(filter),
             None,
-            effort(recall, nprobe, num_leaves_to_search, probes, ratio_threshold, reorder_k),
+            *how_much(recall, effort),
             _arguments.maybe_whole("threads", threads),
         )
         if not one:
             shape = (len(block), -1)
             indices, scores, keys = indices.reshape(shape), scores.reshape(shape), keys.reshape(shape)
-        return KeyedSearchResult(indices, scores, keys) if wanted else SearchResult(indices, scores)
+        return SearchResult(indices, scores, keys)
 
     def save(self, path: AnyPath) -> None:
         """Write the index to one file, whole or not at all, replacing what is there.
@@ -326,8 +267,8 @@ class Index(Approximate):
             if wanted.step == 1:
                 return core.values(wanted.start, max(wanted.start, wanted.stop))
             out = np.empty((len(wanted), core.dims), query_type(core))
-            for place, row in enumerate(wanted):
-                out[place] = core.values(row, row + 1)[0]
+            for i, row in enumerate(wanted):
+                out[i] = core.values(row, row + 1)[0]
             return out
         row = _arguments.whole("row", item)
         if not -core.rows <= row < core.rows:
@@ -358,12 +299,12 @@ class Index(Approximate):
         core = self._core
         if core is None:
             return "<nseekfs.Index, closed>"
-        place = f", {self.path}" if self.path else ""
+        file = f", {self.path}" if self.path else ""
         kind = self.ann.kind
         how = f"{kind} by codes" if core.codes else kind
         return (
             f"<nseekfs.Index of {core.rows} rows x {core.dims} dims, {core.level}, {core.metric}, "
-            f"{how}, {_core.simd_info()['used']} kernel, {_size(core.nbytes)}{place}>"
+            f"{how}, {_core.simd_info()['used']} kernel, {_size(core.nbytes)}{file}>"
         )
 
     def _open(self) -> _core.Index:

@@ -97,14 +97,6 @@ impl Ann {
         }
     }
 
-    /// What users call the number of cells or buckets to visit.
-    pub fn argument(&self) -> &'static str {
-        match self {
-            Ann::Ivf(_) => "nprobe",
-            Ann::Lsh(_) => "probes",
-        }
-    }
-
     /// All of it, as it lies in a file.
     pub fn payload(&self) -> &[u8] {
         match self {

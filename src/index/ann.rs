@@ -62,20 +62,6 @@ pub enum AnnKind {
     Lsh,
 }
 
-impl AnnKind {
-    /// The way of a user's word.
-    ///
-    /// # Errors
-    /// Another word.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "ivf" => Ok(AnnKind::Ivf),
-            "lsh" => Ok(AnnKind::Lsh),
-            _ => Err(Error::input("ann", "True, False, 'ivf' or 'lsh'", format!("{name:?}"))),
-        }
-    }
-}
-
 impl Default for AnnParams {
     fn default() -> Self {
         AnnParams { kind: None, recall: 0.95, cells: None, spill: true, tables: None, bits: None }
@@ -238,17 +224,16 @@ impl Index {
         }
         let shown = |number: Option<i64>| number.map(|number| number.to_string());
         let ratio = params.ratio_threshold.map(|ratio| ratio.to_string());
-        let reorder = ("reorder_k", shown(params.reorder_k));
-        let given = [("nprobe", shown(params.nprobe)), ("probes", shown(params.probes)), ("ratio_threshold", ratio), reorder];
+        let given = [("nprobe", shown(params.nprobe)), ("ratio_threshold", ratio), ("reorder_k", shown(params.reorder_k))];
         let own = match &self.ann {
             Some(TunedAnn { ann: Ann::Ivf(_), .. }) if self.quantizer.is_some() => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
             Some(TunedAnn { ann: Ann::Ivf(_), .. }) => &["nprobe", "ratio_threshold"],
-            Some(TunedAnn { ann: Ann::Lsh(_), .. }) => &["probes"],
+            Some(TunedAnn { ann: Ann::Lsh(_), .. }) => &["nprobe"],
             None => &[],
         };
         if let Some((name, value)) = given.iter().find(|(name, value)| value.is_some() && !own.contains(name)) {
             let kind = match *name {
-                "probes" => "'lsh'",
+                "nprobe" => "'ivf' or 'lsh'",
                 "reorder_k" => "'ivf' and has codes",
                 _ => "'ivf'",
             };
@@ -259,13 +244,12 @@ impl Index {
             ));
         }
         if let Some(most) = params.reorder_k.filter(|&most| most < params.k) {
-            return Err(Error::input("reorder_k", format!("a whole number of at least k, {}", params.k), most));
+            return Err(Error::input("reorder_k", format!("a whole number of at least {}, the rows asked for", params.k), most));
         }
         let Some(ann) = &self.ann else { return Ok(None) };
         let most = ann.ann.most();
-        let probes = params.nprobe.or(params.probes);
-        let probes = probes.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
-        let probes = probes.map_err(|got| Error::input(ann.ann.argument(), "a whole number of at least 1", got))?;
+        let probes = params.nprobe.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
+        let probes = probes.map_err(|got| Error::input("nprobe", "a whole number of at least 1", got))?;
         // Directions order rows of one length for any metric, others for the metric that they were tuned for.
         let directions = !matches!(&ann.ann, Ann::Ivf(ivf) if ivf.metric() != Metric::Cosine);
         let fits = metric == self.about.metric || directions && self.about.unit;

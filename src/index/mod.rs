@@ -52,10 +52,8 @@ pub struct SearchParams<'a> {
     pub threads: Option<i64>,
     /// Of an index for approximate search: the recall wanted; `None`: what it was tuned for. 1 is an exact search.
     pub recall: Option<f64>,
-    /// Of an index with cells: how many to visit, whatever the recall.
+    /// Of an index for approximate search: how many cells or buckets to visit, whatever the recall.
     pub nprobe: Option<i64>,
-    /// The same of an index with buckets.
-    pub probes: Option<i64>,
     /// Cells whose centroid's key is below this part of the nearest one's are not visited.
     pub ratio_threshold: Option<f64>,
     /// Of an index with cells: rows at most that are read in full, `k` or more.
@@ -73,7 +71,6 @@ impl Default for SearchParams<'_> {
             threads: None,
             recall: None,
             nprobe: None,
-            probes: None,
             ratio_threshold: None,
             reorder_k: None,
         }
@@ -247,11 +244,11 @@ impl Index {
                 }
                 hits.certificates.push(Certificate {
                     rows: allowed,
-                    refined: tally.refined.min(allowed),
                     bounded: tally.bounded.min(allowed),
-                    bytes: tally.code_bytes + tally.refined.min(allowed) * row_bytes,
-                    kth: metric.public_key(best.last().filter(|_| all).map_or(threshold, |entry| entry.key)),
-                    left: metric.public_key(if !exact {
+                    refined: tally.refined.min(allowed),
+                    bytes_read: tally.code_bytes + tally.refined.min(allowed) * row_bytes,
+                    kth_key: metric.public_key(best.last().filter(|_| all).map_or(threshold, |entry| entry.key)),
+                    best_bound_left: metric.public_key(if !exact {
                         f64::INFINITY
                     } else if effort.is_some() {
                         tally.best_left.max(reached)

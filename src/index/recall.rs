@@ -39,19 +39,20 @@ pub struct Recall {
     pub exact: f64,
 }
 
-/// Where a query meets a row.
+/// Why a search finds a row, or does not.
 #[derive(Debug, Clone)]
 pub struct Missed {
+    /// Whether the row was found.
+    pub found: bool,
     /// The row's key.
     pub key: f64,
     /// The key of the last row found.
-    pub kth: f64,
-    /// The row's cells, or the tables that hold it, each with the place of the cell or bucket in the query's order.
+    pub kth_key: f64,
+    /// The row's cells, or the tables that hold it, each with the rank of the cell or bucket in the order in which the
+    /// query visits them: 1 is the first.
     pub cells: Vec<(u32, usize)>,
     /// Cells or buckets that the query visits.
-    pub probes: usize,
-    /// Whether the row was found.
-    pub found: bool,
+    pub nprobe: usize,
 }
 
 impl Index {
@@ -161,23 +162,21 @@ impl Index {
         let sizes: Vec<usize> = views.iter().map(Rows::len).collect();
         let alone = Run::of(&sizes, std::iter::once(row));
         let key = scan::search(&plan, &views, &alone, &queries, watch)?.swap_remove(0).into_sorted();
-        let mut cells = Vec::new();
-        let mut probes = 0;
+        let (mut cells, mut nprobe) = (Vec::new(), 0);
         if let (Some(ann), Some(effort)) = (&self.ann, effort) {
-            (cells, probes) = self.homes(&ann.ann, &plan, effort, &queries, row, watch)?;
+            (cells, nprobe) = self.homes(&ann.ann, &plan, effort, &queries, row, watch)?;
         }
-        let kth = found.last().map_or(f64::NEG_INFINITY, |entry| entry.key);
         Ok(Missed {
-            key: metric.public_key(key.first().map_or(f64::NEG_INFINITY, |entry| entry.key)),
-            kth: metric.public_key(kth),
-            cells,
-            probes,
             found: found.iter().any(|entry| entry.row == row as u64),
+            key: metric.public_key(key.first().map_or(f64::NEG_INFINITY, |entry| entry.key)),
+            kth_key: metric.public_key(found.last().map_or(f64::NEG_INFINITY, |entry| entry.key)),
+            cells,
+            nprobe,
         })
     }
 
-    /// The cells or tables that hold a row, each with the place in the query's order of its cell or bucket, and how many
-    /// of these the query visits.
+    /// The cells or tables that hold a row, each with the rank of its cell or bucket in the query's order, and how many of
+    /// these the query visits.
     fn homes(
         &self,
         ann: &Ann,
@@ -193,7 +192,7 @@ impl Index {
                 let lists = ivf.lists();
                 let holds = |cell: u32| lists.rows[lists.places(cell as usize)].contains(&(row as u32));
                 let count = ivf.count(Nprobe { probes: effort.probes, gap: effort.gap }, plan.metric, queries.norm(0), &order);
-                let homes = order.into_iter().enumerate().filter(|(_, rank)| holds(rank.1)).map(|(place, rank)| (rank.1, place));
+                let homes = (1..).zip(order).filter(|(_, entry)| holds(entry.1)).map(|(rank, entry)| (entry.1, rank));
                 Ok((homes.collect(), count))
             }
             Ann::Lsh(buckets) => {
@@ -203,10 +202,10 @@ impl Index {
                     holds.flat_map(|(view, row)| buckets_of(plan.kernel, buckets.hasher(), view, &[row as u32])).collect();
                 let query_hash = QueryHash::new(buckets.hasher(), &queries.wide(0)[..queries.dims()], queries.norm(0));
                 let meetings = buckets.tables().explain(&query_hash, &homes, buckets.enough() as u64, &mut Scratch::default());
-                let places = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize - 1)));
-                let mut places: Vec<(u32, usize)> = places.collect();
-                places.sort_unstable_by_key(|place| place.1);
-                Ok((places, effort.probes))
+                let homes = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize)));
+                let mut homes: Vec<(u32, usize)> = homes.collect();
+                homes.sort_unstable_by_key(|home| home.1);
+                Ok((homes, effort.probes))
             }
         }
     }

@@ -55,7 +55,7 @@ impl Allowed<'_> {
     }
 }
 
-/// Rows, rows read in full, rows looked at, bytes, k-th key, best key that may be left, whether it is exact.
+/// The fields of a certificate, in their order.
 pub type CertificateTuple = (u64, u64, u64, u64, f64, f64, bool);
 
 /// Indices, scores and keys, those of all queries one after the other, and a certificate a query.
@@ -63,7 +63,8 @@ pub type HitArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>,
 
 /// Hands the hits over without a copy.
 pub fn hits(py: Python<'_>, hits: Hits) -> HitArrays<'_> {
-    let certificates = hits.certificates.iter().map(|c| (c.rows, c.refined, c.bounded, c.bytes, c.kth, c.left, c.exact)).collect();
+    let certificates =
+        hits.certificates.iter().map(|c| (c.rows, c.bounded, c.refined, c.bytes_read, c.kth_key, c.best_bound_left, c.exact)).collect();
     (PyArray1::from_vec(py, hits.rows), PyArray1::from_vec(py, hits.scores), PyArray1::from_vec(py, hits.keys), certificates)
 }
 

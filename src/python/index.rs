@@ -13,15 +13,47 @@ use pyo3::prelude::*;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The way, if it is not to be chosen; the recall wanted, cells, whether rows get a second cell, tables, bits.
-type AnnWords = (Option<String>, f64, Option<i64>, bool, Option<i64>, Option<i64>);
-/// The way, cells or tables, whether rows stand in two cells or bits of a bucket, the recall, queries, whether they
-/// were given, and what was measured: k, cells or buckets visited, recall, its standard error, rows visited.
-type Tuning = (&'static str, usize, usize, f64, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
-/// The key, that of the last row found, cells or tables with places, cells or buckets visited, whether it was found.
-type Missed = (f64, f64, Vec<(u32, usize)>, usize, bool);
-/// The recall wanted, cells to visit, buckets to visit, the least part of the nearest cell's key, and rows to read.
-type SearchEffort = (Option<f64>, Option<i64>, Option<i64>, Option<f64>, Option<i64>);
+/// The kind, the recall, cells, whether rows are in two of them, tables, bits, queries, whether these were given, and what
+/// was measured: k, cells or buckets visited, recall, its standard error, rows visited.
+type Tuning = (&'static str, f64, usize, bool, usize, usize, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
+/// The fields of a miss, in their order.
+type Missed = (bool, f64, f64, Vec<(u32, usize)>, usize);
+
+/// What the facade hands over as `ann`: True, False, or one of its dataclasses, read by the names of their fields.
+#[derive(FromPyObject)]
+enum AnnArgument {
+    Ivf { nlist: Option<i64>, spill: bool },
+    Lsh { tables: Option<i64>, bits: Option<i64> },
+    Chosen(bool),
+}
+
+impl AnnArgument {
+    fn params(self, recall: f64) -> Option<AnnParams> {
+        let chosen = AnnParams { recall, ..AnnParams::default() };
+        match self {
+            AnnArgument::Ivf { nlist, spill } => Some(AnnParams { kind: Some(AnnKind::Ivf), cells: nlist, spill, ..chosen }),
+            AnnArgument::Lsh { tables, bits } => Some(AnnParams { kind: Some(AnnKind::Lsh), tables, bits, ..chosen }),
+            AnnArgument::Chosen(wanted) => wanted.then_some(chosen),
+        }
+    }
+}
+
+/// The dataclass of the facade that says how many rows a search visits, read by the names of its fields.
+#[derive(FromPyObject)]
+struct SearchEffort {
+    nprobe: Option<i64>,
+    ratio_threshold: Option<f64>,
+    reorder_k: Option<i64>,
+}
+
+/// A search for `k` rows as the facade asks for it.
+fn asked<'a>(k: i64, recall: Option<f64>, effort: Option<SearchEffort>) -> SearchParams<'a> {
+    let params = SearchParams { k, recall, ..SearchParams::default() };
+    match effort {
+        Some(SearchEffort { nprobe, ratio_threshold, reorder_k }) => SearchParams { nprobe, ratio_threshold, reorder_k, ..params },
+        None => params,
+    }
+}
 
 /// Takes in rows block by block.
 #[pyclass(module = "nseekfs._core")]
@@ -39,16 +71,13 @@ impl Builder {
         normalized: Option<bool>,
         seed: u64,
         codes: bool,
-        ann: Option<AnnWords>,
+        ann: Option<AnnArgument>,
+        recall: f64,
         threads: Option<i64>,
     ) -> PyResult<Self> {
         let level = Level::parse(level).map_err(raise)?;
         let metric = Metric::parse("metric", metric).map_err(raise)?;
-        let ann = ann.map(|(kind, recall, cells, spill, tables, bits)| {
-            let kind = kind.map(|kind| AnnKind::parse(&kind)).transpose()?;
-            Ok(AnnParams { kind, recall, cells, spill, tables, bits })
-        });
-        let ann = ann.transpose().map_err(raise)?;
+        let ann = ann.and_then(|ann| ann.params(recall));
         let params = BuildParams { level, metric, normalized, seed, codes, ann, threads };
         build::Builder::new(rows, dims, params).map(|builder| Builder(Some(builder))).map_err(raise)
     }
@@ -103,11 +132,11 @@ impl Index {
     fn ann(&self) -> Option<Tuning> {
         let (few, tuning) = self.0.ann()?;
         let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
-        let (kind, count, more) = match few {
-            Ann::Ivf(ivf) => ("ivf", ivf.cells(), usize::from(ivf.spilled())),
-            Ann::Lsh(buckets) => ("lsh", buckets.size().0, buckets.size().1),
+        let (kind, (nlist, spill), (tables, bits)) = match few {
+            Ann::Ivf(ivf) => ("ivf", (ivf.cells(), ivf.spilled()), (0, 0)),
+            Ann::Lsh(buckets) => ("lsh", (0, false), buckets.size()),
         };
-        Some((kind, count, more, tuning.recall, tuning.queries, tuning.given, points))
+        Some((kind, tuning.recall, nlist, spill, tables, bits, tuning.queries, tuning.given, points))
     }
 
     #[getter]
@@ -141,14 +170,14 @@ impl Index {
         similarity: Option<&str>,
         filter: Option<Allowed<'py>>,
         bound: Option<f64>,
-        effort: SearchEffort,
+        recall: Option<f64>,
+        effort: Option<SearchEffort>,
         threads: Option<i64>,
     ) -> PyResult<HitArrays<'py>> {
         let method = Method::parse(method).map_err(raise)?;
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let filter = filter.as_ref().map(Allowed::filter).transpose()?;
-        let (recall, nprobe, probes, ratio_threshold, reorder_k) = effort;
-        let params = SearchParams { k, method, metric, filter, bound, threads, recall, nprobe, probes, ratio_threshold, reorder_k };
+        let params = SearchParams { method, metric, filter, bound, threads, ..asked(k, recall, effort) };
         let (block, [_, dims]) = (queries.block()?, queries.shape());
         let found = released(py, |watch| self.0.search(block, dims, &params, watch))?;
         Ok(hits(py, found))
@@ -166,17 +195,18 @@ impl Index {
         py: Python<'_>,
         queries: Option<Matrix<'_>>,
         k: i64,
-        effort: SearchEffort,
+        recall: Option<f64>,
+        effort: Option<SearchEffort>,
         threads: Option<i64>,
     ) -> PyResult<(f64, f64, f64, usize, f64, f64)> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
-        let (recall, nprobe, probes, ratio_threshold, reorder_k) = effort;
-        let params = SearchParams { k, recall, nprobe, probes, ratio_threshold, reorder_k, threads, ..SearchParams::default() };
+        let params = SearchParams { threads, ..asked(k, recall, effort) };
         let found = released(py, |watch| self.0.recall(queries, &params, watch))?;
         Ok((found.recall, found.low, found.high, found.queries, found.visited, found.exact))
     }
 
     /// Why a row is found, or not.
+    #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
     fn explain_miss(
         &self,
         py: Python<'_>,
@@ -184,14 +214,14 @@ impl Index {
         row: usize,
         k: i64,
         similarity: Option<&str>,
-        effort: SearchEffort,
+        recall: Option<f64>,
+        effort: Option<SearchEffort>,
     ) -> PyResult<Missed> {
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
-        let (recall, nprobe, probes, ratio_threshold, reorder_k) = effort;
-        let params = SearchParams { k, metric, recall, nprobe, probes, ratio_threshold, reorder_k, ..SearchParams::default() };
+        let params = SearchParams { metric, ..asked(k, recall, effort) };
         let (block, [_, dims]) = (query.block()?, query.shape());
         let missed = released(py, |watch| self.0.explain((block, dims), row, &params, watch))?;
-        Ok((missed.key, missed.kth, missed.cells, missed.probes, missed.found))
+        Ok((missed.found, missed.key, missed.kth_key, missed.cells, missed.nprobe))
     }
 
     /// The decoded rows from `start` to `stop`.

@@ -6,6 +6,7 @@ mod cluster;
 mod error;
 mod index;
 
+use crate::format::{MAX_BITS, MAX_TABLES};
 use crate::kernel;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -24,6 +25,8 @@ fn simd_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("MAX_TABLES", MAX_TABLES)?;
+    module.add("MAX_BITS", MAX_BITS)?;
     module.add_class::<cluster::Cells>()?;
     module.add_class::<cluster::MiniBatch>()?;
     module.add_class::<index::Builder>()?;

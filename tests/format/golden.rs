@@ -324,7 +324,7 @@ fn the_golden_file_with_buckets_puts_queries_where_its_rows_are() {
     // The hyperplanes that the file tells, and those that queries are hashed by, are the same: a row that asks is in
     // the first bucket that it looks into.
     for (i, row) in hashed_rows().chunks_exact(4).enumerate() {
-        let params = SearchParams { k: 1, probes: Some(1), ..SearchParams::default() };
+        let params = SearchParams { k: 1, nprobe: Some(1), ..SearchParams::default() };
         let hits = index.search(Block::F32(row), 4, &params, &watch).unwrap();
         assert_eq!(hits.rows, [i as i64]);
     }

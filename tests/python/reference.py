@@ -60,6 +60,11 @@ def top(queries, rows, k, metric, allowed=None):
     return Table(rows).top(queries, k, metric, allowed)
 
 
+def parts(found):
+    """The three arrays of a `SearchResult` or `Hits`."""
+    return found.indices, found.scores, found.keys
+
+
 class Table:
     """Rows from `stored`, widened and measured once for any number of questions."""
 

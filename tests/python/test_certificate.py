@@ -35,30 +35,36 @@ def test_no_row_that_was_left_is_better_than_the_certificate_says(kind: str, met
         for k in (1, 10, 100):
             hits = index.query(query, k, filter=allowed, threads=1 + number % 2)
             told = hits.certificate
+            assert told.exact
             assert told.rows == allowed.sum()
-            assert told.kth == hits.keys[-1]
-            assert sign * told.left <= sign * told.kth
+            assert told.kth_key == hits.keys[-1]
+            assert sign * told.best_bound_left <= sign * told.kth_key
             assert k <= told.refined <= told.rows
-            assert np.sum(keys[allowed] > sign * told.left) <= told.refined
+            assert np.sum(keys[allowed] > sign * told.best_bound_left) <= told.refined
 
 
 def test_codes_leave_most_rows_unread() -> None:
     x = made("power law")
     told = nseekfs.from_embeddings(x).query(x[3] + 0.1).certificate
-    assert 10 <= told.refined < told.looked < told.rows / 10
-    assert 0 < told.bytes < told.rows * DIMS * 4 / 2
-    assert 0 < told.left <= told.kth < 1
+    assert 10 <= told.refined < told.bounded < told.rows / 10
+    assert 0 < told.bytes_read < told.rows * DIMS * 4 / 2
+    assert 0 < told.best_bound_left <= told.kth_key < 1
 
 
 def test_rows_that_are_all_read_leave_nothing() -> None:
     x = made("power law")
     for index in (nseekfs.from_embeddings(x, method="simd"), nseekfs.from_embeddings(x, codes=False)):
         told = index.query(x[3]).certificate
-        assert (told.rows, told.refined, told.looked, told.bytes) == (ROWS, ROWS, 0, ROWS * DIMS * 4)
-        assert told.left == -np.inf
+        assert (told.rows, told.bounded, told.refined, told.bytes_read) == (ROWS, 0, ROWS, ROWS * DIMS * 4)
+        assert told.best_bound_left == -np.inf
     told = index.query(x[3], similarity="euclidean", max_distance=0.5).certificate
-    assert told.left == np.inf
-    assert 0.25 <= told.kth < 0.25 * (1 + 1e-9)
+    assert told.best_bound_left == np.inf
+    assert 0.25 <= told.kth_key < 0.25 * (1 + 1e-9)
+
+
+def test_the_fields_are_these_and_no_others() -> None:
+    fields = ("rows", "bounded", "refined", "bytes_read", "kth_key", "best_bound_left", "exact")
+    assert nseekfs.Certificate._fields == fields
 
 
 def test_a_slice_keeps_the_certificate() -> None:

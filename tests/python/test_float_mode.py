@@ -50,8 +50,8 @@ def test_building_and_asking_are_the_same_in_every_mode(level, mode, make):
         decoded = index[:]
         found = {
             (metric, method, threads): (
-                index.search(queries, 30, similarity=metric, method=method, threads=threads, return_keys=True),
-                index.search(queries[:1], 30, similarity=metric, method=method, threads=threads, return_keys=True),
+                reference.parts(index.search(queries, 30, similarity=metric, method=method, threads=threads)),
+                reference.parts(index.search(queries[:1], 30, similarity=metric, method=method, threads=threads)),
             )
             for metric in METRICS
             for method in METHODS
@@ -88,14 +88,14 @@ def test_grouping_is_the_same_in_every_mode(metric, mode, make):
 def test_visiting_few_rows_is_the_same_in_every_mode(ann, mode, tmp_path):
     # Enough rows for codes.
     rows = np.random.default_rng(13).standard_normal((17_000, 64), dtype=np.float32)
-    few = {"nprobe": 5} if ann == "ivf" else {"probes": 9}
+    effort = nseekfs.Effort(nprobe=5 if ann == "ivf" else 9)
 
     def visited(folder):
         path = nseekfs.create_index(rows, tmp_path / folder, ann=ann)
         with nseekfs.load_index(path) as index:
-            batch = index.search(rows[:30], 10, return_keys=True, **few)
-            alone = [index.query(row, 10, **few).keys.tobytes() for row in rows[:5]]
-            measured = (index.recall(k=5, **few), index.tune(0.8))
+            batch = reference.parts(index.search(rows[:30], 10, effort=effort))
+            alone = [index.query(row, 10, effort=effort).keys.tobytes() for row in rows[:5]]
+            measured = (index.recall(k=5, effort=effort), index.tune(0.8))
         with open(path, "rb") as file:
             return file.read(), [part.tobytes() for part in batch], alone, measured
 

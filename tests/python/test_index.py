@@ -2,19 +2,20 @@
 
 import filecmp
 import gc
+import inspect
 import os
 import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from typing import get_args
+from typing import Unpack, get_args, get_type_hints
 
 import nseekfs
 import numpy as np
 import pytest
 import reference
-from nseekfs import _core, _typing
+from nseekfs import _core, _typing, build
 
 ROWS = np.random.default_rng(31).standard_normal((300, 12)).astype(np.float32)
 
@@ -91,13 +92,12 @@ class TestSearch:
         assert index.search(ROWS[:2], 1000).indices.shape == (2, 300)
         assert index.search(ROWS[:2], 9, filter=[1, 2, 3]).indices.shape == (2, 3)
 
-    def test_named_tuples(self, index):
+    def test_indices_and_scores_are_unpacked_and_keys_are_there(self, index):
         indices, scores = found = index.search(ROWS[:2])
         assert found.indices is indices
         assert found.scores is scores
-        indices, scores, keys = index.search(ROWS[:2], return_keys=True)
-        assert keys.dtype == np.float64
-        assert np.array_equal(keys.astype(np.float32), scores)
+        assert found.keys.dtype == np.float64
+        assert np.array_equal(found.keys.astype(np.float32), scores)
 
     def test_methods_and_threads_do_not_matter(self, index):
         expected = index.search(ROWS)
@@ -133,6 +133,17 @@ class TestSearch:
             said = str(caught.value).split("one of ")[1].split(", got")[0].replace('"', "")
             words = [word for kind in types for word in (get_args(kind) or [kind])]
             assert sorted(said.split(", ")) == sorted(words)
+
+
+def test_create_index_takes_every_keyword_of_from_embeddings():
+    def keywords(call):
+        return {name: part.annotation for name, part in inspect.signature(call).parameters.items()}
+
+    passed_on = keywords(nseekfs.from_embeddings)
+    own = keywords(nseekfs.create_index)
+    assert own.pop("options") == Unpack[build.BuildOptions]
+    assert own.keys() < passed_on.keys()
+    assert {name: passed_on[name] for name in passed_on if name not in own} == get_type_hints(build.BuildOptions)
 
 
 class TestIndex:
@@ -338,4 +349,4 @@ def test_import_brings_in_nothing_but_numpy():
         "new = {name.split('.')[0] for name in set(sys.modules) - before}; print(*sorted(new))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert set(done.stdout.split()) <= {"nseekfs", "numpy"}
+    assert set(done.stdout.split()) <= {"nseekfs", "numpy", "dataclasses", "copy"}  # copy is what dataclasses imports

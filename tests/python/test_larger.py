@@ -45,10 +45,10 @@ def test_opening_a_file_reads_its_header_and_no_rows(path):
 
 def test_a_query_reads_the_pages_of_few_rows(path):
     queries = nseekfs.load_index(path, verify="header")[::20_000] + np.float32(0.1)
-    expected = nseekfs.load_index(path, mode="ram").search(queries, 5, method="simd", return_keys=True)
+    expected = nseekfs.load_index(path, mode="ram").search(queries, 5, method="simd")
     forget(path)
     index = nseekfs.load_index(path, verify="header")
-    found = [index.search(query, 5, return_keys=True) for query in queries]
+    found = [index.search(query, 5) for query in queries]
     held = pages_in_memory(path)[: FAR // mmap.PAGESIZE].sum()
     assert np.array_equal(np.stack([hits.indices for hits in found]), expected.indices)
     assert np.array_equal(np.stack([hits.keys for hits in found]), expected.keys)
