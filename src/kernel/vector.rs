@@ -332,7 +332,7 @@ macro_rules! line_bounds {
 pub(super) use line_bounds;
 
 /// The steps of [`Kernel::int8_batch`](super::Kernel::sieve) before and after the sums.
-macro_rules! word_sums {
+macro_rules! batch_bounds {
     ($gate:meta) => {
         /// For each row of a register a query's sum in two parts: 256 times the first, plus the second.
         type Sums = [Ints; 2];
@@ -374,4 +374,4 @@ macro_rules! word_sums {
         }
     };
 }
-pub(super) use word_sums;
+pub(super) use batch_bounds;

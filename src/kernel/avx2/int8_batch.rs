@@ -3,11 +3,11 @@
 //! its half of the block.
 
 use super::registers::*;
-use crate::kernel::vector::{WORDS, word_sums};
+use crate::kernel::vector::{WORDS, batch_bounds};
 use crate::kernel::{BoundFactors, Int8Batch, UnpackedCodes, scalar, unpacked_stride};
 use std::arch::x86_64::*;
 
-word_sums!(target_feature(enable = "avx2,fma,f16c"));
+batch_bounds!(target_feature(enable = "avx2,fma,f16c"));
 
 /// Queries that share a load of codes: with two sums each, as many as registers hold.
 const TOGETHER: usize = 4;

@@ -4,7 +4,7 @@
 
 use super::bounds::levels;
 use super::registers::*;
-use crate::kernel::vector::{WORDS, word_sums};
+use crate::kernel::vector::{WORDS, batch_bounds};
 use crate::kernel::{BoundFactors, Int8Batch, LEVEL_TO_BYTE, UnpackedCodes, unpacked_stride};
 use std::arch::x86_64::*;
 
@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 const TOGETHER: usize = 4;
 const BLOCKS: usize = 2;
 
-word_sums!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"));
+batch_bounds!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"));
 
 /// With VNNI, which adds four products of bytes to an int32 in one instruction.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
