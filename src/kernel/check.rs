@@ -47,7 +47,7 @@ macro_rules! table {
 }
 pub(super) use table;
 
-/// The lengths of [`Kernel::int8_batch`].
+/// The lengths of `Kernel::int8_batch`.
 #[inline(always)]
 pub(super) fn check_int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &[f32], keep: &[u16]) {
     let stride = unpacked_stride(int8_batch.dims);
@@ -58,13 +58,13 @@ pub(super) fn check_int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bou
     assert!(wide.codes.len() == rows * stride && bounds.len() == rows * BATCH && keep.len() == rows);
 }
 
-/// The lengths of [`Kernel::remainder`]; also keeps int32 lanes from overflowing.
+/// The lengths of `Kernel::remainder`; also keeps int32 lanes from overflowing.
 #[inline(always)]
 pub(super) fn check_remainder_dot(words: &[i16], half: usize, codes: &[u8]) {
     assert!(half <= codes.len() && words.len() == codes.len() + half && words.len() <= 4096);
 }
 
-/// The lengths of [`Kernel::unpack_codes`].
+/// The lengths of `Kernel::unpack_codes`.
 #[inline(always)]
 pub(super) fn check_unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes: usize, leading: usize, out: &[u8]) {
     assert!(leading > 0 && leading.is_multiple_of(8) && lines.len() == 8 * leading && remainder_bytes >= leading / 2);
@@ -72,7 +72,7 @@ pub(super) fn check_unpack_codes(lines: &[u8], remainder: &[u8], remainder_bytes
     assert!(remainder.len().is_multiple_of(remainder_bytes) && (1..=16).contains(&(remainder.len() / remainder_bytes)));
 }
 
-/// The lengths of [`Kernel::bounds`].
+/// The lengths of `Kernel::bounds`.
 #[inline(always)]
 pub(super) fn check_bounds(probes: &[CoarseQuery], lines: &Lines, out: &[f32]) {
     let rows = lines.offsets.len();
@@ -83,20 +83,20 @@ pub(super) fn check_bounds(probes: &[CoarseQuery], lines: &Lines, out: &[f32]) {
     }
 }
 
-/// The lengths of [`Kernel::at_least`].
+/// The lengths of `Kernel::at_least`.
 #[inline(always)]
 pub(super) fn check_at_least(bounds: &[f32], _threshold: f32, places: &[u32]) {
     assert!(places.len() == bounds.len() && bounds.len() <= u32::MAX as usize);
 }
 
-/// The lengths of [`Kernel::products`] and [`Kernel::ordered`].
+/// The lengths of `Kernel::products` and `Kernel::ordered`.
 #[inline(always)]
 pub(super) fn check_products(columns: &[f32], rows: &[f32], dims: usize, out: &[f32]) {
     assert!(dims > 0 && columns.len() == dims * COLUMNS && out.len().is_multiple_of(COLUMNS));
     assert!(rows.len() == out.len() / COLUMNS * dims);
 }
 
-/// The lengths of [`Kernel::rotate`].
+/// The lengths of `Kernel::rotate`.
 #[inline(always)]
 pub(super) fn check_rotate(columns: &[i16], rows: &[i16], out: &[i32]) {
     let dims = columns.len() / COLUMNS;
@@ -104,7 +104,7 @@ pub(super) fn check_rotate(columns: &[i16], rows: &[i16], out: &[i32]) {
     assert!(rows.len() == out.len() / COLUMNS * dims);
 }
 
-/// The lengths of [`RowSums`].
+/// The lengths of `RowSums`.
 #[inline(always)]
 pub(super) fn check_sums<T>(query: &[f64], rows: &[T], dims: usize, out: &[f64]) {
     assert!(dims > 0 && query.len() == padded(dims) && rows.len() == dims * out.len());
@@ -116,25 +116,25 @@ pub(super) fn check_norms<T>(rows: &[T], dims: usize, out: &[f64]) {
     assert!(dims > 0 && rows.len() == dims * out.len());
 }
 
-/// The lengths of [`Kernel::lane_max`].
+/// The lengths of `Kernel::lane_max`.
 #[inline(always)]
 pub(super) fn check_lane_max(_bounds: &[f32], most: &[f32]) {
     assert!(!most.is_empty());
 }
 
-/// The lengths of [`Kernel::decode_f16`].
+/// The lengths of `Kernel::decode_f16`.
 #[inline(always)]
 pub(super) fn check_decode_f16(codes: &[u16], out: &[f32]) {
     assert_eq!(codes.len(), out.len());
 }
 
-/// The lengths of [`Kernel::decode_f8`].
+/// The lengths of `Kernel::decode_f8`.
 #[inline(always)]
 pub(super) fn check_decode_f8(codes: &[i8], scales: &[f32], dims: usize, out: &[f32]) {
     assert!(dims > 0 && codes.len() == out.len() && codes.len() == dims * scales.len());
 }
 
-/// The lengths of [`Kernel::tile`].
+/// The lengths of `Kernel::tile`.
 #[inline(always)]
 pub(super) fn check_tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &[u32]) {
     let width = tile.width;
@@ -143,7 +143,7 @@ pub(super) fn check_tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], 
     assert!(rows.len() == dims * keep.len() && norms.len() == keep.len() && halves.len() == keep.len());
 }
 
-/// The lengths of [`Kernel::words`].
+/// The lengths of `Kernel::words`.
 #[inline(always)]
 pub(super) fn check_int16(row: &[f32], frame: &Affine, planes: &Planes) {
     let stride = unpacked_stride(row.len());

@@ -35,28 +35,34 @@ fn row_sums<T: Copy + Into<f64>>(query: &[f64], rows: &[T], dims: usize, out: &m
     }
 }
 
+#[inline(always)]
 fn dot(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
     row_sums(query, rows, dims, out, |q, x| q * x);
 }
 
+#[inline(always)]
 fn dot_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
     row_sums(query, rows, dims, out, |q, x| q * x);
 }
 
+#[inline(always)]
 fn squared_distance(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64]) {
     row_sums(query, rows, dims, out, |q, x| (q - x) * (q - x));
 }
 
+#[inline(always)]
 fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64]) {
     row_sums(query, rows, dims, out, |q, x| (q - x) * (q - x));
 }
 
+#[inline(always)]
 fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));
     }
 }
 
+#[inline(always)]
 fn squared_norm_f64(rows: &[f64], dims: usize, out: &mut [f64]) {
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| x * x));
