@@ -1,4 +1,4 @@
-//! Codes for the rows of a finished table: learn a coder from a sample, then encode every row.
+//! Codes of the rows of a table: learn a quantizer from a sample, then encode every row.
 
 use crate::error::Result;
 use crate::format::MIN_CODED_DIMS;
@@ -17,28 +17,27 @@ use crate::store::rows::{PanelBuffer, PanelValues, Rows};
 use crate::store::section::Section;
 use std::sync::Mutex;
 
-/// Smaller tables are read in full in less time than codes take to set up.
+/// Smaller tables are read in full in less time than a query takes to prepare for codes.
 const LEAST_BYTES: usize = 4 << 20;
 /// Dims that codes serve: below, their factors weigh too much; above, learning their axes does, whose
 /// cost grows with the cube.
 const DIMS: std::ops::RangeInclusive<usize> = MIN_CODED_DIMS as usize..=2048;
-/// Fewer rows than this many times the dims say too little about their directions.
+/// Rows for each dim, at least: fewer do not determine principal axes.
 const ROWS_PER_DIM: usize = 8;
-/// Values in the sample that axes are learnt from, and rows at most.
+/// Values, and rows, of the sample that axes are learnt from, at most.
 const SAMPLE_VALUES: usize = 8 << 20;
 const SAMPLE_ROWS: usize = 16_384;
-/// Rows and pseudo-queries that calibrate widths.
+/// Rows and pseudo-queries that calibrate the number of leading dims.
 const WIDTH_ROWS: usize = 2048;
 const PSEUDO_QUERIES: usize = 48;
-/// Neighbours that pseudo-queries ask for, mostly and now and then; one of them may be the row that a query
-/// was made from.
+/// k of three pseudo-queries in four, and of the fourth; one neighbour may be the row that the query was made from.
 const PSEUDO_K: [usize; 2] = [11, 101];
-/// Rows that searches look at again for each that reaches the final floor: they learn it late.
+/// Full bounds that a search computes for each row that reaches the final threshold, which it learns late.
 const LATE: f64 = 2.0;
 /// Rows of one encoding job.
 const JOB_ROWS: usize = 64 * BLOCK;
 
-/// What the steps of coding share.
+/// Parameters that learning and encoding share.
 #[derive(Clone, Copy)]
 pub(super) struct Coding<'a> {
     pub kernel: &'static Kernel,
@@ -47,12 +46,12 @@ pub(super) struct Coding<'a> {
     pub watch: &'a Watch<'a>,
 }
 
-/// Whether rows get codes: whether they are many enough, and not codes themselves.
+/// Whether rows get codes: where there are enough of them, and level f8 has none.
 pub(super) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
     level != Level::F8 && rows * dims * level.value_bytes() > LEAST_BYTES && DIMS.contains(&dims) && rows >= ROWS_PER_DIM * dims
 }
 
-/// Learns a coder from the rows.
+/// Learns a quantizer from the rows.
 pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantizer> {
     let Coding { kernel, threads, seed, watch } = coding;
     let dims = rows.dims;
@@ -74,7 +73,7 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
     let best = scan::search(&plan, &[*rows], &[Run { segment: 0, rows: 0..rows.len() }], &queries, watch)?;
     let kth = best.into_iter().enumerate().map(|(i, top)| {
         let sorted = top.into_sorted();
-        // Four kinds of queries each ask three times for few and once for many.
+        // Of each of the four kinds of pseudo-queries, three in four take the smaller k.
         sorted.get(PSEUDO_K[i / 4 % 4 / 3] - 1).or(sorted.last()).map_or(-1.0, |entry| entry.key)
     });
     let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
@@ -84,7 +83,7 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
     Ok(quantizer)
 }
 
-/// Directions of about `count` rows spread over the table, in float64; rows that have none are left out.
+/// Unit vectors of about `count` rows spread over the table, in float64, without zero rows.
 fn directions(kernel: &Kernel, rows: &Rows, count: usize) -> Vec<f64> {
     let mut buffer = PanelBuffer::default();
     let mut sample = Vec::with_capacity(count.min(rows.len()) * rows.dims);
@@ -108,8 +107,8 @@ fn values(decoded: PanelValues<'_>, i: usize, dims: usize) -> impl Iterator<Item
     narrow.iter().map(|&x| f64::from(x)).chain(wide.iter().copied())
 }
 
-/// Rows of the sample, and sums of two, four and eight of them: queries of another kind than the rows
-/// lie between them, and their best rows are not very near.
+/// Rows of the sample, and normalised sums of two, four and eight of them: real queries often lie between rows, farther
+/// from their neighbours than a row from its own.
 fn pseudo_queries(sample: &[f64], dims: usize) -> Vec<Vec<f64>> {
     let count = sample.len() / dims;
     let row = |i: usize| &sample[i % count * dims..(i % count + 1) * dims];

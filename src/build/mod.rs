@@ -1,5 +1,5 @@
-//! Building: rows come in blocks, are rounded once into their level and measured, and become a
-//! segment. Nothing of a caller's array is kept.
+//! Building: rows come in blocks, are rounded once to their level and measured, and become a segment. No reference to
+//! a caller's array is kept.
 
 mod coding;
 
@@ -17,25 +17,25 @@ use crate::store::section::Section;
 use crate::store::segment::{self, Segment};
 use std::sync::Mutex;
 
-/// A row counts as of unit length when its length is this near to 1: half-precision embeddings do.
+/// A row is of unit length when its norm is this near to 1, as normalised half-precision embeddings are.
 const UNIT_TOLERANCE: f64 = 2e-3;
 /// Bytes of float32 values that one job of a push takes in.
 const JOB_BYTES: usize = 256 << 10;
 
-/// What is decided before the first row comes.
+/// Parameters of a build.
 #[derive(Debug, Clone)]
 pub struct BuildParams {
     /// How precisely rows are stored.
     pub level: Level,
     /// Default metric of queries.
     pub metric: Metric,
-    /// What the caller says of the rows' lengths: `Some(true)` is checked, nothing else matters.
+    /// `Some(true)`: rows must be of unit length, which is checked.
     pub normalized: Option<bool>,
     /// Seed of everything random.
     pub seed: u64,
-    /// Whether rows get codes, if the table is worth it.
+    /// Whether rows get codes, where the table is large enough.
     pub codes: bool,
-    /// How queries visit few rows; `None`: they are exact.
+    /// Approximate search; `None`: exact search only.
     pub ann: Option<AnnParams>,
     /// Workers; `None`: as [`pool::thread_count`] says.
     pub threads: Option<i64>,
@@ -47,7 +47,7 @@ impl Default for BuildParams {
     }
 }
 
-/// An index in the making.
+/// An index that is being built.
 #[derive(Debug)]
 pub struct Builder {
     params: BuildParams,
@@ -63,7 +63,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Room for `rows` rows of `dims` values.
+    /// A builder of `rows` rows of `dims` values.
     ///
     /// # Errors
     /// Zero or too many rows or dims, an unusable number of threads or kernel, no memory.
@@ -124,7 +124,7 @@ impl Builder {
                 slot.fill(kernel, scratch, claimed)
             },
         )?;
-        self.unit &= states.iter().all(|scratch| !scratch.uneven);
+        self.unit &= states.iter().all(|scratch| !scratch.not_unit);
         self.filled += count;
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Builder {
             let coding = coding::Coding { kernel: self.kernel, threads: self.threads, seed, watch };
             let rows = segment::rows(self.dims, level, &segment, 0);
             let learnt = coding::learn(coding, level, &rows)?;
-            // Axes so far from orthonormal would bound nothing, and no file takes them.
+            // Bounds from axes farther from orthonormal would prune nothing, and F20 refuses them.
             if learnt.skew < MAX_SKEW {
                 segment.codes = Some(coding::encode(coding, &learnt, &rows)?);
                 quantizer = Some(learnt);
@@ -161,21 +161,21 @@ impl Builder {
     }
 }
 
-/// What a builder that has given its index away answers.
+/// The error of a builder that has finished.
 pub fn finished() -> Error {
     Error::input("embeddings", "a builder in use", "one that has finished")
 }
 
-/// A worker's room for one row or one job, and what it noticed.
+/// Buffers of a worker, and whether it has seen a row that is not of unit length.
 #[derive(Debug, Default)]
 struct Scratch {
     wide: Vec<f64>,
     lengths: Vec<f64>,
     panel: PanelBuffer,
-    uneven: bool,
+    not_unit: bool,
 }
 
-/// Some rows as they came, and where they go.
+/// Some rows as given, and their places in the segment.
 struct Slot<'a> {
     level: Level,
     dims: usize,
@@ -190,7 +190,7 @@ impl Slot<'_> {
     /// Rounds, measures and checks the rows.
     fn fill(&mut self, kernel: &Kernel, scratch: &mut Scratch, claimed_unit: bool) -> Result<()> {
         let given = self.given;
-        // Lengths as given: those of the stored rows, unless the level rounds coarsely.
+        // Norms as given, where they differ from those of the stored rows.
         scratch.lengths.clear();
         match self.level {
             Level::F64 => given.to_f64(bytemuck::cast_slice_mut(self.values)),
@@ -204,7 +204,7 @@ impl Slot<'_> {
             *norm = norm.sqrt();
             let length = scratch.lengths.get(i).copied().unwrap_or(*norm);
             if (length - 1.0).abs() > UNIT_TOLERANCE {
-                scratch.uneven = true;
+                scratch.not_unit = true;
                 if claimed_unit {
                     return Err(Error::NotUnit { row, norm: length });
                 }
@@ -213,7 +213,7 @@ impl Slot<'_> {
         Ok(())
     }
 
-    /// Levels f16 and f8: through float64, whose lengths are kept.
+    /// Levels f16 and f8: from float64, whose norms are kept.
     fn round_coarsely(&mut self, kernel: &Kernel, scratch: &mut Scratch) -> Result<()> {
         let dims = self.dims;
         scratch.wide.resize(dims, 0.0);

@@ -1,7 +1,7 @@
-//! The cells or buckets of a file and what was measured of them: F22 to F25.
+//! The cells or buckets of a file and their tuning: F22 to F25.
 //!
-//! Of cells, only what is read in no time is checked: their record and where each starts. Row numbers are checked
-//! when they are used; other values do no more harm than those of rows.
+//! Of cells, the record and the starts are checked. Row numbers are checked when they are used; other values do no more
+//! harm than those of rows.
 
 use super::check::{Checked, ensure, same};
 use super::index_record::IndexRecord;
@@ -75,9 +75,9 @@ impl CellShape {
 /// The cells of an index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellRecord {
-    /// What a row's nearest centroid is nearest by.
+    /// The metric of rows and centroids.
     pub metric: Metric,
-    /// Whether rows stand in two cells each.
+    /// Whether rows are listed in two cells each.
     pub spilled: bool,
     /// Sizes.
     pub shape: CellShape,
@@ -110,7 +110,7 @@ impl CellRecord {
         ensure((1..=section.rows).contains(&u64::from(stored.cells)), || {
             format!("F23: cells: expected 1 to {}, got {}", section.rows, stored.cells)
         })?;
-        // Rows stand in two cells at most, each of which begins one block more than it fills.
+        // Rows are listed twice at most, and each cell begins one block more than it fills.
         let most = 2 * section.rows.div_ceil(quantize::BLOCK as u64) + u64::from(stored.cells);
         ensure(stored.blocks <= most, || format!("F23: blocks: expected {most} at most, got {}", stored.blocks))?;
         let found = stored.leading as usize;
@@ -142,7 +142,7 @@ pub struct BucketShape {
     pub tables: usize,
     /// Bits of a bucket's number.
     pub bits: usize,
-    /// What the signs of the hyperplanes come from.
+    /// Seed of the signs of the hyperplanes.
     pub seed: u64,
     /// Values that make the hyperplanes.
     pub values: usize,
@@ -254,7 +254,7 @@ pub enum AnnRecord {
 }
 
 impl AnnRecord {
-    /// The cells, if it is cells.
+    /// The cells, if these are cells.
     pub fn cells(self) -> Option<CellRecord> {
         match self {
             AnnRecord::Cells(cells) => Some(cells),
@@ -263,16 +263,16 @@ impl AnnRecord {
     }
 }
 
-/// What was measured of an index that visits few rows.
+/// The tuning of an approximate index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TuningRecord {
-    /// The recall that queries get unless they say otherwise.
+    /// The default recall of queries.
     pub recall: f64,
-    /// Queries asked.
+    /// Queries of the measurement.
     pub queries: usize,
-    /// Whether they were given; if not, they were rows.
+    /// Whether these were given; else they were rows.
     pub given: bool,
-    /// What was measured, by k, then by probes.
+    /// Measurements, by k, then by nprobe.
     pub points: Vec<layout::TuningPoint>,
 }
 

@@ -1,7 +1,7 @@
 //! The codes of a file: F19 to F21, all or nothing.
 //!
-//! Of a coder, only what is read in no time is checked: its record, centre and steps. Its axes can
-//! take 64 MB; they are used as they lie, and no value of theirs does more harm than one of a row.
+//! Of a quantizer, the record, centre and steps are checked. Its axes can take 64 MB and are not read; a wrong value among
+//! them does no more harm than a wrong value of a row.
 
 use super::check::{Checked, ensure, same};
 use super::index_record::IndexRecord;
@@ -11,10 +11,10 @@ use crate::level::Level;
 use crate::quantize::LINE_DIMS;
 use std::ops::Range;
 
-/// Bounds grow by four times the skew: from here on they would say nothing.
+/// Bounds grow by four times the skew: beyond this they prune nothing.
 pub const MAX_SKEW: f64 = 1e-3;
 
-/// What made the codes of an index.
+/// The quantizer of an index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizerRecord {
     /// Coordinates that lines hold, a multiple of 8 from 8 to dims.
@@ -62,7 +62,7 @@ pub(super) fn read<'a>(
         same("F19", &format!("rows of the {}", section.name()), rows, section.rows)?;
         *place = Some(section);
     }
-    // As many as there are places, and none twice: each place is taken.
+    // As many sections as places and none twice: every place is filled.
     let quantizer = quantizer.ok_or("F19: quantizer section: expected one, got none")?;
     check_length("F20", quantizer, Kind::Quantizer, index, 0)?;
     let record = QuantizerRecord::check(payload(quantizer.payload.clone()), quantizer.payload.clone(), index.dims)?;

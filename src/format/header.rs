@@ -25,9 +25,9 @@ pub struct Header {
     pub generation: u64,
     /// Where the parts of each segment lie, at least one segment.
     pub segments: Vec<SegmentLayout>,
-    /// What made the codes of the segments; none if they have no codes.
+    /// The quantizer of the codes; none without codes.
     pub quantizer: Option<QuantizerRecord>,
-    /// Cells or buckets that a search may visit few of, and what was measured of them.
+    /// Cells or buckets, and their tuning.
     pub ann: Option<(AnnRecord, TuningRecord)>,
     /// Every section of the file in order, unknown ignorable ones included.
     pub sections: Vec<Section>,

@@ -21,7 +21,7 @@ pub const BLOCK: usize = 1 << 20;
 pub const MAX_DIMS: u32 = 65_536;
 /// Rows per segment, at most.
 pub const MAX_SEGMENT_ROWS: u64 = u32::MAX as u64;
-/// Dims of rows that may have codes: sums of codes times words stay exact in the int32 lanes of kernels.
+/// Dims of rows that may have codes: sums of products of codes and int16 stay exact in the int32 lanes of kernels.
 pub const MIN_CODED_DIMS: u32 = 32;
 /// See [`MIN_CODED_DIMS`].
 pub const MAX_CODED_DIMS: u32 = 4096;
@@ -148,7 +148,7 @@ pub struct Cells {
     pub metric: u32,
     /// Coordinates that lines hold, or 0.
     pub leading: u32,
-    /// 1 if rows stand in two cells each, else 0.
+    /// 1 if rows are listed in two cells each, else 0.
     pub spilled: u32,
     /// Blocks of 16 rows in all lists.
     pub blocks: u64,
@@ -164,7 +164,7 @@ pub struct Buckets {
     pub tables: u32,
     /// Bits of a bucket's number.
     pub bits: u32,
-    /// What the signs of the hyperplanes come from.
+    /// Seed of the signs of the hyperplanes.
     pub seed: u64,
     /// Values that make the hyperplanes.
     pub values: u32,
@@ -176,9 +176,9 @@ pub struct Buckets {
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Tuning {
-    /// The recall that queries get unless they say otherwise.
+    /// The default recall of queries.
     pub recall: f64,
-    /// Queries that were asked.
+    /// Queries of the measurement.
     pub queries: u32,
     /// 1 if they were given, 0 if they were rows.
     pub given: u32,
@@ -188,13 +188,13 @@ pub struct Tuning {
     pub reserved: [u32; 11],
 }
 
-/// What was measured at one setting.
+/// The measurement of one k and nprobe.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct TuningPoint {
     /// Neighbours asked for.
     pub k: u32,
-    /// Cells or buckets that queries visit; of cells, more or fewer as they crowd around a query.
+    /// Cells or buckets that a query visits; of cells, the mean, see `gap`.
     pub probes: u32,
     /// Share of them that was found.
     pub recall: f64,
@@ -202,13 +202,13 @@ pub struct TuningPoint {
     pub error: f64,
     /// Rows visited, on average.
     pub visited: f64,
-    /// How far below the best key the key of the last of these cells was, on average; 0 of buckets.
+    /// Mean difference of keys between the best centroid and the last one visited; 0 of buckets.
     pub gap: f64,
     /// Zero.
     pub reserved: [u64; 3],
 }
 
-/// Bytes of every record: prologue, slot, index record, entry, coder, cells, buckets, tuning and its points.
+/// Bytes of every record: prologue, slot, index record, entry, quantizer, cells, buckets, tuning and its points.
 pub const RECORD_BYTES: usize = 64;
 
 /// The record at `offset`, if the bytes reach that far. Reads each byte once.
@@ -239,11 +239,11 @@ mod tests {
 
     const SPECIFICATION: &str = include_str!("FORMAT.md");
 
-    /// The cells of the table whose header starts with `title`, without its two header lines.
+    /// The fields of the table whose header starts with `title`, without its two header lines.
     fn table(title: &str) -> Vec<Vec<String>> {
         let lines = SPECIFICATION.lines().skip_while(|line| !line.starts_with(&format!("| {title} |"))).skip(2);
-        let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_string()).collect();
-        lines.take_while(|line| line.starts_with('|')).map(cells).collect()
+        let fields = |line: &str| line.trim_matches('|').split('|').map(|field| field.trim().trim_matches('`').to_string()).collect();
+        lines.take_while(|line| line.starts_with('|')).map(fields).collect()
     }
 
     /// `[record, offset, size, field]` of every field; fields follow one another without gaps.
@@ -315,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn the_cells_of_the_specification_are_those_of_the_code() {
-        let cells = RECONSTRUCTION.map(|cell| (i32::from(cell) - i32::from(LEVEL_ZERO)).to_string()).join(", ");
-        assert!(SPECIFICATION.replace('\n', " ").contains(&format!("numbered from 0: {cells}.")), "{cells}");
+    fn the_reconstruction_levels_of_the_specification_are_those_of_the_code() {
+        let levels = RECONSTRUCTION.map(|level| (i32::from(level) - i32::from(LEVEL_ZERO)).to_string()).join(", ");
+        assert!(SPECIFICATION.replace('\n', " ").contains(&format!("numbered from 0: {levels}.")), "{levels}");
         assert!(SPECIFICATION.contains(&format!("c = e + b - {OFFSET_ZERO} with b from 0 to 15")));
     }
 

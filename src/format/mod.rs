@@ -1,7 +1,7 @@
 #![doc = include_str!("FORMAT.md")]
 
 // A file is read in three steps, each a change of type: bytes are mapped (store), `Header::parse`
-// checks header, table, coder, cells or buckets (F1 to F15, F19 to F25), `verify` reads every byte (F16 to F18). `write`
+// checks header, table, quantizer, cells or buckets (F1 to F15, F19 to F25), `verify` reads every byte (F16 to F18). `write`
 // is the way back.
 
 mod ann;
@@ -78,7 +78,7 @@ impl Verify {
 /// Opens an index file; `tick` is called between blocks of a full check or a copy and may interrupt.
 pub fn open(path: &Path, mode: Mode, verify: Verify, tick: &dyn Fn() -> Result<()>) -> Result<(Bytes, Header)> {
     let mut bytes = Bytes::map(path)?;
-    // Picked out, so that opening a file reads no rows.
+    // Read-ahead is off for the header, so that opening a file reads no rows.
     let mut header = Header::parse(bytes.scattered(), path)?;
     if mode == Mode::Ram {
         // Checked once before memory is taken for it, once more as what will be used.

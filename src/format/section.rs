@@ -21,19 +21,19 @@ pub enum Kind {
     Norms = 2,
     /// The float32 scale of each row, level f8 only.
     Scales = 3,
-    /// What made the codes of the whole index.
+    /// The quantizer of the whole index.
     Quantizer = IGNORABLE | 4,
     /// High bits of the codes, in blocks of 16 rows.
     Lines = IGNORABLE | 10,
     /// The offset and residuals of each row, padded to whole blocks.
     Factors = IGNORABLE | 11,
-    /// The rest of each row's code.
+    /// Low bits of the leading dims, and the trailing dims.
     Remainder = IGNORABLE | 12,
-    /// Rows by cell, for who visits few of them.
+    /// Inverted lists: rows by cell.
     Cells = IGNORABLE | 9,
-    /// What was measured of the cells or buckets.
+    /// Measured recall of cells or buckets.
     Tuning = IGNORABLE | 13,
-    /// Rows by bucket, for who visits few of them.
+    /// Hash tables: rows by bucket.
     Buckets = IGNORABLE | 14,
 }
 
@@ -81,7 +81,7 @@ impl Kind {
         self.is_ignorable() && !self.is_ann()
     }
 
-    /// Whether it says how to visit few rows.
+    /// Whether it is a part of approximate search.
     pub(super) fn is_ann(self) -> bool {
         matches!(self, Kind::Cells | Kind::Tuning | Kind::Buckets)
     }
@@ -154,7 +154,7 @@ pub struct SegmentLayout {
     pub norms: Range<usize>,
     /// The float32 scales, at level f8.
     pub scales: Option<Range<usize>>,
-    /// The codes, if the index has a coder.
+    /// The codes, if the index has a quantizer.
     pub codes: Option<CodeLayout>,
 }
 

@@ -29,7 +29,7 @@ pub struct SegmentBytes<'a> {
     pub norms: &'a [u8],
     /// A float32 scale of each row, at level f8 only.
     pub scales: Option<&'a [u8]>,
-    /// The codes, if there is a coder.
+    /// The codes, if there is a quantizer.
     pub codes: Option<CodeBytes<'a>>,
 }
 
@@ -44,7 +44,7 @@ pub struct CodeBytes<'a> {
     pub remainder: &'a [u8],
 }
 
-/// What made the codes.
+/// The quantizer.
 #[derive(Debug, Clone, Copy)]
 pub struct QuantizerBytes<'a> {
     /// Coordinates that lines hold.
@@ -55,7 +55,7 @@ pub struct QuantizerBytes<'a> {
     pub values: &'a [u8],
 }
 
-/// Cells or buckets, and what was measured of them.
+/// Cells or buckets, and their tuning.
 #[derive(Debug, Clone, Copy)]
 pub struct AnnBytes<'a> {
     /// [`Kind::Cells`] or [`Kind::Buckets`].
@@ -73,9 +73,9 @@ pub struct Contents<'a> {
     pub index: &'a IndexRecord,
     /// The rows, at least one segment.
     pub segments: &'a [SegmentBytes<'a>],
-    /// What made their codes, if they have any.
+    /// The quantizer of their codes, if they have codes.
     pub quantizer: Option<QuantizerBytes<'a>>,
-    /// How to visit few of them.
+    /// Cells or buckets, if search may be approximate.
     pub ann: Option<AnnBytes<'a>>,
 }
 

@@ -1,4 +1,4 @@
-//! An index that visits few rows: how many a recall takes, what recall that gives, and why a row was not found.
+//! Approximate search of an index: building its cells or buckets, and choosing how many of them a query visits.
 
 use super::{Index, SearchParams};
 use crate::ann::ivf::{self, Cluster};
@@ -18,47 +18,49 @@ use crate::store::rows::Rows;
 use crate::topk::TopK;
 use std::sync::{Arc, Mutex};
 
-/// Smaller tables are searched exactly, where the choice is left: that takes no longer than a few hundred cells do.
+/// `ann=True` leaves smaller tables to exact search, which costs no more than ranking a few hundred cells.
 const LEAST_BYTES: usize = 4 << 20;
-/// Neighbours that a choice between ways to search is made for.
+/// The k for which exact, ivf and lsh search are compared.
 const USUAL_K: f64 = 10.0;
-/// What visiting a listed row costs beside streaming one: cells begin anew, and rows stand in two of them.
+/// Cost of bounding a row of an inverted list, relative to streaming one: lists are short, and spilled rows lie in two.
 const LISTED_COST: f64 = 1.5;
-/// The same where each listed row is looked up in a filter.
+/// The same with a filter, which is tested for each row.
 const FILTERED_COST: f64 = 3.0;
-/// What reading a row here and there costs beyond its bytes.
+/// Cost of a random read of a row beyond its bytes, in bytes streamed in the same time.
 const READ_COST: f64 = 3000.0;
-/// What a probe of a bucket costs, in bytes streamed in the same time.
+/// Cost of probing a bucket, in bytes streamed in the same time.
 const PROBE_COST: f64 = 3000.0;
-/// The same of what it takes to put a row into a table of buckets.
+/// Cost of inserting a row into one hash table, in the same unit.
 const ENTRY_COST: f64 = 1200.0;
-/// Rows that are asked which tables of buckets to make.
+/// Sample queries for the choice of tables and bits.
 const CHOOSERS: usize = 64;
-/// Times as many rows as a filter's share says hold the best that it leaves: the last of few come late.
+/// With a filter that allows a share s of the rows, recall is tuned for the best SPREAD k / s of all rows, not k / s: the
+/// ranks of allowed rows vary.
 const SPREAD: f64 = 2.0;
-/// How an index is to visit few rows.
+
+/// How an approximate index is built.
 #[derive(Debug, Clone)]
 pub struct AnnParams {
-    /// Which way; `None`: cells, or exact search where it costs less.
+    /// `None`: ivf, or exact search where that costs less.
     pub kind: Option<AnnKind>,
-    /// The recall that queries get unless they say otherwise.
+    /// The default recall of queries.
     pub recall: f64,
-    /// Cells; `None`: as many as rows deserve.
+    /// Ivf: cells; `None`: a multiple of the root of the rows.
     pub cells: Option<i64>,
-    /// Whether every row stands in a second cell.
+    /// Ivf: whether every row is listed in a second cell (SOAR).
     pub spill: bool,
-    /// Tables of buckets; `None`: those that cost least.
+    /// Lsh: hash tables; `None`: the number of least cost.
     pub tables: Option<i64>,
-    /// Bits of a bucket; `None`: those that cost least.
+    /// Lsh: bits of a bucket number; `None`: the number of least cost.
     pub bits: Option<i64>,
 }
 
-/// The ways to visit few rows.
+/// Kinds of approximate index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnKind {
-    /// Cells around centroids.
+    /// Inverted lists around centroids.
     Ivf,
-    /// Buckets of several tables.
+    /// Buckets of several hash tables.
     Lsh,
 }
 
@@ -68,7 +70,7 @@ impl Default for AnnParams {
     }
 }
 
-/// How an index visits few rows, and what was measured of that.
+/// An approximate index and its tuning.
 #[derive(Debug)]
 pub(super) struct TunedAnn {
     pub ann: Ann,
@@ -86,10 +88,10 @@ impl TunedAnn {
 }
 
 impl Index {
-    /// Groups the rows into cells or buckets and measures how many of them a recall takes.
+    /// Builds cells or buckets and tunes them.
     ///
     /// # Errors
-    /// Parameters out of range, or of another way than is asked for; no memory; [`Error::Interrupted`].
+    /// Parameters out of range; no memory; [`Error::Interrupted`].
     pub fn cluster(&mut self, params: &AnnParams, threads: Option<i64>, watch: &Watch) -> Result<()> {
         let _mode = FloatMode::standard();
         check_recall(params.recall)?;
@@ -126,7 +128,7 @@ impl Index {
 
     fn buckets(&self, params: &AnnParams, threads: usize, watch: &Watch) -> Result<Ann> {
         if self.about.metric != Metric::Cosine && !self.about.unit {
-            return Err(Error::input("ann", "'ivf' for rows that differ in length, as buckets know directions only", "'lsh'"));
+            return Err(Error::input("ann", "'ivf' for rows that differ in length, as buckets hash directions only", "'lsh'"));
         }
         let whole = |name: &'static str, most: u32, given: Option<i64>| {
             let number = |given| usize::try_from(given).map_err(|_| Error::input(name, format!("a whole number from 1 to {most}"), given));
@@ -134,7 +136,7 @@ impl Index {
         };
         let (tables, bits) = (whole("tables", MAX_TABLES, params.tables)?, whole("bits", MAX_BITS, params.bits)?);
         let rows = self.only_view()?;
-        // Of the numbers that are left open, the hasher that learns the axes may have any.
+        // The axes do not depend on numbers that are still open.
         let usual = cost_model::usual(rows.len(), self.about.seed);
         let first = Params { tables: tables.unwrap_or(usual.tables), bits: bits.unwrap_or(usual.bits), ..usual };
         let plan = self.plain_plan(1, threads)?;
@@ -146,7 +148,7 @@ impl Index {
         Ok(Ann::Lsh(Lsh::build(hasher, &rows, threads, watch)?))
     }
 
-    /// What each choice of tables and bits would cost.
+    /// The cost of each choice of tables and bits.
     fn estimates(&self, hasher: &Hasher, recall: f64, given: [Option<usize>; 2], plan: &Plan, watch: &Watch) -> Result<Vec<Estimate>> {
         let (rows, views) = (self.only_view()?, self.views());
         let [own, _] = samples(self.rows(), self.about.seed);
@@ -158,7 +160,7 @@ impl Index {
         cost_model::estimates((hasher, &rows), &Wanted { queries: &queries, near: &near, recall, costs }, given, plan, watch)
     }
 
-    /// The rows, which a builder has put into one segment.
+    /// The rows of an index of one segment, as a builder makes it.
     fn only_view(&self) -> Result<Rows<'_>> {
         match self.views().as_slice() {
             [view] => Ok(*view),
@@ -166,18 +168,18 @@ impl Index {
         }
     }
 
-    /// How few rows are visited, if they are, and what was measured of that.
+    /// The approximate index, if there is one, and its tuning.
     pub fn ann(&self) -> Option<(&Ann, Arc<TuningRecord>)> {
         self.ann.as_ref().map(|ann| (&ann.ann, ann.tuning()))
     }
 
-    /// Forgets cells and buckets: every answer is exact.
+    /// The same rows without cells or buckets: every search is exact.
     pub fn without_ann(mut self) -> Self {
         self.ann = None;
         self
     }
 
-    /// The best rows of every query with that [`Index::effort`], and whether they are known to be the best of all.
+    /// The best rows of every query with this effort, and whether each answer is proven exact.
     pub(super) fn find(
         &self,
         plan: &Plan,
@@ -215,7 +217,7 @@ impl Index {
         Ok(ann.ann.search(&request, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
     }
 
-    /// How many cells a search visits; none where it is exact.
+    /// The effort of an approximate search; none where the search is exact.
     pub(super) fn effort(&self, params: &SearchParams, metric: Metric, runs: &[Run]) -> Result<Option<SearchEffort>> {
         params.recall.map_or(Ok(()), check_recall)?;
         let (allowed, runs) = (runs.iter().map(|run| run.rows.len() as u64).sum::<u64>(), runs.len());
@@ -239,7 +241,7 @@ impl Index {
             };
             return Err(Error::input(
                 name,
-                format!("it only for an index that is asked with ann={kind}"),
+                format!("it only for an index that is built with ann={kind}"),
                 value.as_deref().unwrap_or_default(),
             ));
         }
@@ -250,7 +252,7 @@ impl Index {
         let most = ann.ann.most();
         let probes = params.nprobe.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
         let probes = probes.map_err(|got| Error::input("nprobe", "a whole number of at least 1", got))?;
-        // Directions order rows of one length for any metric, others for the metric that they were tuned for.
+        // Cosine cells and buckets serve every metric of unit rows; others only the metric that they were tuned for.
         let directions = !matches!(&ann.ann, Ann::Ivf(ivf) if ivf.metric() != Metric::Cosine);
         let fits = metric == self.about.metric || directions && self.about.unit;
         if params.method != Method::Auto || !fits || allowed == 0 {
@@ -261,14 +263,14 @@ impl Index {
         }
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);
-        // A filter that knows nothing of the query leaves k rows of about the best k / share, now of more, now of fewer.
+        // A filter independent of the query leaves k of about the best k / share rows.
         let (rows, k) = (self.rows() as f64, super::wanted(params.k)? as f64);
         let among = if (allowed as f64) < rows { SPREAD * k * rows / allowed as f64 } else { k };
         let effort = tune::effort(&tuning, recall, among.min(rows));
         Ok((recall < 1.0 && self.pays(&ann.ann, effort, Some((allowed, runs)))).then_some(effort))
     }
 
-    /// Whether visiting few rows costs less than an exact search of the allowed rows, so many in so many runs; `None`: of all.
+    /// Whether this effort costs less than exact search of the allowed rows: (rows, runs); `None`: of all rows.
     fn pays(&self, ann: &Ann, effort: SearchEffort, allowed: Option<(u64, usize)>) -> bool {
         let views = self.views();
         let (rows, row_bytes) = (self.rows() as f64, views.iter().map(Rows::row_bytes).max().unwrap_or(1) as f64);

@@ -1,4 +1,4 @@
-//! The index: rows in segments, and the ways to ask, save and open them.
+//! The index: rows in segments; search, save, open, verify.
 
 mod ann;
 mod recall;
@@ -30,9 +30,9 @@ use crate::topk::Entry;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Queries that are answered together: their tiles share a cache with a panel of rows.
+/// Queries of one group: their float32 tiles and a panel of rows fit one cache.
 const GROUP: usize = 1024;
-/// Bytes of best rows that a group may keep at a time, over all workers.
+/// Bytes of kept entries of a group, over all workers, at most.
 const GROUP_BYTES: u64 = 256 << 20;
 
 /// One search.
@@ -50,13 +50,13 @@ pub struct SearchParams<'a> {
     pub bound: Option<f64>,
     /// Workers; `None`: as [`pool::thread_count`] says.
     pub threads: Option<i64>,
-    /// Of an index for approximate search: the recall wanted; `None`: what it was tuned for. 1 is an exact search.
+    /// Approximate index: the recall wanted; `None`: the one it was tuned for. 1 asks for exact search.
     pub recall: Option<f64>,
-    /// Of an index for approximate search: how many cells or buckets to visit, whatever the recall.
+    /// Approximate index: cells or buckets to visit, in place of a recall.
     pub nprobe: Option<i64>,
-    /// Cells whose centroid's key is below this part of the nearest one's are not visited.
+    /// Ivf: cells whose centroid's key is below this share of the best centroid's are not visited, 0 to 1.
     pub ratio_threshold: Option<f64>,
-    /// Of an index with cells: rows at most that are read in full, `k` or more.
+    /// Ivf with codes: rows that a query refines at most, `k` or more.
     pub reorder_k: Option<i64>,
 }
 
@@ -77,7 +77,7 @@ impl Default for SearchParams<'_> {
     }
 }
 
-/// Rows that can be asked for the nearest to a query.
+/// Rows that answer nearest-neighbour queries.
 #[derive(Debug)]
 pub struct Index {
     about: IndexRecord,
@@ -170,12 +170,12 @@ impl Index {
         }
     }
 
-    /// What holds for all rows.
+    /// Dims, level, metric, unit length and seed.
     pub fn about(&self) -> &IndexRecord {
         &self.about
     }
 
-    /// What made the codes of the rows, if they have codes.
+    /// The quantizer of the codes, if rows have codes.
     pub fn quantizer(&self) -> Option<&Quantizer> {
         self.quantizer.as_ref()
     }
@@ -185,7 +185,7 @@ impl Index {
         self.segments.iter().map(|segment| segment.rows).sum()
     }
 
-    /// Bytes of rows, norms, scales, codes and what made them, and of cells.
+    /// Bytes of rows, norms, scales, codes, the quantizer, and inverted lists or tables.
     pub fn bytes(&self) -> usize {
         let rows = self.segments.iter().flat_map(|segment| [&segment.values, &segment.norms, &segment.scales]);
         let codes = self.segments.iter().filter_map(|segment| segment.codes.as_ref());
@@ -220,7 +220,7 @@ impl Index {
             return Err(Error::input(metric.bound_name(), "a number", "NaN"));
         }
         let kernel = kernel_of(params.method)?;
-        // Tiles, which batches take, are not made for floors beyond all keys.
+        // Batches filter afterwards: float32 tiles assume thresholds that are keys of rows.
         let threshold = params.bound.filter(|_| count == 1).map_or(f64::NEG_INFINITY, |bound| metric.threshold(bound));
         let (threads, quantizer, unit) = (pool::thread_count(params.threads)?, self.quantizer.as_ref(), self.about.unit);
         let plan = Plan { metric, k, kernel, method: params.method, threads, quantizer, unit, threshold };
@@ -288,18 +288,18 @@ impl Index {
         Ok(buffer.into_rows(self.about.level))
     }
 
-    /// What an unverified file with damaged rows deserves: builds let only finite rows in.
+    /// The error of NaN keys: builders accept finite rows only, so the file is damaged.
     fn not_numbers(&self) -> Error {
         let reason = "F17: a row or its norm is not a number; verify the file".to_owned();
         Error::Format { path: self.path().map(Path::to_owned).unwrap_or_default(), reason }
     }
 
-    /// A mapped file that was cut short must not be touched: the system would end the process.
+    /// Reading a mapped file beyond its end raises SIGBUS: its length is checked first.
     fn check_file(&self) -> Result<()> {
         self.file.as_ref().map_or(Ok(()), |(_, bytes)| bytes.check_len())
     }
 
-    /// The rows of every segment, as scans see them.
+    /// The rows of every segment, as scans read them.
     pub fn views(&self) -> Vec<Rows<'_>> {
         let mut first = 0;
         let mut view = |segment| {
@@ -311,13 +311,13 @@ impl Index {
     }
 }
 
-/// How many rows a caller wants.
+/// `k` as a count.
 fn wanted(k: i64) -> Result<usize> {
     let count = usize::try_from(k).ok().filter(|&k| k > 0);
     count.ok_or_else(|| Error::input("k", "a whole number of at least 1", k))
 }
 
-/// The functions that a method computes with.
+/// The kernel of a method.
 fn kernel_of(method: Method) -> Result<&'static Kernel> {
     match method {
         Method::Auto | Method::Simd => kernel::selected(),

@@ -1,5 +1,4 @@
-//! What approximate search of an index gives: the effort that a recall takes, the recall that an effort gives, and why
-//! a row was not found.
+//! Measurements of approximate search: tuning, recall with its confidence interval, and why a row was missed.
 
 use super::ann::check_recall;
 use super::{Index, SearchParams};
@@ -19,7 +18,7 @@ use crate::scan::{self, Plan, Queries, Run};
 use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
 use std::sync::Arc;
 
-/// Standard errors that a normal variable keeps to 19 times in 20.
+/// Standard errors of a two-sided 95 % interval of a normal variable.
 const DEVIATIONS: f64 = 1.96;
 
 /// A measured recall.
@@ -27,15 +26,15 @@ const DEVIATIONS: f64 = 1.96;
 pub struct Recall {
     /// Share of the exact neighbours that were found.
     pub recall: f64,
-    /// Ends of the interval that holds the recall of all such queries 19 times in 20.
+    /// Lower end of the 95 % confidence interval.
     pub low: f64,
-    /// See `low`.
+    /// Its upper end.
     pub high: f64,
-    /// Queries asked.
+    /// Queries measured.
     pub queries: usize,
-    /// Rows read by code or in full, on average, as a share of all.
+    /// Rows bounded or refined, on average, as a share of all rows.
     pub visited: f64,
-    /// Share of the answers that were known to be exact.
+    /// Share of the answers that were proven exact.
     pub exact: f64,
 }
 
@@ -56,7 +55,7 @@ pub struct Missed {
 }
 
 impl Index {
-    /// Measures again how many cells or buckets a recall takes, with these queries or with rows.
+    /// Tunes again, with these queries or with a sample of rows as queries.
     ///
     /// # Errors
     /// An exact index; unusable queries; no memory; [`Error::Interrupted`].
@@ -116,7 +115,7 @@ impl Index {
         let more = k + usize::from(own.is_some());
         let runs = Run::all(&self.views());
         let effort = self.effort(params, plan.metric, &runs)?;
-        // A row finds itself, whom nobody asks for.
+        // A row of the index finds itself first, which does not count.
         let params = SearchParams { reorder_k: params.reorder_k.map(|most| most.saturating_add((more - k) as i64)), ..*params };
         let found = self.find(&Plan { k: more, ..plan }, &runs, &params, effort, &queries, watch)?;
         let (count, rows) = (near.len() as f64, self.rows() as f64);
@@ -217,7 +216,7 @@ impl Index {
         Queries::new(kernel::selected()?, self.about.level, block, dims, 0)
     }
 
-    /// Some rows as queries.
+    /// Some rows, decoded, as queries.
     pub(super) fn rows_as_queries(&self, rows: &[usize]) -> Result<Queries> {
         let kernel = kernel::selected()?;
         let mut buffer = PanelBuffer::default();

@@ -1,4 +1,4 @@
-//! numpy arrays seen as slices, and vectors handed over as arrays.
+//! numpy arrays as slices, and vectors as numpy arrays, without copies.
 
 use crate::candidates::Filter;
 use crate::hits::Hits;
@@ -46,7 +46,7 @@ pub enum Allowed<'py> {
 }
 
 impl Allowed<'_> {
-    /// The filter that it says.
+    /// The filter of the core.
     pub fn filter(&self) -> PyResult<Filter<'_>> {
         Ok(match self {
             Allowed::Mask(mask) => Filter::Mask(mask.as_slice()?),

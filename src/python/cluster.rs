@@ -106,7 +106,7 @@ pub fn train_batches<'py>(
     Ok((MiniBatch(state), arrays(py, trained, rows.shape()[1])?))
 }
 
-/// Centroids that learn from batches.
+/// k-means that is trained batch by batch.
 #[pyclass(module = "nseekfs._core")]
 pub struct MiniBatch(minibatch::MiniBatch);
 
@@ -138,7 +138,7 @@ impl MiniBatch {
     }
 }
 
-/// Centroids ready to be compared with.
+/// Centroids prepared for assignment.
 #[pyclass(module = "nseekfs._core", frozen)]
 pub struct Cells {
     cells: assign::Centroids,

@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The kind, the recall, cells, whether rows are in two of them, tables, bits, queries, whether these were given, and what
-/// was measured: k, cells or buckets visited, recall, its standard error, rows visited.
+/// (kind, recall, nlist, spill, tables, bits, queries, given, points); a point is (k, nprobe, recall, its standard error, rows
+/// visited).
 type Tuning = (&'static str, f64, usize, bool, usize, usize, usize, bool, Vec<(u32, u32, f64, f64, f64)>);
 /// The fields of a miss, in their order.
 type Missed = (bool, f64, f64, Vec<(u32, usize)>, usize);
@@ -46,8 +46,8 @@ struct SearchEffort {
     reorder_k: Option<i64>,
 }
 
-/// A search for `k` rows as the facade asks for it.
-fn asked<'a>(k: i64, recall: Option<f64>, effort: Option<SearchEffort>) -> SearchParams<'a> {
+/// The parameters of a search for `k` rows.
+fn search_params<'a>(k: i64, recall: Option<f64>, effort: Option<SearchEffort>) -> SearchParams<'a> {
     let params = SearchParams { k, recall, ..SearchParams::default() };
     match effort {
         Some(SearchEffort { nprobe, ratio_threshold, reorder_k }) => SearchParams { nprobe, ratio_threshold, reorder_k, ..params },
@@ -55,7 +55,7 @@ fn asked<'a>(k: i64, recall: Option<f64>, effort: Option<SearchEffort>) -> Searc
     }
 }
 
-/// Takes in rows block by block.
+/// Builds an index from blocks of rows.
 #[pyclass(module = "nseekfs._core")]
 pub struct Builder(Option<build::Builder>);
 
@@ -82,21 +82,21 @@ impl Builder {
         build::Builder::new(rows, dims, params).map(|builder| Builder(Some(builder))).map_err(raise)
     }
 
-    /// Takes in the next rows.
+    /// Appends rows.
     fn push(&mut self, py: Python<'_>, block: Matrix<'_>) -> PyResult<()> {
         let (block, [_, dims]) = (block.block()?, block.shape());
         let builder = &mut self.0;
         released(py, |watch| builder.as_mut().map_or_else(|| Err(build::finished()), |builder| builder.push(block, dims, watch)))
     }
 
-    /// The index of the rows taken in; the builder is spent.
+    /// The index of the rows pushed; the builder cannot be used again.
     fn finish(&mut self, py: Python<'_>) -> PyResult<Index> {
         let builder = self.0.take().ok_or_else(|| raise(build::finished()))?;
         released(py, |watch| builder.finish(watch)).map(Index)
     }
 }
 
-/// Rows that can be asked for the nearest to a query.
+/// Rows that answer nearest-neighbour queries.
 #[pyclass(frozen, module = "nseekfs._core")]
 pub struct Index(index::Index);
 
@@ -127,14 +127,14 @@ impl Index {
         self.0.about().unit
     }
 
-    /// How few rows are visited; none where all are.
+    /// The approximate index and its tuning; none where search is exact.
     #[getter]
     fn ann(&self) -> Option<Tuning> {
-        let (few, tuning) = self.0.ann()?;
+        let (ann, tuning) = self.0.ann()?;
         let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
-        let (kind, (nlist, spill), (tables, bits)) = match few {
+        let (kind, (nlist, spill), (tables, bits)) = match ann {
             Ann::Ivf(ivf) => ("ivf", (ivf.cells(), ivf.spilled()), (0, 0)),
-            Ann::Lsh(buckets) => ("lsh", (0, false), buckets.size()),
+            Ann::Lsh(lsh) => ("lsh", (0, false), lsh.size()),
         };
         Some((kind, tuning.recall, nlist, spill, tables, bits, tuning.queries, tuning.given, points))
     }
@@ -177,19 +177,19 @@ impl Index {
         let method = Method::parse(method).map_err(raise)?;
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let filter = filter.as_ref().map(Allowed::filter).transpose()?;
-        let params = SearchParams { method, metric, filter, bound, threads, ..asked(k, recall, effort) };
+        let params = SearchParams { method, metric, filter, bound, threads, ..search_params(k, recall, effort) };
         let (block, [_, dims]) = (queries.block()?, queries.shape());
         let found = released(py, |watch| self.0.search(block, dims, &params, watch))?;
         Ok(hits(py, found))
     }
 
-    /// Measures again how many cells or buckets a recall takes.
+    /// Tunes again for a recall.
     fn tune(&self, py: Python<'_>, recall: Option<f64>, queries: Option<Matrix<'_>>, threads: Option<i64>) -> PyResult<()> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
         released(py, |watch| self.0.tune(recall, queries, threads, watch)).map(|_| ())
     }
 
-    /// (recall, ends of its interval, queries, share of rows visited, share known to be exact).
+    /// (recall, low and high end of its interval, queries, share of rows visited, share of answers proven exact).
     fn recall(
         &self,
         py: Python<'_>,
@@ -200,7 +200,7 @@ impl Index {
         threads: Option<i64>,
     ) -> PyResult<(f64, f64, f64, usize, f64, f64)> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
-        let params = SearchParams { threads, ..asked(k, recall, effort) };
+        let params = SearchParams { threads, ..search_params(k, recall, effort) };
         let found = released(py, |watch| self.0.recall(queries, &params, watch))?;
         Ok((found.recall, found.low, found.high, found.queries, found.visited, found.exact))
     }
@@ -218,7 +218,7 @@ impl Index {
         effort: Option<SearchEffort>,
     ) -> PyResult<Missed> {
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
-        let params = SearchParams { metric, ..asked(k, recall, effort) };
+        let params = SearchParams { metric, ..search_params(k, recall, effort) };
         let (block, [_, dims]) = (query.block()?, query.shape());
         let missed = released(py, |watch| self.0.explain((block, dims), row, &params, watch))?;
         Ok((missed.found, missed.key, missed.kth_key, missed.cells, missed.nprobe))
