@@ -21,12 +21,18 @@ pub fn sums<const R: usize, const W: usize>(columns: &[f32], rows: &[f32], dims:
 
 #[inline(always)]
 fn some<const R: usize, const W: usize>(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    // Slices of one known length: nothing is left to check in the inner loop.
+    let columns = &columns[..dims * COLUMNS];
+    let mut each = [&rows[..0]; R];
+    for r in 0..R {
+        each[r] = &rows[r * dims..][..dims];
+    }
     for first in (0..COLUMNS).step_by(W) {
         let mut sums = [[0.0f32; W]; R];
-        for (j, column) in columns.chunks_exact(COLUMNS).enumerate() {
-            let column = &column[first..first + W];
+        for j in 0..dims {
+            let column = &columns[j * COLUMNS + first..][..W];
             for r in 0..R {
-                let x = rows[r * dims + j];
+                let x = each[r][j];
                 for l in 0..W {
                     sums[r][l] += x * column[l];
                 }
