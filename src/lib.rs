@@ -33,6 +33,7 @@
 //! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | the line above |
 //! | [`metric`], [`level`] | how vectors are compared, how a value is stored | lines above |
 //! | [`input`], [`topk`], [`pool`], [`random`] | input numbers, the best k, threads, seeds | lines above |
+//! | [`linalg`] | products of matrices, orthonormal rows, principal axes | lines above |
 //! | [`hits`] | answers as users see them | lines above |
 //! | [`cluster`] | k-means: centroids, and the nearest of them | lines above |
 //! | [`store`] | where bytes lie, rows seen in them | lines above |
@@ -58,6 +59,7 @@ pub mod index;
 pub mod input;
 pub mod kernel;
 pub mod level;
+pub mod linalg;
 pub mod metric;
 pub mod pool;
 #[cfg(feature = "python")]

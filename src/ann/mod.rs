@@ -6,7 +6,6 @@
 
 pub mod ivf;
 pub mod lsh;
-mod principal;
 pub mod tune;
 
 use crate::error::Result;

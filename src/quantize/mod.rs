@@ -1,12 +1,12 @@
 //! Compact codes: what bounds a row's score without reading the row.
 //!
-//! A row's direction, centred, is seen along orthonormal axes of falling variance ([`basis`]). Its
+//! A row's direction, centred, is seen along orthonormal axes of falling variance ([`axes`]). Its
 //! first `leading` coordinates are kept as the high four bits of an 8-bit code in lines that one
 //! query streams through; the low bits and the other coordinates lie row by row, for the rows that
 //! the first look leaves. [`margin`] proves what either look says about the score, and `probable` says what nearly all rows
 //! keep within.
 
-pub mod basis;
+pub mod axes;
 pub mod bound;
 pub mod calibrate;
 pub mod encode;

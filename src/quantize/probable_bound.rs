@@ -24,7 +24,7 @@
 //! with the tail's share, so a row whose bound is lower than F and than that is unlikely to reach F.
 
 use super::Quantizer;
-use super::basis::STEP;
+use super::axes::STEP;
 use super::encode::sum;
 use super::levels::FARTHEST;
 use std::ops::Range;

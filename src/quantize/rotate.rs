@@ -115,8 +115,9 @@ fn frobenius(kernel: &Kernel, part: &[f32], dims: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::kernel;
+    use crate::linalg::Compute;
     use crate::pool::Watch;
-    use crate::quantize::{basis, encode};
+    use crate::quantize::{axes, encode};
     use crate::random::Random;
 
     #[test]
@@ -124,7 +125,9 @@ mod tests {
         for dims in [33, 64, 200] {
             let mut random = Random::new(dims as u64);
             let sample: Vec<f64> = (0..400 * dims).map(|i| random.signed() / (1.0 + (i % dims) as f64 / 20.0)).collect();
-            let quantizer = basis::learn(kernel::selected().unwrap(), &sample, dims, 0, 1, &Watch::new(&|| true)).unwrap();
+            let watch = Watch::new(&|| true);
+            let compute = Compute { kernel: kernel::selected().unwrap(), threads: 1, watch: &watch };
+            let quantizer = axes::learn(compute, &sample, dims, 0).unwrap();
             let mut directions: Vec<Vec<f64>> = (0..9).map(|_| (0..dims).map(|_| random.signed()).collect()).collect();
             // One that lies in the centre but for a hair, and one along an axis.
             directions.push(quantizer.centre().iter().map(|&m| f64::from(m) + 1e-9 * random.signed()).collect());

@@ -9,10 +9,11 @@
 //! Every number is one rounded float32 or float64 operation after the other in a set order, never fused, so that
 //! buckets are the same from every kernel and for any number of threads. A zero vector is in bucket 0.
 
-use crate::ann::principal;
 use crate::cluster::samples::room;
 use crate::error::{Error, Result};
 use crate::kernel::{COLUMNS, FloatMode, Kernel, scalar};
+use crate::linalg::Compute;
+use crate::linalg::pca::principal;
 use crate::pool::Watch;
 use crate::random::Random;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
@@ -106,10 +107,16 @@ impl Hasher {
         params.check()?;
         let _mode = FloatMode::standard();
         let sample = sample(kernel, rows)?;
-        let found = principal::learn(kernel, sample, rows.dims, axes(rows.dims), params.seed, threads, watch)?;
+        let compute = Compute { kernel, threads, watch };
+        let found = principal(compute, sample, rows.dims, axes(rows.dims), params.seed)?;
+        let centre = found
+            .axes
+            .chunks_exact(rows.dims)
+            .map(|axis| axis.iter().zip(&found.mean).map(|(&a, &m)| f64::from(a) * f64::from(m)).sum::<f64>() as f32);
+        let centre: Vec<f32> = centre.collect();
         let mut values = found.axes;
-        values.extend(found.centre);
-        values.extend(found.spreads);
+        values.extend(centre);
+        values.extend(found.variances.iter().map(|variance| variance.sqrt() as f32));
         Ok(Hasher::assemble(rows.dims, params, values))
     }
 
