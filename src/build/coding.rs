@@ -28,7 +28,8 @@ const ROWS_PER_DIM: usize = 8;
 /// Values, and rows, of the sample that axes are learnt from, at most.
 const SAMPLE_VALUES: usize = 8 << 20;
 const SAMPLE_ROWS: usize = 16_384;
-/// Rows and pseudo-queries that calibrate the number of leading dims.
+/// Values of the rows that calibrate the number of leading dims, such rows at most, and pseudo-queries.
+const WIDTH_VALUES: usize = 2 << 20;
 const WIDTH_ROWS: usize = 2048;
 const PSEUDO_QUERIES: usize = 48;
 /// k of three pseudo-queries in four, and of the fourth; one neighbour may be the row that the query was made from.
@@ -57,7 +58,8 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
     let Coding { kernel, threads, seed, watch } = coding;
     let dims = rows.dims;
     let sample = directions(kernel, rows, (SAMPLE_VALUES / dims).min(SAMPLE_ROWS));
-    let mut quantizer = axes::learn(Compute { kernel, threads, watch }, &sample, dims, seed)?;
+    let compute = Compute { kernel, threads, watch };
+    let mut quantizer = axes::learn(compute, &sample, dims, seed)?;
     let pseudo = pseudo_queries(&sample, dims);
     let narrow: Vec<f32> = pseudo.iter().flatten().map(|&x| x as f32).collect();
     let queries = Queries::new(kernel, level, Block::F32(&narrow), dims, 0)?;
@@ -78,9 +80,9 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
         sorted.get(PSEUDO_K[i / 4 % 4 / 3] - 1).or(sorted.last()).map_or(-1.0, |entry| entry.key)
     });
     let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
-    let step = (sample.len() / dims / WIDTH_ROWS).max(1);
+    let step = (sample.len() / dims / WIDTH_ROWS.min(WIDTH_VALUES / dims)).max(1);
     let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();
-    quantizer.leading = calibrate::choose(kernel, &quantizer, &some, &pseudo, LATE * FULL_BOUND_COST as f64);
+    quantizer.leading = calibrate::choose(compute, &quantizer, &some, &pseudo, LATE * FULL_BOUND_COST as f64)?;
     Ok(quantizer)
 }
 

@@ -1,10 +1,12 @@
 //! How many coordinates the lines should hold: calibrated on pseudo-queries, by what streaming them
 //! and looking again at what they leave would cost.
 
-use super::encode::Scratch;
 use super::levels::{level_value, nearest_level};
 use super::{LINE_DIMS, Quantizer};
-use crate::kernel::Kernel;
+use crate::error::Result;
+use crate::linalg::Compute;
+use crate::linalg::product::{Columns, product};
+use crate::pool;
 
 /// Shares of the dims that are tried, in twenty-fourths.
 const SHARES: [usize; 11] = [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24];
@@ -21,48 +23,67 @@ pub struct Pseudo {
 }
 
 /// A row of the sample along the axes: what the lines would say of it, whatever their width.
-struct Seen {
+struct Seen<'a> {
     offset: f64,
-    coordinates: Vec<f64>,
+    coordinates: &'a [f32],
     coarse: Vec<f64>,
 }
 
 /// The `leading` of least cost, `full_bound_bytes` being what a second look costs in bytes streamed.
-pub fn choose(kernel: &Kernel, quantizer: &Quantizer, sample: &[f64], queries: &[Pseudo], full_bound_bytes: f64) -> usize {
-    let mut scratch = Scratch::default();
-    let rows: Vec<Seen> = sample.chunks_exact(quantizer.dims).map(|row| see(kernel, quantizer, row, &mut scratch)).collect();
-    let widths: Vec<usize> = SHARES.iter().map(|share| (quantizer.dims * share / 24 / LINE_DIMS).max(1) * LINE_DIMS).collect();
-    let mut passed = vec![0usize; widths.len()];
-    for query in queries {
-        let centre: f64 = query.direction.iter().zip(quantizer.centre()).map(|(w, &m)| (w - f64::from(m)) * f64::from(m)).sum();
-        let (z, _) = scratch.see(kernel, quantizer, query.direction.iter().copied());
-        for row in &rows {
-            count(z, row, query.kth - centre - row.offset, &widths, &mut passed);
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::error::Error::Interrupted).
+pub fn choose(compute: Compute, quantizer: &Quantizer, sample: &[f64], queries: &[Pseudo], full_bound_bytes: f64) -> Result<usize> {
+    let dims = quantizer.dims;
+    let axes = Columns::transposed(quantizer.axes(), dims);
+    let rows: Vec<&[f64]> = sample.chunks_exact(dims).collect();
+    let asked: Vec<&[f64]> = queries.iter().map(|query| &query.direction[..]).collect();
+    let (row_coordinates, query_coordinates) = (along(compute, quantizer, &axes, &rows)?, along(compute, quantizer, &axes, &asked)?);
+    // What a row's offset and its products along the axes must reach together.
+    let least: Vec<f64> = queries.iter().map(|query| query.kth - with_centre(quantizer, &query.direction, 1.0)).collect();
+    let widths: Vec<usize> = SHARES.iter().map(|share| (dims * share / 24 / LINE_DIMS).max(1) * LINE_DIMS).collect();
+    let work = |passed: &mut Vec<usize>, i: usize| {
+        let row = see(quantizer, rows[i], &row_coordinates[i * dims..(i + 1) * dims]);
+        for (z, least) in query_coordinates.chunks_exact(dims).zip(&least) {
+            count(z, &row, least - row.offset, &widths, passed);
         }
-    }
+        Ok(())
+    };
+    let parts = pool::run(compute.threads, rows.len(), compute.watch, || Ok(vec![0; widths.len()]), work)?;
+    compute.watch.check()?;
     let pairs = (rows.len() * queries.len()).max(1) as f64;
-    let cost = |i: usize| widths[i] as f64 / 2.0 + FACTOR_BYTES + passed[i] as f64 / pairs * full_bound_bytes;
+    let passed = |i: usize| parts.iter().map(|passed| passed[i]).sum::<usize>() as f64;
+    let cost = |i: usize| widths[i] as f64 / 2.0 + FACTOR_BYTES + passed(i) / pairs * full_bound_bytes;
     let best = (0..widths.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
-    best.map_or(quantizer.leading, |i| widths[i])
+    Ok(best.map_or(quantizer.leading, |i| widths[i]))
 }
 
-fn see(kernel: &Kernel, quantizer: &Quantizer, row: &[f64], scratch: &mut Scratch) -> Seen {
-    let (seen, offset) = scratch.see(kernel, quantizer, row.iter().copied());
-    let coarse = |(&y, &step): (&f64, &f32)| {
-        let step = f64::from(step);
-        step * f64::from(level_value(nearest_level((y / step).round_ties_even() as f32).0))
+/// Coordinates of directions along the axes, centre taken off.
+fn along(compute: Compute, quantizer: &Quantizer, axes: &Columns, directions: &[&[f64]]) -> Result<Vec<f32>> {
+    let centred = directions.iter().flat_map(|row| row.iter().zip(quantizer.centre()).map(|(v, &m)| (v - f64::from(m)) as f32));
+    product(compute, &centred.collect::<Vec<f32>>(), axes)
+}
+
+/// The product with the centre of a direction, of which `part` of the centre is taken off before.
+fn with_centre(quantizer: &Quantizer, direction: &[f64], part: f64) -> f64 {
+    direction.iter().zip(quantizer.centre()).map(|(v, &m)| (v - part * f64::from(m)) * f64::from(m)).sum()
+}
+
+fn see<'a>(quantizer: &Quantizer, row: &[f64], coordinates: &'a [f32]) -> Seen<'a> {
+    let coarse = |(&y, &step): (&f32, &f32)| {
+        f64::from(step) * f64::from(level_value(nearest_level((f64::from(y) / f64::from(step)).round_ties_even() as f32).0))
     };
-    Seen { offset, coarse: seen.iter().zip(quantizer.steps()).map(coarse).collect(), coordinates: seen.to_vec() }
+    Seen { offset: with_centre(quantizer, row, 0.0), coarse: coordinates.iter().zip(quantizer.steps()).map(coarse).collect(), coordinates }
 }
 
 /// Adds one to each width at which the row would pass for a query with coordinates `z`.
-fn count(z: &[f64], row: &Seen, least: f64, widths: &[usize], passed: &mut [usize]) {
-    let norm = |part: &[f64]| part.iter().map(|x| x * x).sum::<f64>();
+fn count(z: &[f32], row: &Seen, least: f64, widths: &[usize], passed: &mut [usize]) {
+    let norm = |part: &[f32]| part.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
     let (mut from, mut sum, mut leading, mut left) = (0, 0.0, 0.0, 0.0);
-    let (mut z_trailing, mut y_trailing) = (norm(z), norm(&row.coordinates));
+    let (mut z_trailing, mut y_trailing) = (norm(z), norm(row.coordinates));
     for (&width, passed) in widths.iter().zip(passed) {
         for j in from..width {
-            let (z, y, kept) = (z[j], row.coordinates[j], row.coarse[j]);
+            let (z, y, kept) = (f64::from(z[j]), f64::from(row.coordinates[j]), row.coarse[j]);
             sum += z * kept;
             leading += z * z;
             left += (y - kept) * (y - kept);

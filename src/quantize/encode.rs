@@ -32,51 +32,22 @@ pub struct CodesMut<'a> {
     pub remainder: &'a mut [u8],
 }
 
-/// A worker's room for one row.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    centred: Vec<f64>,
-    coordinates: Vec<f64>,
-}
-
-impl Scratch {
-    /// Coordinates of a direction along the axes, centre taken off, and `<centre, direction>`.
-    pub fn see<'a>(&'a mut self, kernel: &Kernel, quantizer: &Quantizer, direction: impl Iterator<Item = f64>) -> (&'a [f64], f64) {
-        let offset = self.centre(quantizer, direction);
-        self.coordinates.resize(quantizer.dims, 0.0);
-        (kernel.dot)(&self.centred, quantizer.axes(), quantizer.dims, &mut self.coordinates);
-        (&self.coordinates, offset)
-    }
-
-    /// Takes the centre off; `<centre, direction>`.
-    fn centre(&mut self, quantizer: &Quantizer, direction: impl Iterator<Item = f64>) -> f64 {
-        let mut offset = 0.0;
-        self.centred.clear();
-        self.centred.extend(direction.zip(quantizer.centre()).map(|(v, &m)| {
-            offset += v * f64::from(m);
-            v - f64::from(m)
-        }));
-        self.centred.resize(padded(quantizer.dims), 0.0);
-        offset
-    }
-}
-
-/// What [`Scratch::see`] says of several directions, some axes at a time, which stay in a cache.
+/// Coordinates of several directions along the axes, centre taken off; some axes at a time, which stay in a cache.
 pub fn project_all(kernel: &Kernel, quantizer: &Quantizer, directions: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
-    let mut seen: Vec<Scratch> = Vec::new();
-    for direction in directions {
-        let mut scratch = Scratch { coordinates: vec![0.0; quantizer.dims], ..Scratch::default() };
-        scratch.centre(quantizer, direction.into_iter());
-        seen.push(scratch);
-    }
+    let centred = |mut direction: Vec<f64>| {
+        direction.iter_mut().zip(quantizer.centre()).for_each(|(v, &m)| *v -= f64::from(m));
+        direction.resize(padded(quantizer.dims), 0.0);
+        (direction, vec![0.0; quantizer.dims])
+    };
+    let mut seen: Vec<(Vec<f64>, Vec<f64>)> = directions.map(centred).collect();
     let together = (AXES_BYTES / (4 * quantizer.dims)).max(1);
     for (i, axes) in quantizer.axes().chunks(together * quantizer.dims).enumerate() {
-        for scratch in &mut seen {
-            let out = &mut scratch.coordinates[i * together..][..axes.len() / quantizer.dims];
-            (kernel.dot)(&scratch.centred, axes, quantizer.dims, out);
+        for (direction, coordinates) in &mut seen {
+            let out = &mut coordinates[i * together..][..axes.len() / quantizer.dims];
+            (kernel.dot)(direction, axes, quantizer.dims, out);
         }
     }
-    seen.into_iter().map(|scratch| scratch.coordinates).collect()
+    seen.into_iter().map(|(_, coordinates)| coordinates).collect()
 }
 
 /// The sum of `term` over two slices of one length, in lanes: one after the other, every addition would wait for
