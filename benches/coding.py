@@ -3,6 +3,9 @@
 Encoding is the time of a build with codes less that of one without, beside numpy's product of the rows with a
 square matrix, in turns on as many threads. Then, for a random fifth of the rows and for all of them, what the
 certificates of single queries with one thread say.
+
+`--shapes 30000x2048 20000x3072` builds tables of these rows and dims in place of all that, of values whose spread
+falls as a power of their place, beside numpy's singular values of the sample that codes learn their axes from.
 """
 
 import argparse
@@ -16,6 +19,10 @@ import nseekfs
 import numpy as np
 import workload
 
+# Of the sample that codes learn from, see src/build/coding.rs.
+SAMPLE_VALUES = 8 << 20
+SAMPLE_ROWS = 16_384
+
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,6 +34,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="as many as numpy takes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=100, help="how many queries")
+    parser.add_argument("--shapes", nargs="+", metavar="ROWSxDIMS", help="time builds of such tables alone")
     return parser.parse_args()
 
 
@@ -36,8 +44,22 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    args = parse()
+def build(rows: int, dims: int, threads: int) -> list[float]:
+    """Seconds without codes, with codes, of all CPUs for that, of numpy's singular values, of all CPUs for that."""
+    spread = np.arange(1, dims + 1, dtype=np.float32) ** np.float32(-0.5)
+    table = workload.unit(workload.gaussian(np.random.default_rng(0), rows, dims) * spread)
+    count = min(SAMPLE_VALUES // dims, SAMPLE_ROWS, rows)
+    sample = table[np.arange(count) * rows // count]
+    plain = seconds(lambda: nseekfs.from_embeddings(table, codes=False, threads=threads))
+    before = time.process_time()
+    coded = seconds(lambda: nseekfs.from_embeddings(table, threads=threads))
+    between = time.process_time()
+    svd = seconds(lambda: np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False))
+    return [plain, coded, between - before, svd, time.process_time() - between]
+
+
+def growth(args: argparse.Namespace) -> None:
+    """Prints what encoding takes, how large files are, and what queries read of a part and of all rows."""
     source = workload.Source(args.data, args.queries, args.rows, args.dims, args.jitter, seed=0)
     table, queries = workload.make(source, args.count)
     print(workload.machine())
@@ -66,6 +88,19 @@ def main() -> None:
             told = [index.query(query, k, threads=1).certificate for query in queries]
             read = np.mean([each.bytes_read / each.rows for each in told])
             print(f"| {rows} | {k} | {read:.1f} | {np.mean([each.refined for each in told]):.1f} |")
+
+
+def main() -> None:
+    args = parse()
+    if args.shapes:
+        print(f"{workload.machine()}, threads: {args.threads}\n")
+        print("| table | without codes | with codes | its CPU time | svd of the sample | its CPU time |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for shape in args.shapes:
+            rows, dims = map(int, shape.split("x"))
+            print(f"| {shape} | {' | '.join(f'{each:.2f}' for each in build(rows, dims, args.threads))} |", flush=True)
+    else:
+        growth(args)
 
 
 if __name__ == "__main__":
