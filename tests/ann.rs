@@ -162,7 +162,7 @@ fn coded(level: Level, metric: Metric, unit_rows: bool, spill: bool) -> (Index, 
         Level::F16 => (33_500, 64),
         _ => (17_000, 64),
     };
-    let mut values = if unit_rows { unit(&clustered(rows, dims, 40, 0.5, 3), dims) } else { uneven(rows, dims, 4) };
+    let mut values = if unit_rows { unit(&clustered(rows, dims, 40, 0.5, 3), dims) } else { uneven(rows, dims, 6) };
     // Of falling width, as codes like them.
     values.iter_mut().enumerate().for_each(|(i, x)| *x /= if unit_rows { 1.0 } else { 1.0 + (i % dims) as f64 / 8.0 });
     let index = build(level, metric, &values, dims, cells(64, spill));
