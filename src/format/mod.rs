@@ -21,7 +21,7 @@ pub use header::Header;
 pub use index_record::IndexRecord;
 pub use layout::{MAX_BITS, MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_TABLES, MIN_CODED_DIMS, TuningPoint};
 pub use section::{CodeLayout, Kind, Section, SegmentLayout};
-pub use write::{AnnBytes, CodeBytes, Contents, QuantizerBytes, SegmentBytes, write};
+pub use write::{AnnBytes, CodeBytes, Contents, QuantizerBytes, SegmentBytes, copy, write};
 
 use crate::error::{Error, Result};
 use crate::store::Bytes;

@@ -3,13 +3,15 @@
 //! Until the rename the old file is untouched, and any failure removes the sibling. A map of the
 //! old file stays valid, because a rename leaves its inode alone, so an index can be saved over
 //! the file that it maps. The head is passed through the reader's own checks before a byte is
-//! written: what would be refused later is refused now. File names and fsync live here only.
+//! written: what would be refused later is refused now. Sections that come from another file must match the checksums
+//! stored there, so that damage is never written under a fresh checksum. File names and fsync live here only.
 
+use super::check::{self, Checked};
 use super::checksum;
 use super::header::Header;
 use super::index_record::IndexRecord;
 use super::layout::{self, ALIGNMENT, BLOCK, HEADER_BYTES, padding};
-use super::section::Kind;
+use super::section::{Kind, Section};
 use crate::error::{Error, Result};
 use crate::store::{BytesMut, regular_file};
 use std::fs::{self, File, OpenOptions};
@@ -93,6 +95,15 @@ struct Part<'a> {
 /// step fails, syncing the folder, the new file is in place and the error says that it may not
 /// survive a loss of power.
 pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) -> Result<()> {
+    copy(path, contents, None, tick)
+}
+
+/// As [`write()`], of contents that were read from `source`: a section of the same kind and segment must have the checksum
+/// that is stored there. The tuning is exempt, which is made anew.
+///
+/// # Errors
+/// [`Error::Format`] naming the source (F17), before anything is written.
+pub fn copy(path: &Path, contents: &Contents, source: Option<(&Path, &[Section])>, tick: &dyn Fn() -> Result<()>) -> Result<()> {
     let Contents { index, segments, quantizer, ann } = contents;
     let quantizer = quantizer.as_ref().map(quantizer_payload).transpose()?;
     let mut parts = parts(segments);
@@ -103,7 +114,11 @@ pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) ->
         whole(ann.kind, ann.ann);
         whole(Kind::Tuning, ann.tuning);
     });
-    let head = head(index, segments, &parts, tick)?;
+    let checksums = parts.iter().map(|part| checksum::of_section(part.payload, tick)).collect::<Result<Vec<u64>>>()?;
+    if let Some((path, sections)) = source {
+        check_source(&parts, &checksums, sections).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
+    }
+    let head = head(index, segments, &parts, &checksums);
     let mut starts = Vec::with_capacity(parts.len());
     let mut file_bytes = head.len() as u64;
     for part in &parts {
@@ -162,8 +177,19 @@ fn parts<'a>(segments: &[SegmentBytes<'a>]) -> Vec<Part<'a>> {
     parts
 }
 
+/// F17 of every part that stands in the file whose sections these are.
+fn check_source(parts: &[Part], checksums: &[u64], sections: &[Section]) -> Checked<()> {
+    for (part, &computed) in parts.iter().zip(checksums).filter(|(part, _)| part.kind != Kind::Tuning) {
+        let stored = sections.iter().find(|section| section.kind == Some(part.kind) && section.segment == part.segment);
+        if let Some(section) = stored {
+            check::checksum("F17", &section.name(), section.checksum, computed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Header and table.
-fn head(index: &IndexRecord, segments: &[SegmentBytes], parts: &[Part], tick: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
+fn head(index: &IndexRecord, segments: &[SegmentBytes], parts: &[Part], checksums: &[u64]) -> Vec<u8> {
     let record = layout::Index {
         dims: narrow(index.dims),
         level: index.level as u32,
@@ -177,14 +203,14 @@ fn head(index: &IndexRecord, segments: &[SegmentBytes], parts: &[Part], tick: &d
     };
     let mut table = bytemuck::bytes_of(&record).to_vec();
     let mut offset = (HEADER_BYTES + (1 + parts.len()) * layout::RECORD_BYTES) as u64;
-    for part in parts {
+    for (part, &checksum) in parts.iter().zip(checksums) {
         let entry = layout::Entry {
             kind: part.kind as u32,
             segment: part.segment,
             offset,
             length: part.payload.len() as u64,
             rows: part.rows,
-            checksum: checksum::of_section(part.payload, tick)?,
+            checksum,
             reserved: [0; 3],
         };
         table.extend_from_slice(bytemuck::bytes_of(&entry));
@@ -192,7 +218,7 @@ fn head(index: &IndexRecord, segments: &[SegmentBytes], parts: &[Part], tick: &d
     }
     let mut head = prologue_and_slots(&table, offset);
     head.extend_from_slice(&table);
-    Ok(head)
+    head
 }
 
 /// The first 192 bytes of a sealed file of `file_bytes`.

@@ -84,7 +84,16 @@ pub struct Index {
     segments: Vec<Segment>,
     quantizer: Option<Quantizer>,
     ann: Option<ann::TunedAnn>,
-    file: Option<(PathBuf, Bytes)>,
+    file: Option<IndexFile>,
+}
+
+/// The file that an index was opened from.
+#[derive(Debug)]
+struct IndexFile {
+    path: PathBuf,
+    bytes: Bytes,
+    /// With the checksums that its bytes must have.
+    sections: Vec<format::Section>,
 }
 
 impl Index {
@@ -127,13 +136,14 @@ impl Index {
         };
         let ann = header.ann.map(|(record, tuning)| ann(record).map(|ann| ann::TunedAnn::new(ann, tuning))).transpose();
         let ann = ann.map_err(|reason| Error::Format { path: path.to_path_buf(), reason: format!("F25: {reason}") })?;
-        Ok(Index { about: header.index, segments, quantizer, ann, file: Some((path.to_path_buf(), bytes)) })
+        Ok(Index { about: header.index, segments, quantizer, ann, file: Some(IndexFile { path: path.to_path_buf(), bytes, sections: header.sections }) })
     }
 
     /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be written; [`Error::Interrupted`].
+    /// [`Error::Io`] when the file cannot be written; [`Error::Format`] when the file that the index was opened from has been
+    /// damaged (F17); [`Error::Interrupted`].
     pub fn save(&self, path: &Path, watch: &Watch) -> Result<()> {
         self.check_file()?;
         let parts = self.segments.iter().map(|segment| SegmentBytes {
@@ -156,7 +166,8 @@ impl Index {
         let ann =
             self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { kind: ann.ann.kind(), ann: ann.ann.payload(), tuning });
         let segments: Vec<SegmentBytes> = parts.collect();
-        format::write(path, &Contents { index: &self.about, segments: &segments, quantizer, ann }, &|| watch.check())
+        let source = self.file.as_ref().map(|file| (file.path.as_path(), file.sections.as_slice()));
+        format::copy(path, &Contents { index: &self.about, segments: &segments, quantizer, ann }, source, &|| watch.check())
     }
 
     /// Reads every byte of the file that the index was opened from and compares checksums.
@@ -165,7 +176,7 @@ impl Index {
     /// [`Error::Format`] when any differs. An index in memory has no file and nothing to compare.
     pub fn verify(&self, watch: &Watch) -> Result<()> {
         match &self.file {
-            Some((path, bytes)) => format::verify(bytes, path, &|| watch.check()),
+            Some(file) => format::verify(&file.bytes, &file.path, &|| watch.check()),
             None => Ok(()),
         }
     }
@@ -197,7 +208,7 @@ impl Index {
 
     /// The file that the index was opened from.
     pub fn path(&self) -> Option<&Path> {
-        self.file.as_ref().map(|(path, _)| path.as_path())
+        self.file.as_ref().map(|file| file.path.as_path())
     }
 
     /// The best rows for each query of `queries`, which holds them one after the other,
@@ -296,7 +307,7 @@ impl Index {
 
     /// Reading a mapped file beyond its end raises SIGBUS: its length is checked first.
     fn check_file(&self) -> Result<()> {
-        self.file.as_ref().map_or(Ok(()), |(_, bytes)| bytes.check_len())
+        self.file.as_ref().map_or(Ok(()), |file| file.bytes.check_len())
     }
 
     /// The rows of every segment, as scans read them.

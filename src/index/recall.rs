@@ -225,9 +225,11 @@ impl Index {
                 view.decode(kernel, row..row + 1, &mut buffer);
             }
         }
-        match buffer.into_rows(self.about.level) {
+        let queries = match buffer.into_rows(self.about.level) {
             DecodedRows::F32(values) => Queries::new(kernel, Level::F32, Block::F32(&values), self.about.dims, 0),
             DecodedRows::F64(values) => Queries::new(kernel, Level::F64, Block::F64(&values), self.about.dims, 0),
-        }
+        };
+        // Rows that no builder accepts are damaged; the caller gave no queries that could be refused.
+        queries.map_err(|error| if matches!(error, Error::Input { .. }) { self.not_numbers() } else { error })
     }
 }

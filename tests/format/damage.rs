@@ -2,8 +2,12 @@
 //! in header and table by every check.
 
 use crate::sample::{LEVELS, celled_file, coded_file, file, open, refusal};
-use nseekfs::format::{Header, Mode, Verify};
+use nseekfs::error::Error;
+use nseekfs::format::{Header, Kind, Mode, Verify};
+use nseekfs::index::Index;
 use nseekfs::level::Level;
+use nseekfs::pool::Watch;
+use std::fs;
 use std::path::Path;
 
 /// A file of each level, one of two segments, one with codes, and one with cells.
@@ -35,6 +39,36 @@ fn every_changed_byte_is_refused() {
         }
     }
     println!("{refused} changed files refused");
+}
+
+#[test]
+fn damage_is_never_saved_under_a_fresh_checksum() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("damaged.bin"), folder.path().join("copy.bin"));
+    let watch = Watch::new(&|| true);
+    for content in files() {
+        let header = Header::parse(&content, Path::new("whole.bin")).unwrap();
+        for (number, section) in header.sections.iter().enumerate() {
+            let mut damaged = content.clone();
+            damaged[section.payload.end - 1] ^= 1;
+            fs::write(&path, &damaged).unwrap();
+            fs::write(&copy, b"what stood here before").unwrap();
+            let Ok(index) = Index::open(&path, Mode::Mmap, Verify::Header, &watch) else { continue };
+            let saved = index.save(&copy, &watch);
+            if section.kind == Some(Kind::Tuning) {
+                continue;
+            }
+            match saved {
+                Err(Error::Format { path: named, reason }) => assert!(named == path && reason.starts_with("F17"), "{reason}"),
+                other => panic!("section {number} ({:?}): {other:?}", section.kind),
+            }
+            assert_eq!(fs::read(&copy).unwrap(), b"what stood here before");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        }
+        fs::write(&path, &content).unwrap();
+        Index::open(&path, Mode::Mmap, Verify::Header, &watch).unwrap().save(&copy, &watch).unwrap();
+        assert_eq!(fs::read(&copy).unwrap(), content);
+    }
 }
 
 #[test]

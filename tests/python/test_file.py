@@ -156,3 +156,21 @@ def test_names_that_are_not_utf8(tmp_path):
     again = nseekfs.load_index(name)
     assert os.fsencode(again.path) == name
     assert again.query(ROWS[0]) == index.query(ROWS[0])
+
+
+def test_damage_that_no_header_shows_is_named_by_save_recall_and_tune(tmp_path):
+    """The copy would have fresh checksums, and the rows are not queries of the caller."""
+    rows = np.random.default_rng(8).standard_normal((3000, 16), dtype=np.float32)
+    path = nseekfs.create_index(rows, tmp_path, ann="ivf")
+    with open(path, "rb") as file:
+        whole = file.read()
+    write(path, whole.replace(rows.tobytes(), np.full_like(rows, np.nan).tobytes(), 1))
+    index = nseekfs.load_index(path, verify="header")
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"as it was")
+    with pytest.raises(FormatError, match="F17"):
+        index.save(other)
+    assert other.read_bytes() == b"as it was"
+    for measure in (index.recall, index.tune):
+        with pytest.raises(FormatError, match="F17"):
+            measure()
