@@ -361,7 +361,7 @@ fn queries_in_sixteen_bits_and_in_eight_give_the_best_of_their_rows_on_every_ker
     let asked = [along(&mut random), like(3), along(&mut random), like(700), like(4000), along(&mut random)].concat();
     let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F64(&asked), dims, 0).unwrap();
     let query_code = |i: usize| QueryCode::new(&scalar::KERNEL, index.quantizer().unwrap(), queries.wide(i), queries.norm(i)).probable();
-    assert_eq!([0, 1, 2, 3, 4, 5].map(|i| query_code(i).probe().low.is_empty()), [false, true, false, true, true, false]);
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|i| query_code(i).coarse_query().low.is_empty()), [false, true, false, true, true, false]);
     // Twice, so that they share cells enough to be bounded together.
     same_as_oracle(&index, &asked.repeat(2), &[Metric::Cosine]);
 }

@@ -8,8 +8,8 @@ use crate::level::Level;
 use crate::linalg::Compute;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use crate::quantize::calibrate::{self, Pseudo};
-use crate::quantize::encode::{CodesMut, Encoder, Room};
+use crate::quantize::calibrate::{self, PseudoQuery};
+use crate::quantize::encode::{CodesMut, EncodeScratch, Encoder};
 use crate::quantize::{BLOCK, LEAST_NORM, Quantizer, axes};
 use crate::scan::{self, FULL_BOUND_COST, Method, Plan, Queries, Run};
 use crate::store::BytesMut;
@@ -80,10 +80,10 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
         // Of each of the four kinds of pseudo-queries, three in four take the smaller k.
         sorted.get(PSEUDO_K[i / 4 % 4 / 3] - 1).or(sorted.last()).map_or(-1.0, |entry| entry.key)
     });
-    let pseudo: Vec<Pseudo> = pseudo.into_iter().zip(kth).map(|(direction, kth)| Pseudo { direction, kth }).collect();
+    let pseudo: Vec<PseudoQuery> = pseudo.into_iter().zip(kth).map(|(direction, kth)| PseudoQuery { direction, kth }).collect();
     let step = (sample.len() / dims / WIDTH_ROWS.min(WIDTH_VALUES / dims)).max(1);
     let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();
-    quantizer.leading = calibrate::choose(compute, &quantizer, &some, &pseudo, LATE * FULL_BOUND_COST as f64)?;
+    quantizer.leading = calibrate::leading_dims(compute, &quantizer, &some, &pseudo, LATE * FULL_BOUND_COST as f64)?;
     Ok(quantizer)
 }
 
@@ -158,15 +158,15 @@ pub(super) fn encode(coding: Coding, quantizer: &Quantizer, rows: &Rows) -> Resu
         })
         .collect();
     let encoder = Encoder::new(coding.kernel, quantizer);
-    let work = |(room, buffer): &mut (Room, PanelBuffer), job: usize| {
+    let work = |(scratch, buffer): &mut (EncodeScratch, PanelBuffer), job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let range = job * JOB_ROWS..rows.len().min((job + 1) * JOB_ROWS);
         buffer.clear();
         rows.decode(coding.kernel, range.clone(), buffer);
-        encoder.encode(buffer.values(), &rows.norms[range], room, &mut out, 0);
+        encoder.encode(buffer.values(), &rows.norms[range], scratch, &mut out, 0);
         Ok(())
     };
-    pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(Room, PanelBuffer)>::default()), work)?;
+    pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(EncodeScratch, PanelBuffer)>::default()), work)?;
     drop(jobs);
     let [lines, factors, remainder] = [lines, factors, remainder].map(|section| section.freeze().map(Section::whole));
     Ok(CodeSections { lines: lines?, factors: factors?, remainder: remainder? })

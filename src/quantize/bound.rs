@@ -68,10 +68,11 @@
 use super::LEAST_NORM;
 use crate::metric::Metric;
 
-/// Above every float64 error of a key, as a share of |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 and more.
+/// Bounds the float64 error of a key and of its bound, relative to |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 = 7.3e-12, with
+/// the same for norms.
 const KEY_SLACK: f64 = 1e-10;
 
-/// An upper bound of the key, as computed, from an upper bound of the cosine.
+/// An upper bound of the float64 key, from an upper bound of the cosine and both norms.
 #[inline(always)]
 pub fn key_bound(metric: Metric, cosine: f64, query_norm: f64, row_norm: f64) -> f64 {
     let lengths = query_norm * row_norm;
@@ -85,39 +86,38 @@ pub fn key_bound(metric: Metric, cosine: f64, query_norm: f64, row_norm: f64) ->
     }
 }
 
-/// An upper bound of the key of every row whose norm is 0 as computed: such rows need not be zero, but
-/// all squares of their values vanish, so that they are shorter than `LEAST_NORM`.
-pub fn vanishing_bound(metric: Metric, query_norm: f64) -> f64 {
-    // Their cosine is 0 by definition; for other metrics it is unknown.
+/// An upper bound of the key of every row whose norm is 0 as computed. Such a row need not be zero, but its squares
+/// underflow: its length is below `LEAST_NORM`.
+pub fn zero_norm_bound(metric: Metric, query_norm: f64) -> f64 {
+    // Their cosine is 0 by definition; for the other metrics it may be up to 1.
     let cosine = if metric == Metric::Cosine { 0.0 } else { 1.0 };
     key_bound(metric, cosine, query_norm, LEAST_NORM)
 }
 
-/// A float32 such that a row whose bound of the cosine is below it cannot reach the key `threshold`,
-/// its norm being from `lengths.0` to `lengths.1`.
-pub fn cosine_threshold(metric: Metric, threshold: f64, query_norm: f64, lengths: (f64, f64)) -> f32 {
-    let (low, high) = lengths;
+/// A threshold of cosines: no row reaches the key `threshold` if its norm is from `norms.0` to `norms.1` and an upper
+/// bound of its cosine is below this float32. -inf where nothing is excluded.
+pub fn cosine_threshold(metric: Metric, threshold: f64, query_norm: f64, norms: (f64, f64)) -> f32 {
+    let (low, high) = norms;
     let exact = match metric {
         Metric::Cosine => threshold - KEY_SLACK,
-        // |q| n (c + slack) >= floor is easiest for the longest row, for a negative floor the shortest.
+        // |q| x (cosine + slack) >= threshold asks least of the longest row, of the shortest if the threshold is negative.
         Metric::Dot => threshold / (query_norm * if threshold > 0.0 { high } else { low }) - KEY_SLACK,
         Metric::Euclidean => {
-            // 2 |q| n c - (|q|^2 + n^2)(1 - slack) >= floor: (rest / n + n) is least at sqrt(rest).
+            // 2 |q| x cosine >= threshold + (|q|^2 + x^2) keep asks least where c / x + x is least: at x = sqrt(c).
             let keep = 1.0 - KEY_SLACK;
-            let remainder = threshold / keep + query_norm * query_norm;
-            let n = remainder.max(0.0).sqrt().clamp(low, high.max(low));
-            keep * (remainder / n + n) / (2.0 * query_norm)
+            let c = threshold / keep + query_norm * query_norm;
+            let x = c.max(0.0).sqrt().clamp(low, high.max(low));
+            keep * (c / x + x) / (2.0 * query_norm)
         }
     };
-    // Two steps down: float64 rounding above, and that of the conversion. NaN bounds nothing.
+    // 1e-12 pays float64 above, a step down the conversion, another one more than that. NaN excludes nothing.
     if exact.is_nan() { f32::NEG_INFINITY } else { ((exact - exact.abs() * 1e-12) as f32).next_down().next_down() }
 }
 
-/// An upper bound of the key of rows whose bound of the cosine is `cosine` at most and whose norm is
-/// from `lengths.0` to `lengths.1`.
-pub fn highest_key(metric: Metric, cosine: f64, query_norm: f64, lengths: (f64, f64)) -> f64 {
-    let (low, high) = (lengths.0.min(lengths.1), lengths.1);
-    // 2 |q| n c - n^2, less a hair, is highest at n = |q| c or where that leaves the range, on its edge.
+/// An upper bound of the key of all rows whose cosine is `cosine` at most and whose norm is from `norms.0` to `norms.1`.
+pub fn max_key(metric: Metric, cosine: f64, query_norm: f64, norms: (f64, f64)) -> f64 {
+    let (low, high) = (norms.0.min(norms.1), norms.1);
+    // 2 |q| x cosine - x^2 is largest at x = |q| cosine; the factor 1 - `KEY_SLACK` of x^2 adds 1e-20 |q|^2, within the slack.
     let inside = (query_norm * cosine).clamp(low, high);
-    [low, high, inside].map(|n| key_bound(metric, cosine, query_norm, n)).into_iter().fold(f64::NEG_INFINITY, f64::max)
+    [low, high, inside].map(|x| key_bound(metric, cosine, query_norm, x)).into_iter().fold(f64::NEG_INFINITY, f64::max)
 }

@@ -1,5 +1,5 @@
-//! How many coordinates the lines should hold: calibrated on pseudo-queries, by what streaming them
-//! and looking again at what they leave would cost.
+//! Chooses how many leading dims the lines hold: the number of least cost on a sample of rows and pseudo-queries, counting
+//! the bytes that coarse bounds stream and the full bounds of the rows that they leave.
 
 use super::levels::{level_value, nearest_level};
 use super::{LINE_DIMS, Quantizer};
@@ -8,44 +8,51 @@ use crate::linalg::Compute;
 use crate::linalg::product::{Columns, product};
 use crate::pool;
 
-/// Shares of the dims that are tried, in twenty-fourths.
-const SHARES: [usize; 11] = [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24];
-/// Bytes of offset and residuals that lines come with.
+/// Candidates, in twenty-fourths of the dims.
+const FRACTIONS: [usize; 11] = [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24];
+/// Bytes of a row's offset and residual norms.
 const FACTOR_BYTES: f64 = 10.0;
 
-/// One pseudo-query: its direction and the cosine of its k-th best row.
+/// A pseudo-query, made of rows of the sample.
 #[derive(Debug)]
-pub struct Pseudo {
-    /// Values of length 1 together.
+pub struct PseudoQuery {
+    /// `dims` values, of norm 1.
     pub direction: Vec<f64>,
-    /// What a row must reach.
+    /// The cosine of its k-th best row: the threshold that a search ends with.
     pub kth: f64,
 }
 
-/// A row of the sample along the axes: what the lines would say of it, whatever their width.
-struct Seen<'a> {
+/// A row of the sample: its offset, its coordinates, and the levels that stand for them if all dims are leading.
+struct SampleRow<'a> {
     offset: f64,
     coordinates: &'a [f32],
-    coarse: Vec<f64>,
+    levels: Vec<f64>,
 }
 
-/// The `leading` of least cost, `full_bound_bytes` being what a second look costs in bytes streamed.
+/// The number of leading dims of least cost. `sample` holds directions of `dims` values; a full bound costs as much as
+/// streaming `full_bound_bytes`.
 ///
 /// # Errors
 /// [`Error::Interrupted`](crate::error::Error::Interrupted).
-pub fn choose(compute: Compute, quantizer: &Quantizer, sample: &[f64], queries: &[Pseudo], full_bound_bytes: f64) -> Result<usize> {
+pub fn leading_dims(
+    compute: Compute,
+    quantizer: &Quantizer,
+    sample: &[f64],
+    queries: &[PseudoQuery],
+    full_bound_bytes: f64,
+) -> Result<usize> {
     let dims = quantizer.dims;
     let axes = Columns::transposed(quantizer.axes(), dims);
     let rows: Vec<&[f64]> = sample.chunks_exact(dims).collect();
-    let asked: Vec<&[f64]> = queries.iter().map(|query| &query.direction[..]).collect();
-    let (row_coordinates, query_coordinates) = (along(compute, quantizer, &axes, &rows)?, along(compute, quantizer, &axes, &asked)?);
-    // What a row's offset and its products along the axes must reach together.
-    let least: Vec<f64> = queries.iter().map(|query| query.kth - with_centre(quantizer, &query.direction, 1.0)).collect();
-    let widths: Vec<usize> = SHARES.iter().map(|share| (dims * share / 24 / LINE_DIMS).max(1) * LINE_DIMS).collect();
+    let directions: Vec<&[f64]> = queries.iter().map(|query| &query.direction[..]).collect();
+    let (y, z) = (coordinates(compute, quantizer, &axes, &rows)?, coordinates(compute, quantizer, &axes, &directions)?);
+    // The threshold of a row's offset and its product along the axes together, by (1) of the proof in `bound`.
+    let thresholds: Vec<f64> = queries.iter().map(|query| query.kth - centre_product(quantizer, &query.direction, 1.0)).collect();
+    let widths: Vec<usize> = FRACTIONS.iter().map(|part| (dims * part / 24 / LINE_DIMS).max(1) * LINE_DIMS).collect();
     let work = |passed: &mut Vec<usize>, i: usize| {
-        let row = see(quantizer, rows[i], &row_coordinates[i * dims..(i + 1) * dims]);
-        for (z, least) in query_coordinates.chunks_exact(dims).zip(&least) {
-            count(z, &row, least - row.offset, &widths, passed);
+        let row = sample_row(quantizer, rows[i], &y[i * dims..(i + 1) * dims]);
+        for (z, threshold) in z.chunks_exact(dims).zip(&thresholds) {
+            count_passed(z, &row, threshold - row.offset, &widths, passed);
         }
         Ok(())
     };
@@ -58,40 +65,42 @@ pub fn choose(compute: Compute, quantizer: &Quantizer, sample: &[f64], queries: 
     Ok(best.map_or(quantizer.leading, |i| widths[i]))
 }
 
-/// Coordinates of directions along the axes, centre taken off.
-fn along(compute: Compute, quantizer: &Quantizer, axes: &Columns, directions: &[&[f64]]) -> Result<Vec<f32>> {
+/// Coordinates of centred directions along the axes.
+fn coordinates(compute: Compute, quantizer: &Quantizer, axes: &Columns, directions: &[&[f64]]) -> Result<Vec<f32>> {
     let centred = directions.iter().flat_map(|row| row.iter().zip(quantizer.centre()).map(|(v, &m)| (v - f64::from(m)) as f32));
     product(compute, &centred.collect::<Vec<f32>>(), axes)
 }
 
-/// The product with the centre of a direction, of which `part` of the centre is taken off before.
-fn with_centre(quantizer: &Quantizer, direction: &[f64], part: f64) -> f64 {
+/// `<v - part m, m>` of a direction v and the centre m.
+fn centre_product(quantizer: &Quantizer, direction: &[f64], part: f64) -> f64 {
     direction.iter().zip(quantizer.centre()).map(|(v, &m)| (v - part * f64::from(m)) * f64::from(m)).sum()
 }
 
-fn see<'a>(quantizer: &Quantizer, row: &[f64], coordinates: &'a [f32]) -> Seen<'a> {
-    let coarse = |(&y, &step): (&f32, &f32)| {
-        f64::from(step) * f64::from(level_value(nearest_level((f64::from(y) / f64::from(step)).round_ties_even() as f32).0))
+fn sample_row<'a>(quantizer: &Quantizer, row: &[f64], coordinates: &'a [f32]) -> SampleRow<'a> {
+    let level = |(&y, &step): (&f32, &f32)| {
+        let step = f64::from(step);
+        step * f64::from(level_value(nearest_level((f64::from(y) / step).round_ties_even() as f32).0))
     };
-    Seen { offset: with_centre(quantizer, row, 0.0), coarse: coordinates.iter().zip(quantizer.steps()).map(coarse).collect(), coordinates }
+    let levels = coordinates.iter().zip(quantizer.steps()).map(level).collect();
+    SampleRow { offset: centre_product(quantizer, row, 0.0), coordinates, levels }
 }
 
-/// Adds one to each width at which the row would pass for a query with coordinates `z`.
-fn count(z: &[f32], row: &Seen, least: f64, widths: &[usize], passed: &mut [usize]) {
-    let norm = |part: &[f32]| part.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-    let (mut from, mut sum, mut leading, mut left) = (0, 0.0, 0.0, 0.0);
-    let (mut z_trailing, mut y_trailing) = (norm(z), norm(row.coordinates));
+/// Counts, for each of `widths` leading dims, whether the bound (3) of `<z,y>` is `threshold` or more.
+fn count_passed(z: &[f32], row: &SampleRow, threshold: f64, widths: &[usize], passed: &mut [usize]) {
+    let squares = |part: &[f32]| part.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+    let (mut from, mut sum, mut z_leading, mut residual) = (0, 0.0, 0.0, 0.0);
+    let (mut z_trailing, mut y_trailing) = (squares(z), squares(row.coordinates));
     for (&width, passed) in widths.iter().zip(passed) {
         for j in from..width {
-            let (z, y, kept) = (f64::from(z[j]), f64::from(row.coordinates[j]), row.coarse[j]);
-            sum += z * kept;
-            leading += z * z;
-            left += (y - kept) * (y - kept);
+            let (z, y, level) = (f64::from(z[j]), f64::from(row.coordinates[j]), row.levels[j]);
+            sum += z * level;
+            z_leading += z * z;
+            residual += (y - level) * (y - level);
             z_trailing -= z * z;
             y_trailing -= y * y;
         }
         from = width;
-        let margin = (leading * left).sqrt() + (z_trailing.max(0.0) * y_trailing.max(0.0)).sqrt();
-        *passed += usize::from(sum + margin >= least);
+        let residuals = (z_leading * residual).sqrt() + (z_trailing.max(0.0) * y_trailing.max(0.0)).sqrt();
+        *passed += usize::from(sum + residuals >= threshold);
     }
 }

@@ -1,44 +1,44 @@
-//! Real numbers in whole steps of 16 bits: `exact = step * T + e`, T from -32,639 to 32,639, |e| summed up.
+//! Scalar quantisation to int16: `exact = step * word + e`, words from -32,639 to 32,639.
 
 use super::encode::sum;
 
-/// Largest |T| whose high byte fits, 127 * 256 + 127.
+/// The largest word whose high byte fits int8, 127 * 256 + 127.
 const LARGEST: f64 = 32_639.0;
 
-/// High and low byte of a word, both signed: `word = 256 * high + low`.
+/// High and low byte of a word, both int8: `word = 256 * high + low`.
 pub fn bytes(word: i16) -> (i8, i8) {
     let high = (i32::from(word) + 128) >> 8;
     (high as i8, (i32::from(word) - 256 * high) as i8)
 }
 
-/// One byte of each word.
+/// One byte of each word, as `part` picks it.
 pub(super) fn plane(words: &[i16], part: impl Fn(i16) -> i8) -> Vec<i8> {
     words.iter().map(|&word| part(word)).collect()
 }
 
-/// Numbers in whole steps of 16 bits: `exact = step * word + e`, and the step.
-pub fn whole_words(exact: &[f64]) -> (Vec<i16>, f32) {
-    let (eights, left) = exact.as_chunks::<8>();
-    let mut most = [0.0f64; 8];
-    for eight in eights {
-        most.iter_mut().zip(eight).for_each(|(most, t)| *most = if t.abs() > *most { t.abs() } else { *most });
+/// The words nearest to `exact / step`, and the step: the largest magnitude over 32,639, rounded up.
+pub fn quantize(exact: &[f64]) -> (Vec<i16>, f32) {
+    let (chunks, remainder) = exact.as_chunks::<8>();
+    let mut lanes = [0.0f64; 8];
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, t)| *lane = if t.abs() > *lane { t.abs() } else { *lane });
     }
-    let largest = most.iter().chain(left).fold(0.0f64, |most, t| most.max(t.abs()));
+    let largest = lanes.iter().chain(remainder).fold(0.0f64, |largest, t| largest.max(t.abs()));
     let step = ((largest / LARGEST) as f32).next_up();
     let inverse = 1.0 / f64::from(step);
     (exact.iter().map(|t| word((t * inverse).clamp(-LARGEST, LARGEST))).collect(), step)
 }
 
-/// The nearest whole number, ties to even, of one within the range of words.
+/// The integer nearest to `x`, ties to even; `x` is in the range of int16.
 #[inline(always)]
 pub(super) fn word(x: f64) -> i16 {
-    // The sum keeps no bits for a fraction and ends in the whole number's own bits; `round_ties_even` would be
-    // a call on old CPUs, and a cast would look for numbers beyond all.
+    // Adding 1.5 * 2^52 rounds to an integer, whose low bits are those of the sum. `round_ties_even` is a call on baseline
+    // x86-64, and a cast of float64 saturates, which takes more instructions.
     const SHIFT: f64 = 6_755_399_441_055_744.0;
     (x + SHIFT).to_bits() as i16
 }
 
-/// The sum of all |e| of [`whole_words`].
-pub fn lost(exact: &[f64], words: &[i16], step: f32) -> f64 {
+/// The sum of all |e| of [`quantize`].
+pub fn error_sum(exact: &[f64], words: &[i16], step: f32) -> f64 {
     sum(exact, words, |t, word| (t - f64::from(step) * f64::from(word)).abs())
 }

@@ -1,10 +1,9 @@
-//! Compact codes: what bounds a row's score without reading the row.
+//! Compact codes: an 8-bit scalar quantizer of rotated directions, and the upper bounds of a row's score that it gives.
 //!
-//! A row's direction, centred, is seen along orthonormal axes of falling variance ([`axes`]). Its
-//! first `leading` coordinates are kept as the high four bits of an 8-bit code in lines that one
-//! query streams through; the low bits and the other coordinates lie row by row, for the rows that
-//! the first look leaves. [`margin`] proves what either look says about the score, and `probable` says what nearly all rows
-//! keep within.
+//! A row's centred direction is rotated to orthonormal axes of falling variance ([`axes`]). The 4-bit reconstruction
+//! levels of its `leading` dims lie in lines that a scan streams for coarse bounds. Their 4-bit refinements, and 8-bit codes
+//! of the trailing dims, lie row by row for full bounds. [`bound`] proves both; `probable_bound` narrows them to hold with
+//! high probability.
 
 pub mod axes;
 pub mod bound;
@@ -22,32 +21,31 @@ use crate::error::Result;
 use crate::store::BytesMut;
 use crate::store::section::Section;
 
-/// Coordinates in one 64-byte line of a block, four bits each.
+/// Coordinates of each row of a block in one line, four bits each.
 pub const LINE_DIMS: usize = 8;
 /// Bytes of a line.
 pub const LINE_BYTES: usize = 64;
-/// What one float32 rounding errs by, relative, 2^-24.
+/// Unit roundoff of float32: the relative error of one rounding, 2^-24.
 pub const UNIT: f64 = 1.0 / 16_777_216.0;
-/// Shorter vectors have no direction to rely on: their squares lose bits below the least normal
-/// float64, so the norm as computed may be far from the length. Here a square loses 2^-1075 at most
-/// out of a sum of 1e-300, which is nothing.
+/// Shorter vectors get no bound: their squares underflow, and the norm as computed may be far from the length. From here on a
+/// square errs by 2^-1075 at most, in a sum of 1e-300.
 pub const LEAST_NORM: f64 = 1e-150;
 
-/// How the rows of an index become codes.
+/// Centre, axes and steps by which all rows of an index are encoded.
 #[derive(Debug, Clone)]
 pub struct Quantizer {
     /// Values a row.
     pub dims: usize,
-    /// Coordinates that the lines hold, a multiple of [`LINE_DIMS`].
+    /// Leading dims, those in lines: a multiple of [`LINE_DIMS`].
     pub leading: usize,
-    /// Largest |V'V - 1|, V being the axes: what rounding them to float32 left of orthonormality.
+    /// Bounds the eigenvalues of V'V - 1 in magnitude, V being the axes as stored: how far they are from orthonormal.
     pub skew: f64,
-    /// Centre, steps and axes, as [`Quantizer::pack`] lays them out.
+    /// Float32 values as [`Quantizer::pack`] lays them out.
     pub values: Section,
 }
 
 impl Quantizer {
-    /// Centre, steps and axes one after the other, as they lie in a file too.
+    /// Concatenates centre (`dims`), steps (`dims`) and axes (`dims * dims`, axis after axis) as in a file.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::error::Error::Memory).
@@ -67,53 +65,53 @@ impl Quantizer {
         &self.values.view()[..self.dims]
     }
 
-    /// A step of the 8-bit code along each axis.
+    /// Step of the 8-bit code along each axis, `dims` values.
     pub fn steps(&self) -> &[f32] {
         &self.values.view()[self.dims..2 * self.dims]
     }
 
-    /// Axis after axis, `dims` values each, by falling variance.
+    /// `dims` axes of `dims` values, by falling variance.
     pub fn axes(&self) -> &[f32] {
         &self.values.view()[2 * self.dims..]
     }
 
-    /// Bytes of one row beside its line: low bits, then the other coordinates.
+    /// Bytes of one row outside lines: refinements of leading dims, then codes of trailing dims.
     pub fn remainder_bytes(&self) -> usize {
         remainder_bytes(self.dims, self.leading)
     }
 
-    /// Bytes of one row that a first look reads: its part of the lines, offset and two residuals.
+    /// Bytes that the coarse bound of one row reads: its part of the lines, its offset and two residual norms.
     pub fn line_bytes(&self) -> usize {
         self.block_bytes() / BLOCK + 8
     }
 
-    /// Bytes of the lines of one block.
+    /// Bytes of the lines of one block of [`BLOCK`] rows.
     pub fn block_bytes(&self) -> usize {
         block_bytes(self.leading)
     }
 }
 
-/// Bytes of one row beside its line, of a coder with these widths.
+/// [`Quantizer::remainder_bytes`] for `dims` of which `leading` are in lines.
 pub fn remainder_bytes(dims: usize, leading: usize) -> usize {
     leading / 2 + dims - leading
 }
 
-/// Bytes of the lines of one block, of a coder with this `leading`.
+/// [`Quantizer::block_bytes`] for `leading` dims.
 pub fn block_bytes(leading: usize) -> usize {
     leading / LINE_DIMS * LINE_BYTES
 }
 
-/// The upper half of the least float32 with an empty lower half that is not below `value` >= 0.
-pub fn up16(value: f64) -> u16 {
+/// The least bfloat16 not below `value`, which is 0 or more: bits of float32 but for the lower 16, which are 0.
+pub fn bf16_up(value: f64) -> u16 {
     let near = value as f32;
     let above = if f64::from(near) < value { near.next_up() } else { near };
     ((above.to_bits() + 0xffff) >> 16) as u16
 }
 
-/// The number that [`up16`] wrote.
+/// A bfloat16 as float32.
 #[inline(always)]
-pub fn from16(half: u16) -> f32 {
-    f32::from_bits(u32::from(half) << 16)
+pub fn from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
 }
 
 #[cfg(test)]
@@ -123,15 +121,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_residual_is_rounded_up_and_not_far(value in 0.0f64..4.0) {
-            let kept = f64::from(from16(up16(value)));
+        fn bfloat16_is_rounded_up_by_one_part_in_64_at_most(value in 0.0f64..4.0) {
+            let kept = f64::from(from_bf16(bf16_up(value)));
             prop_assert!(value <= kept && kept <= value * (1.0 + 1.0 / 64.0) + 1e-38);
         }
     }
 
     #[test]
-    fn an_infinite_residual_stays_infinite() {
-        assert_eq!(from16(up16(f64::INFINITY)), f32::INFINITY);
-        assert_eq!(from16(up16(0.0)), 0.0);
+    fn infinity_and_zero_stay_as_bfloat16() {
+        assert_eq!(from_bf16(bf16_up(f64::INFINITY)), f32::INFINITY);
+        assert_eq!(from_bf16(bf16_up(0.0)), 0.0);
     }
 }

@@ -1,58 +1,59 @@
-//! Queries along the axes by whole numbers: some times sooner than by float64, and the same on every CPU.
+//! Coordinates of queries by int16 products: faster than float64, and the same bits on every CPU.
 //!
-//! A direction without the centre, w', and each axis a are held in words of 16 bits, w' = s T + e and a = S A + E.
-//! Sums of T A are exact in int32 by Cauchy-Schwarz, in whatever order they are added up. Over all axes
+//! A centred direction w' and the axes V are held in int16: w' = s T + e and V = S A + E. The products A'T are exact in
+//! int32, whatever the order of their sums, as Cauchy-Schwarz bounds them by |T||A|. Over all axes
 //!
 //! ```text
-//! |V'w' - s S A'T| = |V'e + E'(s T)| <= (1 + skew)|e| + |E||s T|                               (5)
+//! |V'w' - s S A'T| = |V'e + E'(s T)| <= (1 + skew)|e| + |E||s T|                               (11)
 //! ```
 //!
-//! |E|, the norm of all E as a matrix, being at most the root of the sum over parts of the axes of the Frobenius
-//! norm of E_p'E_p, as the fourth powers of singular values add up to its square.
+//! is the d of [`bound`](super::bound). For the axes in parts E_p, |E|^2 <= sum |E_p|^2, and |E_p|^2 <= |E_p'E_p|_F, as the
+//! square of that Frobenius norm is the sum of the fourth powers of the singular values of E_p.
 
 use super::Quantizer;
 use super::encode::sum;
 use super::int16::word;
 use crate::kernel::{COLUMNS, Kernel, padded};
 
-/// The length of directions in words.
-const LENGTH: f64 = 32_000.0;
-/// The length of axes in words at most, and their largest value: 32,000 * 65,000, and what rounding adds to
-/// either, is less than 2^31.
+/// |T| before rounding.
+const QUERY_LENGTH: f64 = 32_000.0;
+/// Largest |A| of an axis before rounding, and its largest value: 32,000 * 65,000, and what rounding adds to either, is less
+/// than 2^31.
 const AXIS_LENGTH: f64 = 65_000.0;
 const LARGEST: f64 = 32_767.0;
-/// Axes whose rounding errors are multiplied with each other: more would bound them closer, at their square's cost.
+/// Axes of a part. More would give a smaller bound of |E|, at a cost that grows with their square.
 const PART: usize = 128;
-/// Above what float64 loses here, relative.
-const UP: f64 = 1.0 + 1e-9;
+/// Pays the relative error of float64 in `RotatedQuery::error`.
+const ROUND_UP: f64 = 1.0 + 1e-9;
 
-/// Axes in words.
+/// The axes in int16.
 #[derive(Debug, Clone)]
 pub struct Rotation {
-    /// Of each [`COLUMNS`] axes, pairs of values of each: the first pairs, then the second ones.
+    /// A as [`Kernel::rotate`] takes it: groups of [`COLUMNS`] axes, the first pair of values of each, then the second.
     words: Vec<i16>,
-    /// What one unit of a word is worth, S.
+    /// S.
     unit: f64,
     /// At least |E|.
-    loss: f64,
+    error: f64,
 }
 
-/// A direction along the axes.
+/// The coordinates of a query.
 #[derive(Debug, Clone)]
 pub struct RotatedQuery {
-    /// Its coordinates, less those of the centre.
+    /// z, `dims` values.
     pub coordinates: Vec<f64>,
-    /// At least how far all of them together may be off.
+    /// Bounds the norm of their error, (11).
     pub error: f64,
 }
 
 impl Rotation {
-    /// Rounds the axes.
+    /// Rounds the axes to int16.
     pub fn new(kernel: &Kernel, quantizer: &Quantizer) -> Self {
         let (dims, axes) = (quantizer.dims, quantizer.axes());
-        let most = axes.iter().fold(0.0f64, |most, &a| most.max(f64::from(a).abs()));
-        let longest = axes.chunks_exact(dims).fold(0.0f64, |most, axis| most.max(sum(axis, axis, |a, _| f64::from(a) * f64::from(a))));
-        let scale = (AXIS_LENGTH / longest.sqrt().max(1.0)).min(LARGEST / most.max(0.1));
+        let largest = axes.iter().fold(0.0f64, |largest, &a| largest.max(f64::from(a).abs()));
+        let squares = |axis: &[f32]| sum(axis, axis, |a, _| f64::from(a) * f64::from(a));
+        let longest = axes.chunks_exact(dims).fold(0.0f64, |longest, axis| longest.max(squares(axis)));
+        let scale = (AXIS_LENGTH / longest.sqrt().max(1.0)).min(LARGEST / largest.max(0.1));
         let mut words = vec![0; dims.next_multiple_of(COLUMNS) * dims.next_multiple_of(2)];
         let mut errors = vec![0.0f32; axes.len()];
         for (i, (axis, errors)) in axes.chunks_exact(dims).zip(errors.chunks_exact_mut(dims)).enumerate() {
@@ -63,24 +64,25 @@ impl Rotation {
                 *error = (f64::from(a) - f64::from(word) / scale) as f32;
             }
         }
-        let squared: f64 = errors.chunks(PART * dims).map(|part| frobenius(kernel, part, dims)).sum();
-        Rotation { words, unit: 1.0 / scale, loss: squared.sqrt() * 1.001 }
+        let error_squares: f64 = errors.chunks(PART * dims).map(|part| frobenius(kernel, part, dims)).sum();
+        // 1.001 pays the rounding of errors to float32.
+        Rotation { words, unit: 1.0 / scale, error: error_squares.sqrt() * 1.001 }
     }
 
-    /// Some directions along the axes.
+    /// The coordinates of some directions, `dims` values each, centred first.
     pub fn rotate(&self, kernel: &Kernel, quantizer: &Quantizer, directions: &[Vec<f64>]) -> Vec<RotatedQuery> {
         let (dims, count) = (quantizer.dims, directions.len());
         let stride = dims.next_multiple_of(2);
         let mut words = vec![0i16; stride * count];
-        let mut known = Vec::with_capacity(count);
+        let mut units = Vec::with_capacity(count);
         for (direction, words) in directions.iter().zip(words.chunks_exact_mut(stride)) {
             let centred: Vec<f64> = direction.iter().zip(quantizer.centre()).map(|(w, &m)| w - f64::from(m)).collect();
             let length = sum(&centred, &centred, |w, _| w * w).sqrt();
-            let (scale, unit) = if length > 0.0 { (LENGTH / length, length / LENGTH) } else { (0.0, 0.0) };
+            let (scale, unit) = if length > 0.0 { (QUERY_LENGTH / length, length / QUERY_LENGTH) } else { (0.0, 0.0) };
             words.iter_mut().zip(&centred).for_each(|(out, w)| *out = word(w * scale));
-            let lost = sum(&centred, &words[..dims], |w, word| (w - unit * f64::from(word)).powi(2)).sqrt();
-            let error = ((1.0 + quantizer.skew) * lost + self.loss * (length + lost)) * UP;
-            known.push((unit * self.unit, error));
+            let rounding = sum(&centred, &words[..dims], |w, word| (w - unit * f64::from(word)).powi(2)).sqrt();
+            let error = ((1.0 + quantizer.skew) * rounding + self.error * (length + rounding)) * ROUND_UP;
+            units.push((unit * self.unit, error));
         }
         let mut sums = vec![0i32; dims.next_multiple_of(COLUMNS) * count];
         for (axes, out) in self.words.chunks_exact(stride * COLUMNS).zip(sums.chunks_exact_mut(count * COLUMNS)) {
@@ -94,11 +96,11 @@ impl Rotation {
             coordinates.truncate(dims);
             RotatedQuery { coordinates, error }
         };
-        known.into_iter().enumerate().map(rotated).collect()
+        units.into_iter().enumerate().map(rotated).collect()
     }
 }
 
-/// The Frobenius norm of a part's products with itself.
+/// |E_p'E_p|_F of a part of the errors.
 fn frobenius(kernel: &Kernel, part: &[f32], dims: usize) -> f64 {
     let mut products = vec![0.0; part.len() / dims];
     let mut wide = vec![0.0; padded(dims)];
@@ -121,7 +123,7 @@ mod tests {
     use crate::random::Random;
 
     #[test]
-    fn coordinates_are_off_by_their_error_at_most_and_the_same_from_every_kernel() {
+    fn the_error_bounds_that_of_the_coordinates_and_every_kernel_gives_the_same_bits() {
         for dims in [33, 64, 200] {
             let mut random = Random::new(dims as u64);
             let sample: Vec<f64> = (0..400 * dims).map(|i| random.signed() / (1.0 + (i % dims) as f64 / 20.0)).collect();
@@ -129,12 +131,12 @@ mod tests {
             let compute = Compute { kernel: kernel::selected().unwrap(), threads: 1, watch: &watch };
             let quantizer = axes::learn(compute, &sample, dims, 0).unwrap();
             let mut directions: Vec<Vec<f64>> = (0..9).map(|_| (0..dims).map(|_| random.signed()).collect()).collect();
-            // One that lies in the centre but for a hair, and one along an axis.
+            // One 1e-9 from the centre, and one along an axis.
             directions.push(quantizer.centre().iter().map(|&m| f64::from(m) + 1e-9 * random.signed()).collect());
             directions.push(quantizer.axes()[..dims].iter().map(|&a| f64::from(a)).collect());
-            let mut same = None;
+            let mut first = None;
             for kernel in kernel::available() {
-                let exact = encode::project_all(kernel, &quantizer, directions.iter().cloned());
+                let exact = encode::project_all(kernel, &quantizer, &directions);
                 let rotated = Rotation::new(kernel, &quantizer).rotate(kernel, &quantizer, &directions);
                 for ((rotated, exact), direction) in rotated.iter().zip(exact).zip(&directions) {
                     let off = rotated.coordinates.iter().zip(&exact).map(|(z, e)| (z - e).powi(2)).sum::<f64>().sqrt();
@@ -144,7 +146,7 @@ mod tests {
                 }
                 let bits: Vec<u64> =
                     rotated.iter().flat_map(|one| one.coordinates.iter().chain([&one.error])).map(|x| x.to_bits()).collect();
-                assert!(same.get_or_insert_with(|| bits.clone()) == &bits, "{}", kernel.name);
+                assert!(first.get_or_insert_with(|| bits.clone()) == &bits, "{}", kernel.name);
             }
         }
     }

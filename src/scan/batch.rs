@@ -12,7 +12,7 @@ use crate::kernel::{BATCH, BoundFactors, Int8Batch, Line, UnpackedCodes, unpacke
 use crate::metric::Metric;
 use crate::pool::Watch;
 use crate::quantize::query_code::QueryCode;
-use crate::quantize::{BLOCK, Codes, LEAST_NORM, Quantizer, from16};
+use crate::quantize::{BLOCK, Codes, LEAST_NORM, Quantizer, from_bf16};
 use crate::quantize::{bound, int16};
 use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
@@ -138,7 +138,7 @@ impl UnpackedPanel {
         let residuals = codes.remainder_residuals[rows.clone()].iter().zip(&codes.leading_residuals[rows.clone()]);
         self.residuals.clear();
         self.residuals.extend(
-            residuals.map(|(&remainder, &leading)| if from16(leading) == f32::INFINITY { f32::INFINITY } else { from16(remainder) }),
+            residuals.map(|(&remainder, &leading)| if from_bf16(leading) == f32::INFINITY { f32::INFINITY } else { from_bf16(remainder) }),
         );
         self.allowed.clear();
         self.allowed.resize(rows.len() / BLOCK, 0);
@@ -255,7 +255,7 @@ impl PanelSearch<'_> {
         let (metric, norm, norms) = (self.plan.metric, self.queries.norm(query), self.segment.norms);
         let most = self.most();
         // Zero rows have no bound of their own, but one for all.
-        let zeros_out = bound::vanishing_bound(metric, norm) < threshold;
+        let zeros_out = bound::zero_norm_bound(metric, norm) < threshold;
         rows.clear();
         for (block, allowed) in self.panel.allowed.iter().enumerate() {
             let at = BATCH * block + i;

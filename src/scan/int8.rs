@@ -51,8 +51,8 @@ impl Int8Queries {
 impl Int8Query {
     fn new(query: &[f64], norm: f64) -> Self {
         let direction: Vec<f64> = query.iter().map(|q| q / norm).collect();
-        let (words, step) = int16::whole_words(&direction);
-        let lost = int16::lost(&direction, &words, step);
+        let (words, step) = int16::quantize(&direction);
+        let lost = int16::error_sum(&direction, &words, step);
         let sum: f64 = direction.iter().map(|w| w.abs()).sum();
         Int8Query { words, step, lost: 127.0 * (lost + UNIT * sum) * (1.0 + HAIR) + HAIR }
     }

@@ -155,7 +155,7 @@ impl Visit<'_> {
     /// Bounds of all rows of the cells, one cell after the other.
     fn bound(&self, bounds: &mut Vec<f32>) {
         bounds.resize(self.cells.iter().map(|&cell| self.listing.lists.places(cell as usize).len()).sum(), 0.0);
-        let (mut left, probe) = (bounds.as_mut_slice(), self.query_code.probe());
+        let (mut left, probe) = (bounds.as_mut_slice(), self.query_code.coarse_query());
         for (i, &cell) in self.cells.iter().enumerate() {
             let (cell, next) = (cell as usize, self.cells.get(i + 1).map(|&next| next as usize));
             let own;
@@ -168,14 +168,14 @@ impl Visit<'_> {
     fn rank(&self, cosine: f32, row: u32) -> f32 {
         let norm = self.segments.iter().find_map(|segment| Some(segment.norms[segment.own_number(u64::from(row))?]));
         norm.map_or(f32::NEG_INFINITY, |norm| {
-            up(bound::key_bound(self.plan.metric, self.query_code.highest(cosine), self.queries.norm(self.query), norm))
+            up(bound::key_bound(self.plan.metric, self.query_code.max_cosine(cosine), self.queries.norm(self.query), norm))
         })
     }
 
     /// What the rank of a row reaches whose key reaches the floor.
     fn least(&self, threshold: f64) -> f32 {
         let least = least(self.plan, threshold, self.queries.norm(self.query));
-        if by_key(self.plan) { least } else { self.query_code.reaches(least) }
+        if by_key(self.plan) { least } else { self.query_code.min_bound(least) }
     }
 
     /// Reads the rows of one segment that may be among the best.
@@ -196,7 +196,7 @@ impl Visit<'_> {
         }
         let reached = self.least(top.threshold());
         // Zero rows have no bound of their own, but one for all.
-        let zero = bound::vanishing_bound(plan.metric, norm);
+        let zero = bound::zero_norm_bound(plan.metric, norm);
         let zeros_out = zero < top.threshold();
         found.clear();
         self.each(segment, (bounds, ranks), reached, near, |listed| {
@@ -213,7 +213,7 @@ impl Visit<'_> {
         refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
         if self.certain {
             let below = max_below(ranks, reached);
-            let below = if by_key(plan) { below } else { bound::highest_key(plan.metric, below, norm, UNIT_LENGTHS) };
+            let below = if by_key(plan) { below } else { bound::max_key(plan.metric, below, norm, UNIT_LENGTHS) };
             top.tally.best_left = top.tally.best_left.max(below);
         }
     }

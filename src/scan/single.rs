@@ -239,7 +239,7 @@ fn bound(
         for (query, (query_code, bounds)) in query_codes.iter().zip(bounds.chunks_exact_mut(count)).enumerate() {
             let Some(query_code) = query_code else { continue };
             let place = *at..at + span.len();
-            (plan.kernel.bounds)(&[query_code.probe()], &lines, &mut bounds[place.clone()]);
+            (plan.kernel.bounds)(&[query_code.coarse_query()], &lines, &mut bounds[place.clone()]);
             if by_key(plan) {
                 let norms = &part.segment.norms[span.start..span.end.min(part.segment.len())];
                 let keys = &mut keys[query * count + place.start..query * count + place.end];
@@ -313,11 +313,8 @@ impl Search<'_> {
         }
         refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
         let below = max_below(ranks, reached);
-        let below = if by_key(self.plan) {
-            below
-        } else {
-            bound::highest_key(self.plan.metric, below, self.queries.norm(self.query), UNIT_LENGTHS)
-        };
+        let below =
+            if by_key(self.plan) { below } else { bound::max_key(self.plan.metric, below, self.queries.norm(self.query), UNIT_LENGTHS) };
         top.tally.best_left = top.tally.best_left.max(below);
         true
     }
@@ -398,7 +395,7 @@ impl Search<'_> {
     ) {
         rows.clear();
         // Zero rows have no bound of their own, but one for all.
-        let zero = bound::vanishing_bound(self.plan.metric, self.queries.norm(self.query));
+        let zero = bound::zero_norm_bound(self.plan.metric, self.queries.norm(self.query));
         let (zeros_out, mut zeros) = (zero < top.threshold(), false);
         let norms = self.part.segment.norms;
         let mut refined = refined.iter().peekable();

@@ -11,8 +11,8 @@ use nseekfs::kernel::{FloatMode, scalar};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::pool::Watch;
-use nseekfs::quantize::encode::{CodesMut, Encoder, Room};
-use nseekfs::quantize::{Quantizer, from16};
+use nseekfs::quantize::encode::{CodesMut, EncodeScratch, Encoder};
+use nseekfs::quantize::{Quantizer, from_bf16};
 use nseekfs::store::rows::PanelValues;
 use std::path::PathBuf;
 
@@ -149,7 +149,7 @@ fn encoded(rows: &[f32], norms: &[f64]) -> [Vec<u8>; 3] {
         remainder_residuals,
         remainder: &mut remainder,
     };
-    Encoder::new(&scalar::KERNEL, &quantizer).encode(PanelValues::F32(rows), norms, &mut Room::default(), &mut out, 0);
+    Encoder::new(&scalar::KERNEL, &quantizer).encode(PanelValues::F32(rows), norms, &mut EncodeScratch::default(), &mut out, 0);
     let factors = [bytemuck::cast_slice::<f32, u8>(&offsets), bytemuck::cast_slice(&residuals)].concat();
     [lines, factors, remainder]
 }
@@ -195,7 +195,7 @@ fn the_golden_file_with_codes_holds_what_its_rows_are_in_codes() {
     let factors = codes.factors.start;
     assert_eq!(bytes.view::<f32>(factors..factors + 12), [0.125, 0.0, 0.15]);
     let residuals = bytes.view::<u16>(factors + 64..codes.factors.end);
-    let is = |half: u16, exact: f64| (exact..exact * 1.01 + 1e-4).contains(&f64::from(from16(half)));
+    let is = |half: u16, exact: f64| (exact..exact * 1.01 + 1e-4).contains(&f64::from(from_bf16(half)));
     assert!(is(residuals[0], f64::from(15 * 9 + 1).sqrt() / 128.0) && residuals[1] == 0x7f80);
     assert!(is(residuals[16], 0.5f64.sqrt()) && residuals[17] == 0 && is(residuals[32], 0.0));
 }

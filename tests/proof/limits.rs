@@ -20,7 +20,7 @@ fn what_a_query_loses_in_two_bytes_is_paid() {
         let (wide, norm) = asked(&query);
         let trial = quantizer(dims, vec![0.0; dims], identity(dims), vec![1e-3; dims], 0.0);
         let query_code = QueryCode::new(&scalar::KERNEL, &trial, &wide, norm);
-        let probe = query_code.probe();
+        let probe = query_code.coarse_query();
         let lost = |j: usize| {
             let held = 256.0 * f64::from(probe.high[j]) + f64::from(probe.low[j]);
             query[j] / norm * 1e-3f32 as f64 - f64::from(probe.step) * held

@@ -3,10 +3,10 @@
 
 use crate::tables::Random;
 use nseekfs::kernel::{BATCH, Int8Batch, Kernel, Lines, UnpackedCodes, padded, scalar, unpacked_stride};
-use nseekfs::quantize::encode::{CodesMut, Encoder, Room};
+use nseekfs::quantize::encode::{CodesMut, EncodeScratch, Encoder};
 use nseekfs::quantize::int16::bytes;
 use nseekfs::quantize::query_code::QueryCode;
-use nseekfs::quantize::{BLOCK, Codes, Quantizer, from16};
+use nseekfs::quantize::{BLOCK, Codes, Quantizer, from_bf16};
 use nseekfs::store::rows::{PanelValues, Rows, Values};
 
 /// A coder of these parts; `skew` must hold for the axes.
@@ -126,7 +126,7 @@ impl Coded {
             remainder_residuals: &mut coded.fine,
             remainder: &mut coded.remainder,
         };
-        Encoder::new(kernel, quantizer).encode(PanelValues::F64(rows), &coded.norms, &mut Room::default(), &mut out, 0);
+        Encoder::new(kernel, quantizer).encode(PanelValues::F64(rows), &coded.norms, &mut EncodeScratch::default(), &mut out, 0);
         coded
     }
 
@@ -153,7 +153,7 @@ impl Coded {
     pub fn bounds(&self, kernel: &Kernel, query_code: &QueryCode) -> Vec<f32> {
         let lines = Lines { codes: &self.lines, offsets: &self.offsets, leading: &self.leading, trailing: &self.trailing, next: &[] };
         let mut out = vec![0.0; self.offsets.len()];
-        (kernel.bounds)(&[query_code.probe()], &lines, &mut out);
+        (kernel.bounds)(&[query_code.coarse_query()], &lines, &mut out);
         out.truncate(self.norms.len());
         out
     }
@@ -169,7 +169,7 @@ impl Coded {
             let lines = &self.lines[block * quantizer.block_bytes()..][..quantizer.block_bytes()];
             (kernel.unpack_codes)(lines, remainder, remainder_bytes, quantizer.leading, out);
         }
-        let residuals: Vec<f32> = self.fine.iter().map(|&half| from16(half)).collect();
+        let residuals: Vec<f32> = self.fine.iter().map(|&half| from_bf16(half)).collect();
         let wide = UnpackedCodes { codes: &codes, offsets: &self.offsets, residuals: &residuals };
         let mut words = query_code.words().to_vec();
         words.resize(BATCH * stride, 0);

@@ -82,7 +82,7 @@ impl<'a> BatchBounds<'a> {
             let mut left = &mut out[..];
             for (i, (cell, visits)) in cells.iter().enumerate() {
                 let next = cells.get(i + 1).map(|next| next.0);
-                let probes: Vec<CoarseQuery> = visits.iter().map(|&(query, _)| asks[query].0.probe()).collect();
+                let probes: Vec<CoarseQuery> = visits.iter().map(|&(query, _)| asks[query].0.coarse_query()).collect();
                 for probes in probes.chunks(coarse::TOGETHER) {
                     let (own, remainder) = left.split_at_mut(probes.len() * lists.places(*cell).len());
                     listing.bound(probes, *cell, next, own);

@@ -10,7 +10,7 @@ use crate::format::{CellParts, CellRecord, CellShape};
 use crate::kernel::{self, FloatMode};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use crate::quantize::encode::{CodesMut, Encoder, Room};
+use crate::quantize::encode::{CodesMut, EncodeScratch, Encoder};
 use crate::quantize::{BLOCK, LINE_BYTES, LINE_DIMS, Quantizer};
 use crate::store::BytesMut;
 use crate::store::codes::Codes;
@@ -222,7 +222,7 @@ fn encode_centroids(quantizer: &Quantizer, values: &[f32], norms: &[f64], parts:
         remainder_residuals: &mut fine,
         remainder: &mut remainder,
     };
-    Encoder::new(kernel::selected()?, quantizer).encode(PanelValues::F32(values), norms, &mut Room::default(), &mut out, 0);
+    Encoder::new(kernel::selected()?, quantizer).encode(PanelValues::F32(values), norms, &mut EncodeScratch::default(), &mut out, 0);
     payload.view_mut::<u8>(places.lines.clone()).copy_from_slice(&lines);
     payload.view_mut::<u8>(places.remainder.clone()).copy_from_slice(&remainder);
     let (first, halves) = payload.view_mut::<u8>(places.factors.clone()).split_at_mut(4 * padded);

@@ -182,7 +182,7 @@ impl<'a> CoarseSearch<'a> {
         keys.resize(padded * asks.len(), 0.0);
         none.resize(padded, 0);
         near.resize(cells, 0);
-        let probes: Vec<CoarseQuery> = asks.iter().map(|(query_code, _)| query_code.estimate()).collect();
+        let probes: Vec<CoarseQuery> = asks.iter().map(|(query_code, _)| query_code.estimate_query()).collect();
         (kernel.bounds)(&probes, &Lines { codes: codes.lines, offsets: codes.offsets, leading: none, trailing: none, next: &[] }, keys);
         let rank = |(&(_, norm), keys): (&(&QueryCode, f64), &mut [f32])| {
             let keys = &mut keys[..cells];
