@@ -1,69 +1,105 @@
-//! What codes prove about a score, and why.
+//! Upper bounds of a row's score from its codes, and their proof.
 //!
-//! Let v = x/|x| and w = q/|q| in float64, m the centre, v' = v - m, w' = w - m, and V the axes as
-//! stored, in float32. Then
+//! | symbol | meaning | in code |
+//! |---|---|---|
+//! | q, x, n | query, row, their dims, at most 4096 where rows have codes | [`Quantizer::dims`](super::Quantizer) |
+//! | w = q/\|q\|, v = x/\|x\| | directions, in float64 | `direction` |
+//! | m | centre, a mean of directions, used as stored in float32; \|m\| <= 1 + u | `Quantizer::centre` |
+//! | w' = w - m, v' = v - m | centred directions, of length 2 at most | `centred` |
+//! | h = <m,v> | offset of a row, stored in float32 | `Codes::offsets` |
+//! | V | the axes, one a column, used as stored in float32 | `Quantizer::axes` |
+//! | skew | bounds every eigenvalue of V'V - 1 in magnitude; below 1e-3 | `Quantizer::skew` |
+//! | z = V'w', y = V'v' | coordinates of query and row | `z`, `coordinates` |
+//! | d | bounds the error of z as computed, in norm: 0, or that of [`rotate`](super::rotate) | `RotatedQuery::error` |
+//! | index 1, index 2 | the leading dims, L of them; the trailing dims | `Quantizer::leading` |
+//! | s | step of the code, one a coordinate | `Quantizer::steps` |
+//! | l | reconstruction level of a leading coordinate (4 bits), -63 to 63 | [`levels`](super::levels) |
+//! | c | the whole code, -128 to 127; leading dims: l + refinement, -8 to 7 | `Codes::remainder` |
+//! | r_1 = y_1 - s l, r = y - s c | residuals of the levels and of the whole code | `Codes::*_residuals` |
+//! | t = z s = step T + e | T the nearest int16, \|e\| <= step / 2 | `exact`, `words`, [`int16`](super::int16) |
+//! | E_1, E_2 | sums of \|e\| over leading and trailing dims | `leading_error`, `trailing_error` |
+//! | u = 2^-24 | unit roundoff of float32 | [`UNIT`](super::UNIT) |
+//!
+//! **Centring.** As w = w' + m and v = v' + m,
 //!
 //! ```text
-//! <w,v> = <w',v'> + <w',m> + h,      h = <m,v>                                                (1)
+//! <w,v> = <w',v'> + <w',m> + h                                                                (1)
 //! ```
 //!
-//! With y = V'v' and z = V'w', exact, <z,y> = <w', VV' v'> and VV' - 1 has no eigenvalue beyond
-//! `skew` (its eigenvalues are those of V'V - 1), so
+//! No rounding: h is that of the m stored, and float32 h errs by u, which the slack of (8) pays.
+//!
+//! **Axes.** <z,y> = <w', VV'v'>, and the eigenvalues of VV' - 1 are those of V'V - 1, as V is square:
 //!
 //! ```text
 //! |<w',v'> - <z,y>| <= skew |w'||v'| <= 4 skew                                                (2)
 //! ```
 //!
-//! because directions and their mean have length 1 at most (vectors below
-//! [`LEAST_NORM`](super::LEAST_NORM), whose norm may not be their length, are never bounded). The lines hold, for j < lead, cells m
-//! (numbers from -63 to 63, see [`RECONSTRUCTION`](crate::kernel::CELLS)) with y = s m + r, the rest of the coordinates is
-//! nothing to them. By Cauchy-Schwarz
+//! as directions and m have length 1 at most; u more of m costs less than 1e-9. Vectors below
+//! [`LEAST_NORM`](super::LEAST_NORM), whose norm as computed may not be their length, get no bound.
+//!
+//! **Coarse bound**, from the levels of the leading dims. y_1 = s l + r_1, and by Cauchy-Schwarz
 //!
 //! ```text
-//! <z,y> <= sum_{j<lead} z s m + |z_lead||r_lead| + |z_tail||y_tail|                           (3)
+//! <z,y> <= sum_1 t l + |z_1||r_1| + |z_2||y_2|                                                (3)
 //! ```
 //!
-//! and with the rest of the codes, y = s c + r over all j, <z,y> <= sum z s c + |z||r|. The norms of
-//! r are measured from the decoded code, in float64, and rounded up ([`up16`](super::up16)), with
-//! 1e-9 for what float64 lost in y and in them.
-//!
-//! Query quantisation: t = z s is held as step * T + e, T a whole number of 16 bits; what e does to (3)
-//! is at most E = 63 sum |e| over the lead, added on. T = 256 high + low, two signed bytes, the two sums
-//! being exact in int32 (dims <= 65,536: 127 * 128 * 65,536 < 2^31); what makes cells unsigned is taken
-//! off in int32.
-//!
-//! Rounding, u = 2^-24: the kernel computes in float32, with a dozen roundings of partial sums that are
-//! at most B + |base| + |offset| + the two products, B = 63 sum |t|; the products' factors are raised by
-//! 16 u, the others are paid by 16 u (B + |base| + 2). The sum of a plane may need more than the 24 bits
-//! of float32: the conversion of either errs by u of itself, and as |256 high| <= |T| + 128, the two add
-//! up to at most B + 2 * 63 * 128 lead step, whose second part is paid by 16 u * 1024 lead step. h in
-//! float32 errs by u, the float64 key by d * 2^-53 <= 7.3e-12 of |q||x|, all terms from float64 by less
-//! than 1e-9. So
+//! **Full bound**, from all codes. y = s c + r, and by Cauchy-Schwarz
 //!
 //! ```text
-//! slack = 2e-6 + 4 skew + 16 u (B + 1024 lead step + |base| + 2)
+//! <z,y> <= sum t c + |z||r|                                                                   (4)
 //! ```
 //!
-//! covers everything that is not in a residual or in E, 2e-6 being far above 1e-9 + 1e-11 + 2 u.
+//! **Residual norms.** The encoder computes |r_1|, |y_2| and |r| from the decoded code, adds the float32 errors of y and of
+//! the norms (`product_error`, `residual_norm`) and 1e-9 for float64, and rounds up to bfloat16
+//! ([`bf16_up`](super::bf16_up)). So (3) and (4) hold with the norms stored.
 //!
-//! A second look starts from the first one's float32 value, takes back its two products, but for the 16 u of
-//! them that their own roundings may have cost, and adds its own terms in float64; the slack in it
-//! is paid once, and suffices. Its products of T with codes, c = m + low in the lead, -8 <= low <= 7, are
-//! summed exactly; what e does to those, beside codes of -128 to 127 in the tail, is at most 8 sum |e| and
-//! 128 sum |e|.
-//!
-//! Coordinates of the query by whole numbers are off by some d, |d| <= `error`, see [`rotate`](super::turn): <z,y> is at most
-//! 2.01 |d| above what the computed ones say, as |y| <= 2 (1 + skew). That is added to the slack.
-//!
-//! Batches join all codes and bound with y = s c + r over all j,
+//! **Query quantisation.** As |l| <= 63, |c| <= 128, and |c| <= 63 + 8 in leading dims,
 //!
 //! ```text
-//! <z,y> <= sum z s c + |z||r|                                                                 (4)
+//! sum_1 t l <= step sum_1 T l + 63 E_1
+//! sum t c   <= step sum T c + 63 E_1 + 8 E_1 + 128 E_2                                        (5)
 //! ```
 //!
-//! the query held as before, so that what e does is at most 128 sum |e|, and with B' = 128 sum |z s| and
-//! codes of magnitude 128 at most in place of cells, slack' = 2e-6 + 4 skew + 16 u (B' + 2048 dims step +
-//! |base| + 2).
+//! E_1 and E_2 are computed in float64 from T and step as used. T = 256 high + low, two signed bytes. Sums of unsigned
+//! codes times bytes are exact in int32, as 255 * 128 * 65,536 < 2^31. Subtracting the sum of bytes times 64 (levels) or
+//! 128 (codes), exact too, gives the sums of signed codes.
+//!
+//! **Error of z.** Bounds take z as computed, off by d in norm. As |y| <= 2 sqrt(1 + skew) < 2.01,
+//!
+//! ```text
+//! <z,y> <= <z computed, y> + 2.01 d                                                           (6)
+//! ```
+//!
+//! **Float32.** Kernels evaluate `(256 S_high + S_low) step + (h + base) + |z| norms` with a dozen roundings, S being the
+//! sums of high and low bytes times levels (K = 63, N = L) or codes (K = 128, N = n). Let B = K sum |t|, and P the
+//! norms' products. Every partial sum is at most B + K N step / 2 + |base| + |h| + P, the second term from |e|; the two
+//! conversions of S err by u of |256 high| <= |T| + 128 and of |low| <= 128 each, which adds 256 K N step. In all
+//!
+//! ```text
+//! error <= 12 u (B + |base| + 1 + P) + (6 + 256) u K N step
+//!       <= 16 u (B + 16 K N step + |base| + 2 + P)                                            (7)
+//! ```
+//!
+//! as 6 K N step <= 4 B: the largest |t| is 32,638 step or more, and N <= 4096. (A subnormal step makes all of this less
+//! than 1e-30.) The factors |z| are raised by 16 u, which pays P; the slack pays the rest, 16 K being 1024 (rounded up) for
+//! levels and 2048 for codes:
+//!
+//! ```text
+//! base = b + slack,      b = <w',m> + 63 E_1
+//! slack = 2e-6 + 4 skew + 2.01 d + 16 u (B + 1024 L step + |b| + 2)                           (8)
+//! ```
+//!
+//! Of (7) 20 u + 3 u B are left over, more than the 12 u slack that `base` holds besides b; 2e-6 is far above u for h
+//! and 1e-9 for (2) and for each term of float64. `base` is rounded up to float32.
+//!
+//! **Batches** evaluate (4) at once with 128 (E_1 + E_2) for all of (5), B = 128 sum |t|, and 2048 n step for 1024 L step.
+//!
+//! **From coarse to full.** [`QueryCode::full_bound`](super::query_code::QueryCode::full_bound) takes the float32 coarse
+//! bound, subtracts its two products less the 16 u of them that roundings may have cost, and adds in float64
+//! step (sum_1 T (c - l) + sum_2 T c), exact in int64, 8 E_1 + 128 E_2, and |z||r|. The slack of (8) is in it once; float64
+//! needs 1e-9 of it.
+//!
+//! **Keys** as computed err by n 2^-53 of |q||x|, or of |q|^2 + |x|^2, which `KEY_SLACK` pays.
 
 use super::LEAST_NORM;
 use crate::metric::Metric;
@@ -100,10 +136,10 @@ pub fn cosine_threshold(metric: Metric, threshold: f64, query_norm: f64, norms: 
     let (low, high) = norms;
     let exact = match metric {
         Metric::Cosine => threshold - KEY_SLACK,
-        // |q| x (cosine + slack) >= threshold asks least of the longest row, of the shortest if the threshold is negative.
+        // |q| x (cosine + slack) >= threshold needs the least cosine for the longest row; for the shortest if threshold < 0.
         Metric::Dot => threshold / (query_norm * if threshold > 0.0 { high } else { low }) - KEY_SLACK,
         Metric::Euclidean => {
-            // 2 |q| x cosine >= threshold + (|q|^2 + x^2) keep asks least where c / x + x is least: at x = sqrt(c).
+            // 2 |q| x cosine >= threshold + (|q|^2 + x^2) keep needs the least cosine where c / x + x is least: at x = sqrt(c).
             let keep = 1.0 - KEY_SLACK;
             let c = threshold / keep + query_norm * query_norm;
             let x = c.max(0.0).sqrt().clamp(low, high.max(low));

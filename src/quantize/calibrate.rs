@@ -22,7 +22,7 @@ pub struct PseudoQuery {
     pub kth: f64,
 }
 
-/// A row of the sample: its offset, its coordinates, and the levels that stand for them if all dims are leading.
+/// A row of the sample: its offset, its coordinates, and their levels, as if all dims were leading.
 struct SampleRow<'a> {
     offset: f64,
     coordinates: &'a [f32],
