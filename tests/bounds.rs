@@ -1,5 +1,5 @@
-//! Every kernel's bounds are the same bits, are what a float64 evaluation says, within the roundings that the
-//! contract of `Kernel::bounds` allows, and exact where float32 holds every step.
+//! `Kernel::bounds` gives the same bits in every kernel, agrees with float64 within the roundings that its contract allows,
+//! and is exact where float32 holds every intermediate result.
 
 mod random;
 
@@ -7,7 +7,7 @@ use nseekfs::kernel::{CoarseQuery, LEVEL_ZERO, Lines, RECONSTRUCTION, runnable};
 use proptest::prelude::*;
 use random::Random;
 
-/// Half a unit in the last place of float32, relative.
+/// Unit roundoff of float32.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 impl Random {
@@ -16,7 +16,7 @@ impl Random {
     }
 }
 
-/// A query against rows; `codes` holds a byte a coordinate, row by row.
+/// A query and rows; `codes` holds an index of 0 to 15 a coordinate, row by row.
 #[derive(Debug)]
 struct Case {
     codes: Vec<u8>,
@@ -24,7 +24,7 @@ struct Case {
     low: Vec<i8>,
     high_sum: i32,
     low_sum: i32,
-    /// Step, base, lead and tail.
+    /// Step, base, and the factors of leading and trailing residual norms.
     factors: [f32; 4],
     offsets: Vec<f32>,
     leading: Vec<u16>,
@@ -32,7 +32,7 @@ struct Case {
 }
 
 impl Case {
-    /// Integers alone: the bounds are `256 * s_high + s_low`.
+    /// Bounds without offsets and residuals: `256 * s_high + s_low`.
     fn whole(rows: usize, dims: usize, mut code: impl FnMut() -> u8, mut bytes: impl FnMut() -> (i8, i8)) -> Self {
         let (high, low) = (0..dims).map(|_| bytes()).unzip();
         Case {
@@ -62,7 +62,7 @@ impl Case {
         case
     }
 
-    /// Nibbles as the kernels want them: blocks of 16 rows, lines of 8 coordinates.
+    /// The codes as in `Lines`: blocks of 16 rows, lines of 8 coordinates.
     fn lines(&self) -> Vec<u8> {
         let dims = self.high.len();
         let mut lines = vec![0; self.codes.len() / 2];
@@ -74,19 +74,19 @@ impl Case {
         lines
     }
 
-    /// Every kernel's bounds; the codes start off alignment.
+    /// Every kernel's bounds, by codes that are not aligned.
     fn bounds(&self) -> impl Iterator<Item = (&'static str, Vec<f32>)> {
         let lines = [vec![0xff], self.lines()].concat();
         let [step, base, leading, trailing] = self.factors;
         let (high_sum, low_sum) = (self.high_sum, self.low_sum);
         runnable().into_iter().map(move |kernel| {
-            let probe = CoarseQuery { high: &self.high, low: &self.low, high_sum, low_sum, step, base, leading, trailing };
+            let query = CoarseQuery { high: &self.high, low: &self.low, high_sum, low_sum, step, base, leading, trailing };
             let lines = Lines { codes: &lines[1..], offsets: &self.offsets, leading: &self.leading, trailing: &self.trailing, next: &[] };
             let mut out = vec![f32::NAN; self.offsets.len()];
-            (kernel.bounds)(&[probe], &lines, &mut out);
+            (kernel.bounds)(&[query], &lines, &mut out);
             if self.low.iter().all(|&byte| byte == 0) {
                 let mut without = vec![f32::NAN; out.len()];
-                (kernel.bounds)(&[CoarseQuery { low: &[], ..probe }], &lines, &mut without);
+                (kernel.bounds)(&[CoarseQuery { low: &[], ..query }], &lines, &mut without);
                 assert_eq!(without, out, "{}: without a plane of zeros", kernel.name);
             }
             (kernel.name, out)
@@ -101,7 +101,7 @@ impl Case {
         (sum(&self.high) - self.high_sum, sum(&self.low) - self.low_sum)
     }
 
-    /// The terms of a row's bound in float64.
+    /// The terms of a row's bound, in float64.
     fn terms(&self, row: usize) -> [f64; 6] {
         let [step, base, leading, trailing] = self.factors.map(f64::from);
         let half = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
@@ -114,7 +114,7 @@ impl Case {
         format!("{} rows of {}", self.offsets.len(), self.high.len())
     }
 
-    /// Twelve roundings, each of at most what the terms' magnitudes add up to.
+    /// Checks for twelve roundings, each of at most u times the sum of the magnitudes of all terms.
     fn check(&self) {
         let mut first = None;
         for (name, bounds) in self.bounds() {
@@ -128,8 +128,7 @@ impl Case {
         }
     }
 
-    /// For bounds that are nothing but sums, both of them below 2^24: one rounding is left, that of
-    /// their total, and no kernel may make another.
+    /// Checks bounds without offsets and residuals, of sums below 2^24: adding the two sums is the only rounding.
     fn check_whole(&self) {
         let expected = (0..self.offsets.len()).map(|row| {
             let (high, low) = self.sums(row);
@@ -148,7 +147,7 @@ fn small_shapes() -> impl Iterator<Item = (usize, usize)> {
     shapes().filter(|shape| shape.1 <= 1000)
 }
 
-/// Where every way to walk over blocks and lines has its own tail.
+/// Numbers of rows and dims that leave every remainder of the loops over blocks and lines.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
     let rows = [0, 16, 32, 48, 64, 80, 112, 176];
     rows.into_iter().flat_map(|rows| (8..=136).step_by(8).chain([192, 384, 1000, 4096]).map(move |dims| (rows, dims)))
@@ -173,7 +172,7 @@ fn the_largest_sums_are_exact() {
 
 /// A nibble of one row and a byte of one coordinate at a time.
 #[test]
-fn every_nibble_meets_its_own_coordinate_and_row() {
+fn every_nibble_is_multiplied_by_its_own_coordinate() {
     let (rows, dims) = (48, 24);
     for at in 0..rows * dims {
         let (mut code, mut coordinate) = (0.., 0i32..);
@@ -183,7 +182,7 @@ fn every_nibble_meets_its_own_coordinate_and_row() {
 }
 
 #[test]
-fn bounds_are_what_float64_says() {
+fn bounds_agree_with_float64() {
     let mut random = Random::seeded(3);
     for (rows, dims) in shapes() {
         Case::random(rows, dims, &mut random).check();
@@ -214,9 +213,9 @@ fn an_infinite_residual_bounds_nothing() {
     }
 }
 
-/// Probes with a low plane and without, side by side in every order that groups of them may take.
+/// Queries with low bytes and without, in every order.
 #[test]
-fn probes_together_are_probes_alone() {
+fn several_queries_get_the_bounds_of_each_alone() {
     let mut random = Random::seeded(5);
     for (rows, dims) in [(16, 8), (48, 40), (112, 192), (0, 16)] {
         let case = Case::random(rows, dims, &mut random);
@@ -224,7 +223,7 @@ fn probes_together_are_probes_alone() {
         let codes = case.lines();
         let lines = Lines { codes: &codes, offsets: &case.offsets, leading: &case.leading, trailing: &case.trailing, next: &[] };
         for pattern in 0u32..1 << 9 {
-            let probes: Vec<CoarseQuery> = queries
+            let coarse: Vec<CoarseQuery> = queries
                 .iter()
                 .enumerate()
                 .map(|(i, query)| {
@@ -235,11 +234,11 @@ fn probes_together_are_probes_alone() {
                 .collect();
             for kernel in runnable() {
                 let mut alone = vec![f32::NAN; 9 * rows];
-                for (probe, out) in probes.iter().zip(alone.chunks_exact_mut(rows.max(1))) {
-                    (kernel.bounds)(&[*probe], &lines, out);
+                for (query, out) in coarse.iter().zip(alone.chunks_exact_mut(rows.max(1))) {
+                    (kernel.bounds)(&[*query], &lines, out);
                 }
                 let mut out = vec![f32::NAN; 9 * rows];
-                (kernel.bounds)(&probes, &lines, &mut out);
+                (kernel.bounds)(&coarse, &lines, &mut out);
                 assert_eq!(out, alone, "{}: {rows} rows of {dims}, {pattern:b}", kernel.name);
             }
         }
@@ -250,7 +249,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
-    fn bounds_are_what_float64_says_of_any_shape(blocks in 0usize..8, lines in 1usize..80, seed: u64) {
+    fn bounds_of_any_shape_agree_with_float64(blocks in 0usize..8, lines in 1usize..80, seed: u64) {
         Case::random(16 * blocks, 8 * lines, &mut Random::seeded(seed)).check();
     }
 }

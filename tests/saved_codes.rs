@@ -1,5 +1,5 @@
-//! Codes in a file: what was saved answers as what was built, and damaged codes that nobody has
-//! verified do no harm beyond wrong answers.
+//! Codes in a file: a saved index gives the answers of the built one, and damaged codes in a file opened without
+//! verification cause wrong answers at worst.
 
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::error::Error;
@@ -14,7 +14,7 @@ use std::path::Path;
 
 const DIMS: usize = 96;
 
-/// About normal, wider along the first dims than along the last.
+/// Nearly normal values whose variance falls along the dims.
 fn numbers(rows: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -37,8 +37,8 @@ fn open(path: &Path, mode: Mode, verify: Verify) -> Result<Index, Error> {
     Index::open(path, mode, verify, &Watch::new(&|| true))
 }
 
-/// Rows and bits of the keys of the best of every query.
-fn ask(index: &Index, queries: &[f32], method: Method, metric: Metric) -> Result<(Vec<u64>, Vec<u64>), Error> {
+/// Rows and key bits of the 10 best rows of every query.
+fn search(index: &Index, queries: &[f32], method: Method, metric: Metric) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let params = SearchParams { k: 10, method, metric: Some(metric), threads: Some(2), ..SearchParams::default() };
     let mut found = (Vec::new(), Vec::new());
     for query in queries.chunks_exact(index.about().dims) {
@@ -50,7 +50,7 @@ fn ask(index: &Index, queries: &[f32], method: Method, metric: Metric) -> Result
 }
 
 #[test]
-fn a_saved_index_answers_as_the_built_one_and_saves_the_same_bytes() {
+fn a_saved_index_gives_the_answers_of_the_built_one_and_saves_the_same_bytes() {
     let values = numbers(12_000, 1);
     let queries = [&values[77 * DIMS..80 * DIMS], &numbers(3, 9)].concat();
     let folder = tempfile::tempdir().unwrap();
@@ -65,26 +65,26 @@ fn a_saved_index_answers_as_the_built_one_and_saves_the_same_bytes() {
             assert_eq!((opened.about(), opened.bytes()), (built.about(), built.bytes()));
             assert_eq!(opened.quantizer().map(|quantizer| quantizer.leading), built.quantizer().map(|quantizer| quantizer.leading));
             for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
-                let expected = ask(&built, &queries, Method::Simd, metric).unwrap();
+                let expected = search(&built, &queries, Method::Simd, metric).unwrap();
                 for method in [Method::Auto, Method::Simd] {
-                    assert_eq!(ask(&opened, &queries, method, metric).unwrap(), expected, "{mode:?} {method:?} {metric:?}");
+                    assert_eq!(search(&opened, &queries, method, metric).unwrap(), expected, "{mode:?} {method:?} {metric:?}");
                 }
             }
             let again = folder.path().join("again.bin");
             opened.save(&again, &Watch::new(&|| true)).unwrap();
             assert!(std::fs::read(&again).unwrap() == content);
-            // Over the file that it maps.
+            // Saves over the file that it maps.
             opened.save(&path, &Watch::new(&|| true)).unwrap();
             assert!(std::fs::read(&path).unwrap() == content);
         }
         let (sections, whole) = (Header::parse(&content, &path).unwrap().sections, content.len());
         let payload: usize = sections.iter().map(|section| section.payload.len()).sum();
-        assert!(built.bytes() == payload - 64 && payload <= whole, "the coder's record is no value");
+        assert!(built.bytes() == payload - 64 && payload <= whole, "the bytes of an index do not count the record of its quantizer");
     }
 }
 
 #[test]
-fn axes_that_are_no_numbers_change_no_answer() {
+fn axes_of_nan_change_no_answer() {
     let values = numbers(12_000, 2);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index.bin");
@@ -97,12 +97,12 @@ fn axes_that_are_no_numbers_change_no_answer() {
     for mode in [Mode::Mmap, Mode::Ram] {
         let opened = open(&path, mode, Verify::Header).unwrap();
         let queries = numbers(2, 5);
-        let expected = ask(&opened, &queries, Method::Simd, Metric::Cosine).unwrap();
-        assert_eq!(ask(&opened, &queries, Method::Auto, Metric::Cosine).unwrap(), expected);
+        let expected = search(&opened, &queries, Method::Simd, Metric::Cosine).unwrap();
+        assert_eq!(search(&opened, &queries, Method::Auto, Metric::Cosine).unwrap(), expected);
     }
 }
 
-/// A small index with codes, which builds would not give it, and where they lie in its file.
+/// The file of an index with codes, smaller than those that a build gives codes, and its header.
 fn small(folder: &Path) -> (Vec<u8>, Header) {
     let (rows, leading) = (400, 32);
     let values = numbers(rows, 3);
@@ -131,7 +131,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
-    fn codes_that_say_anything_end_no_search(
+    fn no_bytes_of_codes_make_a_search_panic(
         fills in prop::collection::vec((0usize..6, any::<prop::sample::Index>(), 1usize..5000, any::<[u8; 4]>()), 1..8),
     ) {
         let folder = tempfile::tempdir().unwrap();
@@ -147,10 +147,10 @@ proptest! {
         }
         let path = folder.path().join("damaged.bin");
         std::fs::write(&path, &content).unwrap();
-        // A centre or steps that are no numbers are refused; all else is searched, to whatever end.
+        // A centre or steps that are not finite are refused; all else is searched.
         match open(&path, Mode::Mmap, Verify::Header) {
             Ok(index) => for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
-                let _ = ask(&index, &numbers(2, 7), Method::Auto, metric);
+                let _ = search(&index, &numbers(2, 7), Method::Auto, metric);
             },
             Err(Error::Format { reason, .. }) => prop_assert!(reason.starts_with("F20: ")),
             Err(other) => prop_assert!(false, "{other}"),

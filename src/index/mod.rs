@@ -136,7 +136,13 @@ impl Index {
         };
         let ann = header.ann.map(|(record, tuning)| ann(record).map(|ann| ann::TunedAnn::new(ann, tuning))).transpose();
         let ann = ann.map_err(|reason| Error::Format { path: path.to_path_buf(), reason: format!("F25: {reason}") })?;
-        Ok(Index { about: header.index, segments, quantizer, ann, file: Some(IndexFile { path: path.to_path_buf(), bytes, sections: header.sections }) })
+        Ok(Index {
+            about: header.index,
+            segments,
+            quantizer,
+            ann,
+            file: Some(IndexFile { path: path.to_path_buf(), bytes, sections: header.sections }),
+        })
     }
 
     /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.

@@ -1,6 +1,6 @@
 //! All bounds of every kernel against the exact cosine and the keys as computed.
 
-use crate::quantizers::{self, Coded, asked, identity, moved, quantizer, rotated, skew};
+use crate::quantizers::{self, Coded, identity, moved, padded_query, quantizer, rotated, skew};
 use crate::tables::{Random, extremes, narrow, table};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
@@ -45,44 +45,43 @@ pub fn key(metric: Metric, wide: &[f64], row: &[f64], norms: (f64, f64)) -> f64 
     metric.key(sum[0], norms.0, norms.1)
 }
 
-/// Every bound of every row for every query, in every kernel. A comparison is written as scans
-/// write it: a bound that is no number keeps its row.
+/// Checks every bound of every row for every query, in every kernel. As in scans, a NaN bound keeps its row.
 pub fn check(quantizer: &Quantizer, rows: &[f64], queries: &[f64]) {
     let dims = quantizer.dims;
     for kernel in kernel::runnable() {
         let coded = Coded::new(kernel, quantizer, rows);
         let rotation = Rotation::new(kernel, quantizer);
         for (i, query) in queries.chunks_exact(dims).enumerate() {
-            let (wide, norm) = asked(query);
+            let (wide, norm) = padded_query(query);
             if norm < LEAST_NORM {
                 continue;
             }
-            let rough = QueryCode::rotated(kernel, quantizer, &rotation, &[(&wide, norm)]).swap_remove(0);
-            for (how, query_code) in [("sharp", &QueryCode::new(kernel, quantizer, &wide, norm)), ("rough", &rough)] {
-                let first = coded.bounds(kernel, query_code);
-                let wide_first = coded.wide_bounds(kernel, quantizer, query_code);
+            let rotated = QueryCode::rotated(kernel, quantizer, &rotation, &[(&wide, norm)]).swap_remove(0);
+            for (how, query_code) in [("float64", &QueryCode::new(kernel, quantizer, &wide, norm)), ("int16", &rotated)] {
+                let coarse = coded.coarse_bounds(kernel, query_code);
+                let batch = coded.batch_bounds(kernel, quantizer, query_code);
                 for (r, row) in rows.chunks_exact(dims).enumerate() {
                     let n = coded.norms[r];
-                    let second = coded.second(query_code, kernel, quantizer, r, first[r]);
+                    let full = coded.full_bound(query_code, kernel, quantizer, r, coarse[r]);
                     let exact = exact_cosine(query, row);
-                    let mut bounds = vec![(f64::from(first[r]), "first"), (second, "second")];
+                    let mut bounds = vec![(f64::from(coarse[r]), "coarse"), (full, "full")];
                     if n >= LEAST_NORM {
-                        bounds.push((f64::from(wide_first[r]), "wide"));
+                        bounds.push((f64::from(batch[r]), "batch"));
                     }
                     for (bound, which) in bounds {
-                        let told = || format!("{} {how} {which} bound of row {r}, query {i}: {bound:e}", kernel.name);
-                        assert!(!matches!(bound.partial_cmp(&exact), Some(std::cmp::Ordering::Less)), "{}, cosine {exact:e}", told());
+                        let name = || format!("{} {how} {which} bound of row {r}, query {i}: {bound:e}", kernel.name);
+                        assert!(!matches!(bound.partial_cmp(&exact), Some(std::cmp::Ordering::Less)), "{}, cosine {exact:e}", name());
                         for metric in METRICS {
                             let key = key(metric, &wide, row, (norm, n));
                             let above = key_bound(metric, bound, norm, n);
-                            assert!(above >= key || above.is_nan(), "{}, {metric:?} key {key:e} above {above:e}", told());
+                            assert!(above >= key || above.is_nan(), "{}, {metric:?} key {key:e} above {above:e}", name());
                         }
                     }
                     for metric in METRICS {
                         let key = key(metric, &wide, row, (norm, n));
-                        for lengths in [(n, n), (0.0, n), (n / 2.0, 3.0 * n), (n, n.max(1e18))] {
-                            let least = cosine_threshold(metric, key, norm, lengths);
-                            assert!(first[r] >= least || first[r].is_nan() || least.is_nan(), "{metric:?} row {r} query {i} {lengths:?}");
+                        for norms in [(n, n), (0.0, n), (n / 2.0, 3.0 * n), (n, n.max(1e18))] {
+                            let least = cosine_threshold(metric, key, norm, norms);
+                            assert!(coarse[r] >= least || coarse[r].is_nan() || least.is_nan(), "{metric:?} row {r} query {i} {norms:?}");
                         }
                     }
                 }
@@ -91,12 +90,12 @@ pub fn check(quantizer: &Quantizer, rows: &[f64], queries: &[f64]) {
     }
 }
 
-/// Steps that suit rows of one spread along all axes.
+/// Steps for rows of equal variance along all axes.
 fn even_steps(dims: usize) -> Vec<f32> {
     vec![0.43 / 16.0 / (dims as f32).sqrt(); dims]
 }
 
-/// The mean direction of some rows, as a coder would learn it.
+/// The mean direction of some rows, as a quantizer would learn it.
 fn mean(rows: &[f32], dims: usize) -> Vec<f32> {
     let mut sums = vec![0.0; dims];
     for row in rows.chunks_exact(dims) {
@@ -106,7 +105,7 @@ fn mean(rows: &[f32], dims: usize) -> Vec<f32> {
     narrow(&sums)
 }
 
-/// Coders good and bad: axes, centres, leads, steps.
+/// Quantizers with good and bad axes, centres, leading dims, steps.
 pub fn hand_made(dims: usize) -> Vec<Quantizer> {
     let plain = identity(dims);
     let rotated = rotated(dims, 5);
@@ -151,7 +150,7 @@ fn bounds_hold_on_the_edges_of_codes() {
         let steps = quantizers::steps(&quantizer);
         let mut random = Random::seeded(11);
         let mut rows = Vec::new();
-        // Of cells, of what stands beside the outermost, of signed bytes; and of what rounds to them.
+        // Edges between levels, of the refinements of the outermost level, and of int8; and what rounds to them.
         for edge in [0.0, 0.5, 6.0, 12.0, 18.5, 25.5, 33.5, 43.0, 55.5, 63.0, 70.5, 71.5, 127.0, 127.5, 128.5] {
             let along: Vec<f64> =
                 steps.iter().map(|s| s * (edge - 2.0 * edge * random.below(2) as f64 + 0.5 * random.below(3) as f64)).collect();
@@ -162,7 +161,7 @@ fn bounds_hold_on_the_edges_of_codes() {
 }
 
 #[test]
-fn bounds_hold_at_the_most_dims_that_codes_serve() {
+fn bounds_hold_at_the_largest_dims_of_codes() {
     let dims = 4096;
     let common = vec![0.7 / 64.0; dims];
     let quantizer = quantizer(dims, common, identity(dims), even_steps(dims), 0.0);

@@ -1,8 +1,8 @@
-//! The small terms of the proof, one at a time: each test leaves a bound nothing to live on but the
-//! term that it is named after.
+//! The small terms of the proof, one at a time: in each test all other terms vanish, so that the bound fails without the
+//! term in the test's name.
 
 use crate::bounds::{METRICS, check, exact_cosine, key};
-use crate::quantizers::{Coded, asked, direction_along, identity, quantizer, rotated, skew};
+use crate::quantizers::{Coded, direction_along, identity, padded_query, quantizer, rotated, skew};
 use crate::tables::{Random, narrow};
 use nseekfs::kernel::{self, scalar};
 use nseekfs::metric::Metric;
@@ -12,37 +12,37 @@ use nseekfs::quantize::query_code::QueryCode;
 use proptest::prelude::*;
 
 #[test]
-fn what_a_query_loses_in_two_bytes_is_paid() {
-    // A row that is its own cells, the outermost, their signs those of what the query loses.
+fn the_int16_error_of_a_query_is_in_the_bound() {
+    // The levels of the row are exact, and the outermost of the sign of the query's error.
     let dims = 96;
     for seed in 0..20 {
         let query = Random::seeded(seed).normals(dims);
-        let (wide, norm) = asked(&query);
+        let (wide, norm) = padded_query(&query);
         let trial = quantizer(dims, vec![0.0; dims], identity(dims), vec![1e-3; dims], 0.0);
         let query_code = QueryCode::new(&scalar::KERNEL, &trial, &wide, norm);
-        let probe = query_code.coarse_query();
-        let lost = |j: usize| {
-            let held = 256.0 * f64::from(probe.high[j]) + f64::from(probe.low[j]);
-            query[j] / norm * 1e-3f32 as f64 - f64::from(probe.step) * held
+        let coarse = query_code.coarse_query();
+        let error = |j: usize| {
+            let word = 256.0 * f64::from(coarse.high[j]) + f64::from(coarse.low[j]);
+            query[j] / norm * 1e-3f32 as f64 - f64::from(coarse.step) * word
         };
-        let code: Vec<f64> = (0..dims).map(|j| if lost(j) > 0.0 { 63.0 } else { -63.0 }).collect();
-        let step = (1.0 / asked(&code).1) as f32;
+        let code: Vec<f64> = (0..dims).map(|j| if error(j) > 0.0 { 63.0 } else { -63.0 }).collect();
+        let step = (1.0 / padded_query(&code).1) as f32;
         let quantizer = quantizer(dims, vec![0.0; dims], identity(dims), vec![step; dims], 0.0);
         check(&quantizer, &code, &query);
     }
 }
 
 #[test]
-fn what_a_query_loses_in_every_coordinate_is_paid_by_every_query_code() {
-    // All but one coordinate lie just below half a step, and the row is its own code, the largest one in
-    // the tail, in the lead an outermost cell or what is farthest from it: what is lost adds up.
+fn int16_errors_of_one_sign_are_in_every_bound() {
+    // All but one coordinate of the query are just below half a step. The codes of the row are exact and the largest: an
+    // outermost level, with or without its outermost refinement, and in trailing dims 127 or -128.
     let dims = 1024;
     for (sign, inside, outside) in [(1.0, 63.0, 127.0), (-1.0, -63.0, -128.0), (1.0, 70.0, 127.0), (-1.0, -71.0, -128.0)] {
         let mut query = vec![sign * 0.49 / 32_639.0; dims];
         query[0] = 1.0;
         for leading in [8, dims] {
             let code: Vec<f64> = (0..dims).map(|j| if j < leading { inside } else { outside }).collect();
-            let step = 1.0 / asked(&code).1;
+            let step = 1.0 / padded_query(&code).1;
             let quantizer = quantizer(leading, vec![0.0; dims], identity(dims), vec![step as f32; dims], 0.0);
             check(&quantizer, &code, &query);
         }
@@ -50,12 +50,12 @@ fn what_a_query_loses_in_every_coordinate_is_paid_by_every_query_code() {
 }
 
 #[test]
-fn float32_rounding_is_paid() {
-    // Rows at the centre, so that no residual is in the way; steps so fine that no product is.
+fn float32_rounding_is_in_the_bound() {
+    // Rows at the centre have no residual, and products vanish by the step.
     let dims = 64;
     let centre = narrow(&Random::seeded(1).normals(dims).iter().map(|x| x / 8.2).collect::<Vec<_>>());
     let wide: Vec<f64> = centre.iter().map(|&x| f64::from(x)).collect();
-    let length = asked(&wide).1;
+    let length = padded_query(&wide).1;
     let centre: Vec<f32> = wide.iter().map(|x| (x / length) as f32).collect();
     let rows: Vec<f64> = centre.iter().map(|&x| f64::from(x)).collect();
     let quantizer = quantizer(dims, centre, identity(dims), vec![1e-12; dims], 0.0);
@@ -68,7 +68,7 @@ fn float32_rounding_is_paid() {
 }
 
 #[test]
-fn axes_that_are_not_orthonormal_are_paid() {
+fn the_skew_of_axes_is_in_the_bound() {
     let dims = 32;
     for (by, seed) in [(0.9f32, 1), (0.99, 2), (0.9999, 3), (1.01, 4)] {
         let axes: Vec<f32> = rotated(dims, seed).iter().map(|x| x * by).collect();
@@ -81,14 +81,14 @@ fn axes_that_are_not_orthonormal_are_paid() {
 }
 
 #[test]
-fn a_second_query_code_survives_a_first_one_of_huge_residuals() {
-    // The first product is some thousands, in float32; the second look must not inherit its rounding.
+fn full_bounds_hold_after_coarse_bounds_of_huge_residuals() {
+    // Products with the leading residual are thousands; the full bound must not inherit their float32 rounding.
     let dims = 64;
     let mut random = Random::seeded(9);
     for huge in [3.0f32, 70.0, 1234.5, 3e7] {
         let steps: Vec<f32> = (0..dims).map(|j| if j % 8 == 0 { 1e-3 } else { huge }).collect();
         let quantizer = quantizer(dims, vec![0.0; dims], identity(dims), steps, 0.0);
-        // All of a row and of a query lies along the fine steps.
+        // Rows and queries lie along the axes of fine steps.
         let along = |random: &mut Random| -> Vec<f64> {
             let fine: Vec<f64> = (0..dims).map(|j| if j % 8 == 0 { (40.0 * random.normal()).round() } else { 0.0 }).collect();
             direction_along(&quantizer, &fine)
@@ -99,24 +99,24 @@ fn a_second_query_code_survives_a_first_one_of_huge_residuals() {
 }
 
 #[test]
-fn vectors_whose_squares_underflow_have_no_direction() {
-    // Of 64 equal values one is large enough for its square not to vanish: the norm as computed is
-    // a fifth of the true one, and the cosine as computed is far above 1.
+fn vectors_whose_squares_underflow_get_no_bound() {
+    // One of 64 nearly equal values has a square that does not underflow: the norm as computed is a fifth of the length, and
+    // the cosine as computed far above 1.
     let dims = 64;
     let mut row = vec![1.57e-162; dims];
     row[0] = 1.6e-162;
-    let norm = asked(&row).1;
+    let norm = padded_query(&row).1;
     assert!(norm > 0.0 && norm < LEAST_NORM && norm < 0.2 * 8.0 * 1.57e-162);
     let axes: Vec<f32> = identity(dims).iter().map(|x| x * 0.98).collect();
     let skew = skew(&axes, dims);
-    // Steps of which the row is nearly a whole number.
+    // The row is nearly a whole number of steps.
     let quantizer = quantizer(dims, vec![0.0; dims], axes, vec![0.98 * 0.7063 / 39.5; dims], skew);
     check(&quantizer, &row, &vec![1.0; dims]);
 }
 
 #[test]
-fn keys_of_rows_far_shorter_or_longer_than_the_query_are_held() {
-    // Then no bound of the cosine matters: the key is one square, whose rounding must be covered.
+fn keys_of_rows_far_shorter_or_longer_than_the_query_are_bounded() {
+    // The key is then one square, whose rounding the bound must cover.
     let dims = 40;
     let quantizer = quantizer(dims, vec![0.0; dims], identity(dims), vec![0.004; dims], 0.0);
     let mut random = Random::seeded(6);
@@ -130,7 +130,7 @@ fn keys_of_rows_far_shorter_or_longer_than_the_query_are_held() {
 
 #[test]
 fn a_row_whose_bound_is_the_threshold_is_kept() {
-    // Exact duplicates of the query, where floor, key and true bound are one number.
+    // Duplicates of the query: threshold, key and exact bound are one number.
     let dims = 32;
     for kernel in kernel::runnable() {
         for steps in [1e-12, 0.003, 0.5] {
@@ -138,14 +138,14 @@ fn a_row_whose_bound_is_the_threshold_is_kept() {
             let rows = Random::seeded(5).normals(30 * dims);
             let coded = Coded::new(kernel, &quantizer, &rows);
             for (r, row) in rows.chunks_exact(dims).enumerate() {
-                let (wide, norm) = asked(row);
-                let first = coded.bounds(kernel, &QueryCode::new(kernel, &quantizer, &wide, norm))[r];
-                assert!(f64::from(first) >= exact_cosine(row, row));
+                let (wide, norm) = padded_query(row);
+                let coarse = coded.coarse_bounds(kernel, &QueryCode::new(kernel, &quantizer, &wide, norm))[r];
+                assert!(f64::from(coarse) >= exact_cosine(row, row));
                 for metric in METRICS {
                     let threshold = key(metric, &wide, row, (norm, coded.norms[r]));
-                    // Strictly: a tie never hangs on how a scan compares a bound with its floor.
-                    assert!(first > cosine_threshold(metric, threshold, norm, (coded.norms[r], coded.norms[r])));
-                    assert!(key_bound(metric, f64::from(first), norm, coded.norms[r]) > threshold);
+                    // Strictly, so that scans may compare with > or >=.
+                    assert!(coarse > cosine_threshold(metric, threshold, norm, (coded.norms[r], coded.norms[r])));
+                    assert!(key_bound(metric, f64::from(coarse), norm, coded.norms[r]) > threshold);
                 }
             }
         }
@@ -153,17 +153,17 @@ fn a_row_whose_bound_is_the_threshold_is_kept() {
 }
 
 #[test]
-fn without_a_threshold_or_without_lengths_nothing_is_dropped() {
+fn without_a_threshold_or_without_norms_nothing_is_dropped() {
     let kept = |least: f32| f32::NEG_INFINITY >= least || least.is_nan();
     for metric in METRICS {
-        for lengths in [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1e-160, 1e18)] {
-            assert!(kept(cosine_threshold(metric, f64::NEG_INFINITY, 1.0, lengths)), "{metric:?} {lengths:?}");
-            assert!(kept(cosine_threshold(metric, f64::NAN, 1.0, lengths)), "{metric:?} {lengths:?}");
+        for norms in [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1e-160, 1e18)] {
+            assert!(kept(cosine_threshold(metric, f64::NEG_INFINITY, 1.0, norms)), "{metric:?} {norms:?}");
+            assert!(kept(cosine_threshold(metric, f64::NAN, 1.0, norms)), "{metric:?} {norms:?}");
         }
     }
-    // A key of 0 can be that of a zero row, of which no bound is finite, or of one across the query.
-    for (metric, lengths) in [(Metric::Dot, (0.0, 0.0)), (Metric::Dot, (1.0, 2.0)), (Metric::Cosine, (0.0, 0.0))] {
-        let least = cosine_threshold(metric, 0.0, 1.0, lengths);
+    // A zero row has key 0 and no finite bound, a row orthogonal to the query has key 0 too.
+    for (metric, norms) in [(Metric::Dot, (0.0, 0.0)), (Metric::Dot, (1.0, 2.0)), (Metric::Cosine, (0.0, 0.0))] {
+        let least = cosine_threshold(metric, 0.0, 1.0, norms);
         assert!(least < 0.0 || least.is_nan());
     }
 }
@@ -171,7 +171,7 @@ fn without_a_threshold_or_without_lengths_nothing_is_dropped() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20_000) })]
     #[test]
-    fn what_the_least_cosine_drops_cannot_reach_the_threshold(
+    fn rows_below_the_cosine_threshold_are_below_the_threshold_of_keys(
         metric in 0usize..3,
         query in -60.0f64..60.0,
         row in -60.0f64..60.0,
@@ -183,23 +183,23 @@ proptest! {
     ) {
         let (metric, query_norm) = (METRICS[metric], query.exp2());
         let norm = if near { query_norm * (1.0 + row * 1e-6) } else { row.exp2() };
-        let lengths = (if span.0 < 1.0 { 0.0 } else { norm / span.0 }, norm * span.1.max(1.0));
-        // A floor of the size of keys: a share of the largest.
+        let norms = (if span.0 < 1.0 { 0.0 } else { norm / span.0 }, norm * span.1.max(1.0));
+        // A threshold of the magnitude of keys.
         let threshold = match metric {
             Metric::Cosine => threshold,
             Metric::Dot => threshold * query_norm * norm,
             Metric::Euclidean => -(threshold.abs()) * (query_norm - norm).powi(2).max(1e-12 * query_norm * norm),
         };
-        let least = cosine_threshold(metric, threshold, query_norm, lengths);
-        // The largest bounds that are dropped, and any other.
+        let least = cosine_threshold(metric, threshold, query_norm, norms);
+        // The largest bounds below the threshold, and any other.
         let mut below = least;
         (0..=steps).for_each(|_| below = below.next_down());
         for bound in [below, cosine] {
             if bound < least {
                 let key = key_bound(metric, f64::from(bound), query_norm, norm);
-                // Float64 rounding of the key bound itself, which its slack pays many times over.
+                // Float64 rounding of the key bound, far below its slack.
                 let rounding = 1e-15 * (query_norm * query_norm + norm * norm) * f64::from(bound.abs().max(1.0));
-                prop_assert!(key < threshold + rounding, "{metric:?} {bound:e} < {least:e}, key {key:e}, floor {threshold:e}");
+                prop_assert!(key < threshold + rounding, "{metric:?} {bound:e} < {least:e}, key {key:e}, threshold {threshold:e}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! That codes never change an answer: bounds against exact cosines and keys, for learnt coders and
-//! for coders made by hand to be bad, and the certified scan against the scan of every row.
+//! Codes change no answer: bounds are compared with exact cosines and keys, for quantizers learnt and made by hand to be
+//! bad, and scans that use codes with scans of every row.
 
 mod attained;
 mod bounds;

@@ -1,5 +1,4 @@
-//! Coders made by hand, and rows encoded with any coder: the one place here that knows how coders
-//! and codes are stored.
+//! Quantizers made by hand, and encoded rows. The other files of this test do not depend on the layout of codes.
 
 use crate::tables::Random;
 use nseekfs::kernel::{BATCH, Int8Batch, Kernel, Lines, UnpackedCodes, padded, scalar, unpacked_stride};
@@ -9,13 +8,13 @@ use nseekfs::quantize::query_code::QueryCode;
 use nseekfs::quantize::{BLOCK, Codes, Quantizer, from_bf16};
 use nseekfs::store::rows::{PanelValues, Rows, Values};
 
-/// A coder of these parts; `skew` must hold for the axes.
+/// A quantizer of these parts; `skew` must bound that of the axes.
 pub fn quantizer(leading: usize, centre: Vec<f32>, axes: Vec<f32>, steps: Vec<f32>, skew: f64) -> Quantizer {
     let values = Quantizer::pack(&centre, &steps, &axes).unwrap();
     Quantizer { dims: centre.len(), leading, skew, values }
 }
 
-/// A coder along the dims themselves whose steps fit the spread of the rows.
+/// A quantizer whose axes are the dims and whose steps fit the spread of the rows.
 pub fn fitting(rows: &[f32], dims: usize, leading: usize) -> Quantizer {
     let mut squares = vec![0.0; dims];
     for row in rows.chunks_exact(dims) {
@@ -27,14 +26,14 @@ pub fn fitting(rows: &[f32], dims: usize, leading: usize) -> Quantizer {
     quantizer(leading, vec![0.0; dims], identity(dims), steps, 0.0)
 }
 
-/// Coordinates of a direction less the centre, along the coder's axes.
+/// Coordinates of a direction, centred, along the quantizer's axes.
 pub fn coordinates(quantizer: &Quantizer, direction: &[f64]) -> Vec<f64> {
     let centred: Vec<f64> = direction.iter().zip(quantizer.centre()).map(|(v, &m)| v - f64::from(m)).collect();
     let along = |axis: &[f32]| axis.iter().zip(&centred).map(|(&a, x)| f64::from(a) * x).sum();
     quantizer.axes().chunks_exact(quantizer.dims).map(along).collect()
 }
 
-/// The direction whose coordinates point as `along` do: of length 1, `m + factor * V along`.
+/// The direction `m + factor * V along` of length 1: its coordinates are parallel to `along`.
 pub fn direction_along(quantizer: &Quantizer, along: &[f64]) -> Vec<f64> {
     let mut g = vec![0.0; quantizer.dims];
     for (axis, z) in quantizer.axes().chunks_exact(quantizer.dims).zip(along) {
@@ -77,7 +76,7 @@ pub fn rotated(dims: usize, seed: u64) -> Vec<f32> {
     axes.concat().iter().map(|&x| x as f32).collect()
 }
 
-/// Axes that are moved by about `by` and are no longer orthonormal.
+/// Axes with noise of about `by`, so that they are not orthonormal.
 pub fn moved(axes: &[f32], by: f64, seed: u64) -> Vec<f32> {
     let mut random = Random::seeded(seed);
     let dims = (axes.len() as f64).sqrt();
@@ -99,7 +98,7 @@ pub struct Coded {
     offsets: Vec<f32>,
     leading: Vec<u16>,
     trailing: Vec<u16>,
-    fine: Vec<u16>,
+    full: Vec<u16>,
     remainder: Vec<u8>,
 }
 
@@ -113,7 +112,7 @@ impl Coded {
             offsets: vec![0.0; padded],
             leading: vec![0; padded],
             trailing: vec![0; padded],
-            fine: vec![0; padded],
+            full: vec![0; padded],
             remainder: vec![0; count * quantizer.remainder_bytes()],
         };
         (scalar::KERNEL.squared_norm_f64)(rows, quantizer.dims, &mut coded.norms);
@@ -123,18 +122,18 @@ impl Coded {
             offsets: &mut coded.offsets,
             leading_residuals: &mut coded.leading,
             trailing_residuals: &mut coded.trailing,
-            remainder_residuals: &mut coded.fine,
+            remainder_residuals: &mut coded.full,
             remainder: &mut coded.remainder,
         };
         Encoder::new(kernel, quantizer).encode(PanelValues::F64(rows), &coded.norms, &mut EncodeScratch::default(), &mut out, 0);
         coded
     }
 
-    /// The bound of a second look at row `row`.
-    pub fn second(&self, query_code: &QueryCode, kernel: &Kernel, quantizer: &Quantizer, row: usize, first: f32) -> f64 {
+    /// The full bound of row `row`, from its coarse bound.
+    pub fn full_bound(&self, query_code: &QueryCode, kernel: &Kernel, quantizer: &Quantizer, row: usize, coarse: f32) -> f64 {
         let bytes = quantizer.remainder_bytes();
-        let residuals = [self.leading[row], self.trailing[row], self.fine[row]];
-        query_code.full_bound(kernel, quantizer, &self.remainder[row * bytes..(row + 1) * bytes], residuals, first)
+        let residuals = [self.leading[row], self.trailing[row], self.full[row]];
+        query_code.full_bound(kernel, quantizer, &self.remainder[row * bytes..(row + 1) * bytes], residuals, coarse)
     }
 
     pub fn codes(&self) -> Codes<'_> {
@@ -143,14 +142,14 @@ impl Coded {
             offsets: &self.offsets,
             leading_residuals: &self.leading,
             trailing_residuals: &self.trailing,
-            remainder_residuals: &self.fine,
+            remainder_residuals: &self.full,
             remainder: &self.remainder,
             scattered: &self.remainder,
         }
     }
 
-    /// The first bounds of all rows.
-    pub fn bounds(&self, kernel: &Kernel, query_code: &QueryCode) -> Vec<f32> {
+    /// The coarse bounds of all rows.
+    pub fn coarse_bounds(&self, kernel: &Kernel, query_code: &QueryCode) -> Vec<f32> {
         let lines = Lines { codes: &self.lines, offsets: &self.offsets, leading: &self.leading, trailing: &self.trailing, next: &[] };
         let mut out = vec![0.0; self.offsets.len()];
         (kernel.bounds)(&[query_code.coarse_query()], &lines, &mut out);
@@ -158,38 +157,37 @@ impl Coded {
         out
     }
 
-    /// The bounds that a sieve gives all rows, all of which it must keep at a floor of -inf; those of
-    /// rows without a direction are left out.
-    pub fn wide_bounds(&self, kernel: &Kernel, quantizer: &Quantizer, query_code: &QueryCode) -> Vec<f32> {
+    /// The bounds of all rows from `Kernel::int8_batch`, which must keep them all at a threshold of -inf.
+    pub fn batch_bounds(&self, kernel: &Kernel, quantizer: &Quantizer, query_code: &QueryCode) -> Vec<f32> {
         let (stride, remainder_bytes) = (unpacked_stride(quantizer.dims), quantizer.remainder_bytes());
         let mut codes = vec![0; self.offsets.len() * stride];
         for (block, out) in codes.chunks_exact_mut(BLOCK * stride).enumerate() {
-            let remainder =
-                &self.remainder[block * BLOCK * remainder_bytes..self.remainder.len().min((block + 1) * BLOCK * remainder_bytes)];
+            let end = self.remainder.len().min((block + 1) * BLOCK * remainder_bytes);
+            let remainder = &self.remainder[block * BLOCK * remainder_bytes..end];
             let lines = &self.lines[block * quantizer.block_bytes()..][..quantizer.block_bytes()];
             (kernel.unpack_codes)(lines, remainder, remainder_bytes, quantizer.leading, out);
         }
-        let residuals: Vec<f32> = self.fine.iter().map(|&half| from_bf16(half)).collect();
-        let wide = UnpackedCodes { codes: &codes, offsets: &self.offsets, residuals: &residuals };
+        let residuals: Vec<f32> = self.full.iter().map(|&bits| from_bf16(bits)).collect();
+        let unpacked = UnpackedCodes { codes: &codes, offsets: &self.offsets, residuals: &residuals };
         let mut words = query_code.words().to_vec();
         words.resize(BATCH * stride, 0);
         let (high, low): (Vec<i8>, Vec<i8>) = words.iter().map(|&word| bytes(word)).unzip();
         let factors = [query_code.factors(f32::NEG_INFINITY)];
-        let int8_batch = Int8Batch { dims: quantizer.dims.next_multiple_of(8), words: &words, high: &high, low: &low, factors: &factors };
+        let batch = Int8Batch { dims: quantizer.dims.next_multiple_of(8), words: &words, high: &high, low: &low, factors: &factors };
         let (mut bounds, mut keep) = (vec![f32::NAN; self.offsets.len() * BATCH], vec![0; self.offsets.len()]);
-        (kernel.int8_batch)(&int8_batch, &wide, &mut bounds, &mut keep);
+        (kernel.int8_batch)(&batch, &unpacked, &mut bounds, &mut keep);
         assert!(keep.chunks_exact(BATCH).all(|block| block[0] == u16::MAX), "{} lost a row", kernel.name);
         (0..self.norms.len()).map(|r| bounds[r / BLOCK * BLOCK * BATCH + r % BLOCK]).collect()
     }
 
-    /// The rows as a scan sees them.
+    /// The rows as a scan takes them.
     pub fn rows<'a>(&'a self, values: Values<'a>, dims: usize, first: u64) -> Rows<'a> {
         Rows { dims, first, values, scattered: values, norms: &self.norms, own: true, codes: Some(self.codes()) }
     }
 }
 
-/// A query padded as kernels want it, and its norm.
-pub fn asked(query: &[f64]) -> (Vec<f64>, f64) {
+/// A query padded to `kernel::padded` values, and its norm.
+pub fn padded_query(query: &[f64]) -> (Vec<f64>, f64) {
     let mut squared = [0.0];
     (scalar::KERNEL.squared_norm_f64)(query, query.len(), &mut squared);
     let mut wide = query.to_vec();

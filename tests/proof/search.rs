@@ -1,4 +1,4 @@
-//! Whole searches: with codes and without, the rows and the bits of their keys must be the same.
+//! Whole searches: rows and bits of keys are the same with codes and without.
 
 use crate::bounds::{METRICS, hand_made};
 use crate::quantizers::{self, Coded};
@@ -26,16 +26,16 @@ fn index(level: Level, values: Block, dims: usize) -> Index {
     index
 }
 
-/// The rows and key bits of every query.
-fn answer(index: &Index, asked: Block, dims: usize, params: SearchParams) -> Vec<(u64, u64)> {
+/// The rows and key bits of all queries.
+fn answer(index: &Index, queries: Block, dims: usize, params: SearchParams) -> Vec<(u64, u64)> {
     let watch = Watch::new(&|| true);
-    let hits = index.search(asked, dims, &params, &watch).unwrap();
+    let hits = index.search(queries, dims, &params, &watch).unwrap();
     hits.rows.iter().map(|&row| row as u64).zip(hits.keys.iter().map(|key| key.to_bits())).collect()
 }
 
-/// Asks with and without codes, in batches of `batch`, on one thread and on three by turns.
-fn same(index: &Index, asked: &[f32], dims: usize, batch: usize, params: SearchParams) {
-    for (i, block) in asked.chunks(batch * dims).enumerate() {
+/// Compares searches with and without codes, in batches of `batch`, on one thread or three.
+fn same(index: &Index, queries: &[f32], dims: usize, batch: usize, params: SearchParams) {
+    for (i, block) in queries.chunks(batch * dims).enumerate() {
         let plain = answer(index, Block::F32(block), dims, SearchParams { method: Method::Simd, threads: Some(1), ..params });
         let threads = [1, 3][(i + batch + params.k as usize / 10) % 2];
         let coded = answer(index, Block::F32(block), dims, SearchParams { threads: Some(threads), ..params });
@@ -44,14 +44,14 @@ fn same(index: &Index, asked: &[f32], dims: usize, batch: usize, params: SearchP
     }
 }
 
-fn same_for_all(index: &Index, asked: &[f32], dims: usize, ks: &[i64]) {
+fn same_for_all(index: &Index, queries: &[f32], dims: usize, ks: &[i64]) {
     for metric in METRICS {
         for &k in ks {
-            same(index, asked, dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
+            same(index, queries, dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
         }
         for (k, batch) in [(10, 2), (10, 5), (1, 9), (10, 38), (100, 44)] {
-            let asked = if batch > 9 { asked.repeat(4) } else { asked.to_vec() };
-            same(index, &asked, dims, batch, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
+            let queries = if batch > 9 { queries.repeat(4) } else { queries.to_vec() };
+            same(index, &queries, dims, batch, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
         }
     }
 }
@@ -73,15 +73,15 @@ fn codes_change_no_answer_whatever_the_table() {
 fn codes_change_no_answer_of_other_levels() {
     for kind in ["power law", "duplicates", "long and short", "nearly unit"] {
         let rows = table(kind, 2 * ROWS, DIMS);
-        let asked = queries(&rows, DIMS);
-        same_for_all(&index(Level::F16, Block::F32(&rows), DIMS), &asked, DIMS, &[10, 1000]);
+        let queries = queries(&rows, DIMS);
+        same_for_all(&index(Level::F16, Block::F32(&rows), DIMS), &queries, DIMS, &[10, 1000]);
         let wide: Vec<f64> = rows[..ROWS * DIMS].iter().map(|&x| f64::from(x) * 1.000_000_001).collect();
-        same_for_all(&index(Level::F64, Block::F64(&wide), DIMS), &asked, DIMS, &[10, 1000]);
+        same_for_all(&index(Level::F64, Block::F64(&wide), DIMS), &queries, DIMS, &[10, 1000]);
     }
 }
 
 #[test]
-fn codes_change_no_answer_of_a_filter_that_allows_few_long_runs() {
+fn codes_change_no_answer_of_a_filter_of_sparse_long_runs() {
     // Less than a twentieth of the rows, runs that share a block, and one at either end.
     let rows = 90_000;
     let mask: Vec<bool> = (0..rows).map(|i| (i + 70) % 2903 < 139 || i % 2903 == 75 || i >= rows - 20).collect();
@@ -90,18 +90,18 @@ fn codes_change_no_answer_of_a_filter_that_allows_few_long_runs() {
     for kind in ["power law", "gaussian", "long and short", "duplicates"] {
         let rows = table(kind, rows, DIMS);
         let index = index(Level::F32, Block::F32(&rows), DIMS);
-        let asked = queries(&rows, DIMS);
+        let queries = queries(&rows, DIMS);
         for metric in METRICS {
             for (k, batch) in [(1, 1), (200, 1), (10, 5), (20, 11)] {
                 let filter = Some(Filter::Mask(&mask));
-                same(&index, &asked, DIMS, batch, SearchParams { k, metric: Some(metric), filter, ..SearchParams::default() });
+                same(&index, &queries, DIMS, batch, SearchParams { k, metric: Some(metric), filter, ..SearchParams::default() });
             }
         }
     }
 }
 
 #[test]
-fn rows_of_bytes_bound_themselves() {
+fn rows_of_level_f8_are_bounded_by_their_own_codes() {
     for kind in KINDS {
         let rows = table(kind, 3000, 72);
         let index = index(Level::F8, Block::F32(&rows), 72);
@@ -115,9 +115,9 @@ fn rows_of_bytes_bound_themselves() {
 }
 
 #[test]
-fn rows_of_bytes_that_differ_by_their_rounding_alone_keep_their_order() {
-    // All have one scale and one sum of codes, and the query is a whole number of steps everywhere: a bound
-    // that forgets how values round is the same for all, and below the best keys.
+fn rows_of_level_f8_that_differ_by_their_rounding_alone_keep_their_order() {
+    // All rows have one scale and one sum of codes, and the query is 1 in every dim: a bound that ignores how values round
+    // is the same for all rows, and below the best keys.
     let (dims, rows) = (64, 900);
     let mut random = Random::seeded(31);
     for scale in [0.007_123f32, 0.000_913, 1.7e-3] {
@@ -143,7 +143,7 @@ fn rows_of_bytes_that_differ_by_their_rounding_alone_keep_their_order() {
 }
 
 #[test]
-fn zero_rows_of_bytes_are_found_behind_rows_that_score_less() {
+fn zero_rows_of_level_f8_are_found_after_rows_that_score_less() {
     let (dims, rows) = (40, 600);
     let query = Random::seeded(5).normals(dims);
     let mut random = Random::seeded(6);
@@ -163,17 +163,17 @@ fn a_least_score_only_cuts_the_answer() {
         let index = index(level, Block::F32(&rows), DIMS);
         for metric in METRICS {
             for query in queries(&rows, DIMS).chunks_exact(DIMS) {
-                let ask = |bound| {
+                let search = |bound| {
                     answer(&index, Block::F32(query), DIMS, SearchParams { k: 40, metric: Some(metric), bound, ..SearchParams::default() })
                 };
-                let all = ask(None);
+                let all = search(None);
                 let keys: Vec<f64> = all.iter().map(|hit| f64::from_bits(hit.1)).collect();
                 // Public keys: of distances they are squares.
                 let outer = |key: f64| if metric == Metric::Euclidean { key.sqrt() } else { key };
                 for bound in [outer(keys[0]), outer(keys[17]), outer(keys[17]).next_up(), outer(keys[17]).next_down(), 0.0, 1e30, -1e30] {
                     let reaches = |key: &f64| if metric == Metric::Euclidean { key.sqrt() <= bound } else { *key >= bound };
                     let expected: Vec<_> = all.iter().filter(|hit| reaches(&f64::from_bits(hit.1))).copied().collect();
-                    assert_eq!(ask(Some(bound)), expected, "{kind} {metric:?} {bound:e}");
+                    assert_eq!(search(Some(bound)), expected, "{kind} {metric:?} {bound:e}");
                 }
             }
         }
@@ -192,13 +192,13 @@ fn codes_change_no_answer_of_a_filter() {
     for kind in ["power law", "duplicates", "half zero"] {
         let rows = table(kind, ROWS, DIMS);
         let index = index(Level::F32, Block::F32(&rows), DIMS);
-        let asked = queries(&rows, DIMS);
+        let queries = queries(&rows, DIMS);
         for filter in filters {
             for metric in METRICS {
                 for (k, batch) in [(1, 1), (30, 1), (10, 5), (20, 11)] {
                     same(
                         &index,
-                        &asked,
+                        &queries,
                         DIMS,
                         batch,
                         SearchParams { k, metric: Some(metric), filter: Some(filter), ..SearchParams::default() },
@@ -211,24 +211,24 @@ fn codes_change_no_answer_of_a_filter() {
 
 #[test]
 fn codes_change_no_answer_where_they_do_not_pay() {
-    // Isotropic rows of few bytes: codes do not pay, and are tried again some thirty spans later.
+    // Isotropic rows of 64 bytes: codes do not pay, and are tried again some thirty spans later.
     let (rows, dims) = (150_000, 32);
     let mut random = Random::seeded(12);
     let values: Vec<f32> = (0..rows * dims).map(|_| (random.below_one() - 0.5) as f32).collect();
     let index = index(Level::F16, Block::F32(&values), dims);
-    let asked = queries(&values, dims);
+    let queries = queries(&values, dims);
     for metric in METRICS {
         for k in [10, 1000] {
-            same(&index, &asked[..4 * dims], dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
+            same(&index, &queries[..4 * dims], dims, 1, SearchParams { k, metric: Some(metric), ..SearchParams::default() });
         }
-        same(&index, &asked[4 * dims..9 * dims], dims, 5, SearchParams { metric: Some(metric), ..SearchParams::default() });
-        same(&index, &asked, dims, 30, SearchParams { metric: Some(metric), ..SearchParams::default() });
+        same(&index, &queries[4 * dims..9 * dims], dims, 5, SearchParams { metric: Some(metric), ..SearchParams::default() });
+        same(&index, &queries, dims, 30, SearchParams { metric: Some(metric), ..SearchParams::default() });
     }
 }
 
 #[test]
 fn codes_change_no_answer_where_squares_underflow() {
-    // Half of the rows are so short that their norms, and their cosines with them, are far off.
+    // Half of the rows are so short that their norms and cosines as computed are far off.
     let (rows, dims) = (9_000, 64);
     let mut random = Random::seeded(13);
     let mut values = Vec::new();
@@ -237,21 +237,21 @@ fn codes_change_no_answer_where_squares_underflow() {
         values.extend((0..dims).map(|j| factor * random.normal() / (1.0 + j as f64 / 4.0)));
     }
     let index = index(Level::F64, Block::F64(&values), dims);
-    let asked: Vec<f64> = [&values[..6 * dims], &random.normals(3 * dims), &vec![1.0; dims]].concat();
+    let queries: Vec<f64> = [&values[..6 * dims], &random.normals(3 * dims), &vec![1.0; dims]].concat();
     for metric in METRICS {
-        for queries in asked.chunks_exact(dims).chain([&asked[..]]) {
-            let ask = |method| {
+        for queries in queries.chunks_exact(dims).chain([&queries[..]]) {
+            let search = |method| {
                 answer(&index, Block::F64(queries), dims, SearchParams { method, metric: Some(metric), ..SearchParams::default() })
             };
-            assert_eq!(ask(Method::Auto), ask(Method::Simd), "{metric:?}");
+            assert_eq!(search(Method::Auto), search(Method::Simd), "{metric:?}");
         }
     }
 }
 
 #[test]
 fn codes_change_no_answer_where_norms_vanish() {
-    // Rows whose norm as computed is 0 have keys above 0, as have some rows across the query; all
-    // others lie behind it.
+    // Rows whose norm as computed is 0 have keys above 0, as have some rows nearly orthogonal to the query; all other keys
+    // are negative.
     let (rows, dims) = (9_000, 64);
     let mut random = Random::seeded(14);
     let mut values = Vec::new();
@@ -265,24 +265,24 @@ fn codes_change_no_answer_where_norms_vanish() {
         values.extend(row);
     }
     let index = index(Level::F64, Block::F64(&values), dims);
-    let asked: Vec<f64> = (0..12).flat_map(|i| (0..dims).map(move |j| if j == 0 { 1.0 + i as f64 } else { 0.0 })).collect();
+    let queries: Vec<f64> = (0..12).flat_map(|i| (0..dims).map(move |j| if j == 0 { 1.0 + i as f64 } else { 0.0 })).collect();
     for metric in METRICS {
-        for queries in [&asked[..dims], &asked] {
-            let ask = |method| {
+        for queries in [&queries[..dims], &queries] {
+            let search = |method| {
                 let params = SearchParams { method, metric: Some(metric), threads: Some(1), ..SearchParams::default() };
                 answer(&index, Block::F64(queries), dims, params)
             };
-            assert_eq!(ask(Method::Auto), ask(Method::Simd), "{metric:?}, {} queries", queries.len() / dims);
+            assert_eq!(search(Method::Auto), search(Method::Simd), "{metric:?}, {} queries", queries.len() / dims);
         }
     }
 }
 
-/// Scans with and without codes, of rows in several segments coded by hand.
-fn same_scan(quantizer: &Quantizer, values: &[f32], asked: &[f32], cuts: &[usize]) {
-    same_scan_by(kernel::selected().unwrap(), quantizer, values, asked, cuts);
+/// Compares scans with and without codes, of rows cut into segments at `cuts`.
+fn same_scan(quantizer: &Quantizer, values: &[f32], queries: &[f32], cuts: &[usize]) {
+    same_scan_by(kernel::selected().unwrap(), quantizer, values, queries, cuts);
 }
 
-fn same_scan_by(kernel: &'static Kernel, quantizer: &Quantizer, values: &[f32], asked: &[f32], cuts: &[usize]) {
+fn same_scan_by(kernel: &'static Kernel, quantizer: &Quantizer, values: &[f32], queries: &[f32], cuts: &[usize]) {
     let (dims, watch) = (quantizer.dims, Watch::new(&|| true));
     let ends = cuts.iter().copied().chain([values.len() / dims]);
     let parts: Vec<(usize, usize)> = [0].into_iter().chain(cuts.iter().copied()).zip(ends).collect();
@@ -303,7 +303,7 @@ fn same_scan_by(kernel: &'static Kernel, quantizer: &Quantizer, values: &[f32], 
         for (k, threads, runs) in
             [(1, 1, every(1 << 20, 1 << 20)), (10, 3, every(1 << 20, 1 << 20)), (100, 1, every(33, 31)), (7, 2, every(5, 1))]
         {
-            let queries = Queries::new(kernel, Level::F32, Block::F32(asked), dims, 0).unwrap();
+            let queries = Queries::new(kernel, Level::F32, Block::F32(queries), dims, 0).unwrap();
             let find = |quantizer: Option<&Quantizer>| {
                 let method = if quantizer.is_some() { Method::Auto } else { Method::Scalar };
                 let plan = Plan { metric, k, kernel, method, threads, quantizer, unit: false, threshold: f64::NEG_INFINITY };
@@ -311,7 +311,13 @@ fn same_scan_by(kernel: &'static Kernel, quantizer: &Quantizer, values: &[f32], 
                 let bits = |top: nseekfs::topk::TopK| top.into_sorted().iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
                 found.into_iter().map(bits).collect::<Vec<_>>()
             };
-            assert_eq!(find(Some(quantizer)), find(None), "{} {metric:?} k {k} threads {threads} lead {}", kernel.name, quantizer.leading);
+            assert_eq!(
+                find(Some(quantizer)),
+                find(None),
+                "{} {metric:?} k {k} threads {threads} leading {}",
+                kernel.name,
+                quantizer.leading
+            );
         }
     }
 }
@@ -321,18 +327,18 @@ fn bad_quantizers_and_many_segments_change_no_answer() {
     let dims = 40;
     for kind in ["common direction", "integers", "duplicates", "half zero", "all equal"] {
         let values = table(kind, 5_000, dims);
-        let asked = queries(&values, dims);
+        let queries = queries(&values, dims);
         for quantizer in hand_made(dims) {
-            same_scan(&quantizer, &values, &asked[..7 * dims], &[]);
-            same_scan(&quantizer, &values, &asked[4 * dims..], &[1, 17, 1003]);
-            same_scan(&quantizer, &values, &asked, &[2048]);
+            same_scan(&quantizer, &values, &queries[..7 * dims], &[]);
+            same_scan(&quantizer, &values, &queries[4 * dims..], &[1, 17, 1003]);
+            same_scan(&quantizer, &values, &queries, &[2048]);
         }
     }
 }
 
 #[test]
-fn segments_after_the_first_are_bounded_at_through_codes_too() {
-    // A sharp coder and a long first segment, so that codes pay and nothing is paused.
+fn segments_after_the_first_are_bounded_by_codes_too() {
+    // A sharp quantizer and a long first segment, so that codes pay and are not paused.
     let dims = 128;
     let values = table("power law", 9_500, dims);
     let sharp = quantizers::fitting(&values, dims, 64);
@@ -351,8 +357,8 @@ fn codes_change_no_answer_of_any_kernel() {
 
 #[test]
 fn of_equal_keys_the_smaller_rows_win() {
-    // Every row is one of three, at whole-number coordinates, so that keys tie by the hundred; the
-    // rows that look best to the first bounds are not those of the smallest numbers.
+    // Every row is one of three with integer values, so that keys tie by the hundred; the rows of the best coarse bounds are
+    // not the first.
     let dims = 40;
     let mut random = Random::seeded(21);
     let kinds: Vec<Vec<f32>> = (0..3).map(|_| (0..dims).map(|_| random.normal().round() as f32).collect()).collect();

@@ -1,8 +1,8 @@
-//! Tables of rows, the same each time, each hard on bounds in its own way.
+//! Tables of rows from fixed seeds, each hard on bounds in its own way.
 
 use nseekfs::random;
 
-/// The library's stream, as numbers that tables are made of.
+/// The library's random stream, by the distributions that tables need.
 pub struct Random(random::Random);
 
 impl Random {
@@ -101,7 +101,7 @@ pub fn table(kind: &str, rows: usize, dims: usize) -> Vec<f32> {
     narrow(&values)
 }
 
-/// Queries: rows, rows moved a little, one against a row, zero, unrelated, long, short.
+/// Queries: rows, rows with noise, a negated row, zero, unrelated vectors, a long one, a short one.
 pub fn queries(rows: &[f32], dims: usize) -> Vec<f32> {
     let mut random = Random::seeded(77);
     let count = rows.len() / dims;
@@ -118,7 +118,7 @@ pub fn queries(rows: &[f32], dims: usize) -> Vec<f32> {
     all
 }
 
-/// Rows that codes cope with badly, in float64.
+/// Rows that codes represent badly, in float64.
 pub fn extremes(dims: usize) -> Vec<f64> {
     let mut random = Random::seeded(dims as u64);
     let mut all = Vec::new();
