@@ -108,5 +108,16 @@ impl Error {
     }
 }
 
+/// `count` copies of `value`.
+///
+/// # Errors
+/// [`Error::Memory`] where the allocation fails, its message ending in `purpose`.
+pub fn filled<T: Clone>(count: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| Error::Memory { bytes: count.saturating_mul(size_of::<T>()) as u64, purpose })?;
+    values.resize(count, value);
+    Ok(values)
+}
+
 /// `std::result::Result` with our [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;

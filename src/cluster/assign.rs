@@ -7,9 +7,9 @@
 //! far are compared in float64. `frame.rs` holds the arithmetic of bounds.
 
 use super::centroid_codes::{BLOCK, Codes, EncodedRow};
-use super::samples::{Samples, room};
+use super::samples::Samples;
 use super::tile::{Tile, below};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled};
 use crate::kernel::{self, BATCH, Kernel, UnpackedCodes, padded, prefetch};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -82,7 +82,7 @@ impl Centroids {
     pub fn assign(&self, samples: &Samples, guess: Option<&[u32]>, threads: usize, watch: &Watch) -> Result<Assignment> {
         self.check(samples)?;
         let mut found =
-            Assignment { cells: room(samples.len(), 0, "the cells of rows")?, keys: room(samples.len(), 0.0, "the keys of rows")? };
+            Assignment { cells: filled(samples.len(), 0, "the cells of rows")?, keys: filled(samples.len(), 0.0, "the keys of rows")? };
         let outs = found.cells.chunks_mut(JOB_ROWS).zip(found.keys.chunks_mut(JOB_ROWS));
         let jobs: Vec<_> = outs.map(Mutex::new).collect();
         let work = |search: &mut Search, job: usize| {
@@ -109,7 +109,7 @@ impl Centroids {
         }
         let count = count.min(self.rows.len());
         let total = samples.len().saturating_mul(count);
-        let mut found = Assignment { cells: room(total, 0, "the cells of rows")?, keys: room(total, 0.0, "the keys of rows")? };
+        let mut found = Assignment { cells: filled(total, 0, "the cells of rows")?, keys: filled(total, 0.0, "the keys of rows")? };
         let outs = found.cells.chunks_mut(JOB_ROWS * count).zip(found.keys.chunks_mut(JOB_ROWS * count));
         let jobs: Vec<_> = outs.map(Mutex::new).collect();
         let work = |search: &mut Search, job: usize| {
@@ -134,9 +134,9 @@ impl Centroids {
     /// Rows of other dims; no memory; [`Error::Interrupted`].
     pub fn scores(&self, samples: &Samples, score: impl Fn(f64) -> f32 + Sync, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
         self.check(samples)?;
-        let mut scores = room(samples.len().saturating_mul(self.rows.len()), 0.0, "the scores of all cells")?;
+        let mut scores = filled(samples.len().saturating_mul(self.rows.len()), 0.0, "the scores of all cells")?;
         let jobs: Vec<_> = scores.chunks_mut(self.rows.len()).map(Mutex::new).collect();
-        let scratch = || Ok((Vec::new(), room(self.rows.len(), 0.0, "the keys of all cells")?));
+        let scratch = || Ok((Vec::new(), filled(self.rows.len(), 0.0, "the keys of all cells")?));
         let work = |(wide, keys): &mut (Vec<f64>, Vec<f64>), row: usize| {
             let mut out = jobs[row].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             widen(samples.row(row), wide);
@@ -198,8 +198,8 @@ impl<'a> Search<'a> {
         Ok(Search {
             cells,
             tile: Tile::new(cells.rows.dims())?,
-            bounds: room(panel * BATCH, 0.0, "the bounds of cells")?,
-            keep: room(panel, 0, "the bounds of cells")?,
+            bounds: filled(panel * BATCH, 0.0, "the bounds of cells")?,
+            keep: filled(panel, 0, "the bounds of cells")?,
             wide: Vec::new(),
             found: Default::default(),
         })

@@ -22,8 +22,8 @@
 //! cosine, of 1 as well. A row for which that is no number, because it is too far away, has a floor of
 //! minus infinity and so is compared with every cell in float64.
 
-use super::samples::{Samples, room};
-use crate::error::Result;
+use super::samples::Samples;
+use crate::error::{Result, filled};
 use crate::kernel::{Affine, BoundFactors, Kernel, Line, Planes, UnpackedCodes, unpacked_stride};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -173,7 +173,7 @@ impl Codes {
             centre,
             inverse: steps.iter().map(|&step| if step > 0.0 { 1.0 / f64::from(step) } else { 0.0 }).collect(),
             steps,
-            codes: room(blocks * stride / size_of::<Line>(), Line::zeroed(), "the codes of centroids")?,
+            codes: filled(blocks * stride / size_of::<Line>(), Line::zeroed(), "the codes of centroids")?,
             offsets: vec![f32::NEG_INFINITY; blocks],
             residuals: vec![0.0; blocks],
             longest_code: 0.0,

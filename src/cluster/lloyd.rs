@@ -7,9 +7,9 @@
 use super::assign::{Assignment, Centroids};
 use super::plusplus::spread;
 use super::reseed;
-use super::samples::{Samples, room};
+use super::samples::Samples;
 use super::sums::{self, Members, objective};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled};
 use crate::kernel::FloatMode;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -162,7 +162,7 @@ pub fn cost(cells: &Centroids, metric: Metric, samples: &Samples, threads: usize
 /// The first centroids.
 pub(super) fn begin(samples: &Samples, params: &Params, random: &mut Random, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
     let (count, metric) = (params.cells, params.metric);
-    let mut values = room(count * samples.dims(), 0.0, "the centroids")?;
+    let mut values = filled(count * samples.dims(), 0.0, "the centroids")?;
     let mut put = |samples: &Samples, rows: &[usize]| {
         values.chunks_exact_mut(samples.dims()).zip(rows).for_each(|(out, &row)| reseed::place(samples, row, metric, out));
     };

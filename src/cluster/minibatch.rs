@@ -7,9 +7,9 @@
 use super::assign::{Assignment, Centroids};
 use super::lloyd::{Init, Params, Progress, Trained, begin};
 use super::reseed;
-use super::samples::{Samples, room};
+use super::samples::Samples;
 use super::sums::{self, Members, centroid, objective};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled};
 use crate::kernel::FloatMode;
 use crate::pool::{self, Watch};
 use crate::random::Random;
@@ -64,8 +64,8 @@ impl MiniBatch {
         let values = begin(first, &params, &mut random, threads, watch)?;
         // The first centroids may come from the caller: they are checked here.
         let values = Centroids::new("init", values, dims, params.metric, threads, watch)?.rows.into_values();
-        let sums = room(values.len(), 0.0, "the sums of cells")?;
-        let weights = room(params.cells, 0.0, "the sizes of cells")?;
+        let sums = filled(values.len(), 0.0, "the sums of cells")?;
+        let weights = filled(params.cells, 0.0, "the sizes of cells")?;
         Ok(MiniBatch { params, least_share, threads, random, dims, values, sums, weights, uncounted: 0 })
     }
 
@@ -162,7 +162,7 @@ pub fn train(
     let mut history = Vec::new();
     let mut stop = Stop::new(rows, samples.len(), params.tolerance, batches.patience);
     let mut order = Order::new(samples.len())?;
-    let mut latest = room(samples.len(), 0, "the cells of rows")?;
+    let mut latest = filled(samples.len(), 0, "the cells of rows")?;
     while history.len() < steps {
         let (drawn, again) = order.next(rows, &mut random);
         let guess: Option<Vec<u32>> = again.then(|| drawn.iter().map(|&row| latest[row]).collect());
@@ -224,7 +224,7 @@ struct Order {
 
 impl Order {
     fn new(rows: usize) -> Result<Self> {
-        let mut order = room(rows, 0, "the order of rows")?;
+        let mut order = filled(rows, 0, "the order of rows")?;
         order.iter_mut().enumerate().for_each(|(i, row)| *row = i);
         Ok(Order { rows: order, drawn: 0, again: false })
     }

@@ -9,9 +9,9 @@
 use super::assign::widen;
 use super::centroid_codes::{BLOCK, Codes, EncodedRow};
 use super::reseed::{gain, nothing};
-use super::samples::{Samples, room};
+use super::samples::Samples;
 use super::tile::{Tile, below};
-use crate::error::Result;
+use crate::error::{Result, filled};
 use crate::kernel::{self, BATCH, Kernel};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -63,7 +63,7 @@ struct Chosen {
 impl<'a> Nearest<'a> {
     fn new(samples: &'a Samples<'a>, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
         let codes = Codes::new(samples, metric, threads, watch)?;
-        let keys = room(samples.len(), f64::NEG_INFINITY, "the keys of rows")?;
+        let keys = filled(samples.len(), f64::NEG_INFINITY, "the keys of rows")?;
         Ok(Nearest { samples, metric, kernel: kernel::selected()?, codes, keys })
     }
 
@@ -103,7 +103,7 @@ impl<'a> Nearest<'a> {
         let chosen: Vec<Chosen> = chosen.collect();
         let mut keys = std::mem::take(&mut self.keys);
         let jobs: Vec<_> = keys.chunks_mut(JOB_ROWS).map(Mutex::new).collect();
-        let start = || Ok((room(JOB_ROWS * BATCH, 0.0, "the bounds of rows")?, room(JOB_ROWS, 0, "the bounds of rows")?));
+        let start = || Ok((filled(JOB_ROWS * BATCH, 0.0, "the bounds of rows")?, filled(JOB_ROWS, 0, "the bounds of rows")?));
         let work = |(bounds, keep): &mut (Vec<f32>, Vec<u16>), job: usize| {
             let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (first, rows) = (job * JOB_ROWS, slot.len().next_multiple_of(BLOCK));

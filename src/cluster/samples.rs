@@ -1,6 +1,6 @@
 //! Rows to be grouped: float32, checked once, with their lengths.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled};
 use crate::input::{Block, check_row};
 use crate::kernel::Kernel;
 use crate::level::Level;
@@ -47,7 +47,7 @@ impl<'a> Samples<'a> {
             return Err(Error::input(argument, format!("{} rows at most", u32::MAX), format!("{rows} rows")));
         }
         let per_job = (JOB_BYTES / (4 * dims)).max(1);
-        let mut norms = room(rows, 0.0, "the lengths of rows")?;
+        let mut norms = filled(rows, 0.0, "the lengths of rows")?;
         let jobs: Vec<_> = values.chunks(per_job * dims).zip(norms.chunks_mut(per_job)).map(Mutex::new).collect();
         let work = |(): &mut (), job: usize| {
             let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -70,7 +70,7 @@ impl<'a> Samples<'a> {
     /// # Errors
     /// No memory.
     pub fn pick(&self, rows: &[usize]) -> Result<Samples<'_>> {
-        let (mut starts, mut norms) = (room(rows.len(), 0, "a sample of rows")?, room(rows.len(), 0.0, "a sample of rows")?);
+        let (mut starts, mut norms) = (filled(rows.len(), 0, "a sample of rows")?, filled(rows.len(), 0.0, "a sample of rows")?);
         for ((start, norm), &row) in starts.iter_mut().zip(&mut norms).zip(rows) {
             (*start, *norm) = (self.start(row), self.norms[row]);
         }
@@ -121,12 +121,4 @@ impl<'a> Samples<'a> {
     pub fn norm(&self, row: usize) -> f64 {
         self.norms[row]
     }
-}
-
-/// `count` copies of `value`, or the error that there is no memory for them.
-pub(crate) fn room<T: Clone>(count: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
-    let mut made = Vec::new();
-    made.try_reserve_exact(count).map_err(|_| Error::Memory { bytes: count.saturating_mul(size_of::<T>()) as u64, purpose })?;
-    made.resize(count, value);
-    Ok(made)
 }

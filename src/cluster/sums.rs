@@ -3,8 +3,8 @@
 //! A cell's rows are added in float64 in the order of their numbers, by one worker, so that sums are
 //! the same bits for any number of threads. For cosine every row counts with length 1.
 
-use super::samples::{Samples, room};
-use crate::error::Result;
+use super::samples::Samples;
+use crate::error::{Result, filled};
 use crate::kernel::prefetch;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -25,10 +25,10 @@ pub(crate) struct Members {
 impl Members {
     /// Sorts rows by the cells they are in, of which there are `count`.
     pub fn new(cells: &[u32], count: usize) -> Result<Self> {
-        let mut starts = room(count + 1, 0, "the sizes of cells")?;
+        let mut starts = filled(count + 1, 0, "the sizes of cells")?;
         cells.iter().for_each(|&cell| starts[cell as usize + 1] += 1);
         (0..count).for_each(|cell| starts[cell + 1] += starts[cell]);
-        let (mut rows, mut next) = (room(cells.len(), 0, "the rows of cells")?, starts.clone());
+        let (mut rows, mut next) = (filled(cells.len(), 0, "the rows of cells")?, starts.clone());
         for (row, &cell) in cells.iter().enumerate() {
             let at = &mut next[cell as usize];
             rows[*at] = row as u32;

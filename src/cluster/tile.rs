@@ -1,8 +1,7 @@
 //! Up to sixteen rows made ready for a sieve, which holds them against codes all at once.
 
 use super::centroid_codes::{BLOCK, Codes, EncodedRow};
-use super::samples::room;
-use crate::error::Result;
+use crate::error::{Result, filled};
 use crate::kernel::{BATCH, BoundFactors, Int8Batch, Kernel, Line, Planes, UnpackedCodes, unpacked_stride};
 use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 
@@ -19,7 +18,7 @@ pub(super) struct Tile {
 impl Tile {
     /// Room for rows of `dims` values.
     pub fn new(dims: usize) -> Result<Self> {
-        let lines = |bytes: usize| room(BATCH * unpacked_stride(dims) * bytes / size_of::<Line>(), Line::zeroed(), "a tile of rows");
+        let lines = |bytes: usize| filled(BATCH * unpacked_stride(dims) * bytes / size_of::<Line>(), Line::zeroed(), "a tile of rows");
         Ok(Tile { dims, words: lines(2)?, high: lines(1)?, low: lines(1)?, factors: Vec::with_capacity(BATCH) })
     }
 

@@ -1,7 +1,7 @@
 //! Queries made ready: rounded once to the type that the rows decode to, widened, measured, and seen along
 //! the axes of codes when first asked for.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, filled};
 use crate::input::{Block, check_row};
 use crate::kernel::{Kernel, padded};
 use crate::level::Level;
@@ -36,10 +36,7 @@ impl Queries {
     pub fn new(kernel: &Kernel, level: Level, block: Block, dims: usize, first: u64) -> Result<Self> {
         let count = block.len() / dims;
         let stride = padded(dims);
-        let mut wide: Vec<f64> = Vec::new();
-        let bytes = (count * stride * 8) as u64;
-        wide.try_reserve_exact(count * stride).map_err(|_| Error::Memory { bytes, purpose: "the queries" })?;
-        wide.resize(count * stride, 0.0);
+        let mut wide = filled(count * stride, 0.0f64, "the queries")?;
         let mut norms = vec![0.0; count];
         for (i, padded_row) in wide.chunks_exact_mut(stride).enumerate() {
             let row = &mut padded_row[..dims];
@@ -127,7 +124,7 @@ impl Queries {
     /// coder that the queries' index has.
     ///
     /// # Errors
-    /// [`Error::Interrupted`].
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn query_codes(&self, kernel: &Kernel, quantizer: &Quantizer, threads: usize, watch: &Watch) -> Result<&[Option<QueryCode>]> {
         self.seen(&self.query_codes, threads, watch, |queries| QueryCode::several(kernel, quantizer, queries))
     }

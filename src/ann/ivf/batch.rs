@@ -1,7 +1,7 @@
 //! Bounds for a batch, cell by cell: the codes of a cell are read once for all queries that visit it.
 
 use super::coarse;
-use crate::error::{Error, Result};
+use crate::error::{Result, filled};
 use crate::kernel::CoarseQuery;
 use crate::pool::{self, Watch};
 use crate::quantize::query_code::QueryCode;
@@ -44,7 +44,7 @@ impl<'a> BatchBounds<'a> {
     /// is for one group of queries after the other, as new room costs more than bounds do.
     ///
     /// # Errors
-    /// No memory; [`Error::Interrupted`].
+    /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn new(listing: &Listing, asks: &[Ask], room: &'a mut Vec<f32>, threads: usize, watch: &Watch) -> Result<Self> {
         let lists = listing.lists;
         let mut visits: Vec<Visits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
@@ -62,9 +62,8 @@ impl<'a> BatchBounds<'a> {
             }
         }
         if room.len() < end {
-            let bytes = (end * size_of::<f32>()) as u64;
-            room.try_reserve_exact(end - room.len()).map_err(|_| Error::Memory { bytes, purpose: "the bounds of a batch" })?;
-            room.resize(end, 0.0);
+            drop(std::mem::take(room));
+            *room = filled(end, 0.0, "the bounds of a batch")?;
         }
         let mut left = &mut room[..end];
         let jobs: Vec<_> = visits.chunks(CELLS).collect();

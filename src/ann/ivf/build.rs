@@ -4,8 +4,8 @@
 use super::{Ivf, soar};
 use crate::cluster::assign::Centroids;
 use crate::cluster::lloyd::{self, Init, Params};
-use crate::cluster::samples::{Samples, room};
-use crate::error::{Error, Result};
+use crate::cluster::samples::Samples;
+use crate::error::{Error, Result, filled};
 use crate::format::{CellParts, CellRecord, CellShape};
 use crate::kernel::{self, FloatMode};
 use crate::metric::Metric;
@@ -67,7 +67,7 @@ pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, how: &Cluster, watch: &
     let nearest = cells.nearest(&samples, among, how.threads, watch)?;
     let second = if among > 1 { Some(soar::second(&samples, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
 
-    let mut reaches = room(cells.rows.len(), f64::INFINITY, "the reaches of cells")?;
+    let mut reaches = filled(cells.rows.len(), f64::INFINITY, "the reaches of cells")?;
     for (row, (&cell, &key)) in nearest.cells.iter().zip(&nearest.keys).step_by(among).enumerate() {
         let loss = losses.get(row).copied().unwrap_or(0.0);
         let key = match how.metric {
@@ -115,9 +115,9 @@ fn narrow<'a>(rows: &Rows<'a>) -> Result<(Cow<'a, [f32]>, Vec<f64>)> {
         return Ok((Cow::Borrowed(values), Vec::new()));
     }
     let wide = matches!(rows.values, Values::F64(_));
-    let mut losses = room(if wide { rows.len() } else { 0 }, 0.0, "the rows in float32")?;
+    let mut losses = filled(if wide { rows.len() } else { 0 }, 0.0, "the rows in float32")?;
     let kernel = kernel::selected()?;
-    let mut values = room(rows.len() * rows.dims, 0.0f32, "the rows in float32")?;
+    let mut values = filled(rows.len() * rows.dims, 0.0f32, "the rows in float32")?;
     let mut buffer = PanelBuffer::default();
     for (row, out) in values.chunks_exact_mut(rows.dims).enumerate() {
         buffer.clear();
@@ -176,18 +176,18 @@ impl Listed {
             let other = second.into_iter().flatten().chain(std::iter::repeat(u32::MAX));
             first.clone().zip(other)
         };
-        let mut sizes = room(cells, 0u32, "the sizes of cells")?;
+        let mut sizes = filled(cells, 0u32, "the sizes of cells")?;
         pairs().for_each(|(one, other)| {
             sizes[one as usize] += 1;
             if other != u32::MAX && other != one {
                 sizes[other as usize] += 1;
             }
         });
-        let mut starts = room(cells + 1, 0u32, "the starts of cells")?;
+        let mut starts = filled(cells + 1, 0u32, "the starts of cells")?;
         for (cell, &size) in sizes.iter().enumerate() {
             starts[cell + 1] = starts[cell] + size.div_ceil(BLOCK as u32);
         }
-        let mut listed = room(starts[cells] as usize * BLOCK, NO_ROW, "the rows of cells")?;
+        let mut listed = filled(starts[cells] as usize * BLOCK, NO_ROW, "the rows of cells")?;
         let mut next: Vec<usize> = starts.iter().map(|&start| start as usize * BLOCK).collect();
         for (row, (one, other)) in (0..rows as u32).zip(pairs()) {
             let mut put = |cell: u32| {
@@ -211,8 +211,8 @@ impl Listed {
 fn encode_centroids(quantizer: &Quantizer, values: &[f32], norms: &[f64], parts: &CellParts, payload: &mut BytesMut) -> Result<()> {
     let Some(places) = &parts.codes else { return Ok(()) };
     let padded = norms.len().next_multiple_of(BLOCK);
-    let (mut lines, mut remainder) = (room(places.lines.len(), 0u8, "codes")?, room(places.remainder.len(), 0u8, "codes")?);
-    let mut offsets = room(padded, 0.0f32, "codes")?;
+    let (mut lines, mut remainder) = (filled(places.lines.len(), 0u8, "codes")?, filled(places.remainder.len(), 0u8, "codes")?);
+    let mut offsets = filled(padded, 0.0f32, "codes")?;
     let [mut leading, mut trailing, mut fine] = [0; 3].map(|_| vec![0u16; padded]);
     let mut out = CodesMut {
         lines: &mut lines,

@@ -4,8 +4,8 @@
 //! |x - c'|^2 + lambda <r/|r|, x - c'>^2, whose residual is short and not parallel to the first.
 
 use crate::cluster::assign::{Assignment, Centroids};
-use crate::cluster::samples::{Samples, room};
-use crate::error::Result;
+use crate::cluster::samples::Samples;
+use crate::error::{Result, filled};
 use crate::kernel::{self, padded};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -28,7 +28,7 @@ pub fn second(
     watch: &Watch,
 ) -> Result<Vec<u32>> {
     let (kernel, dims, among) = (kernel::selected()?, samples.dims(), nearest.cells.len() / samples.len());
-    let mut second = room(samples.len(), 0u32, "the second cells of rows")?;
+    let mut second = filled(samples.len(), 0u32, "the second cells of rows")?;
     let jobs: Vec<_> = second.chunks_mut(JOB_ROWS).map(Mutex::new).collect();
     let work = |wide: &mut Vec<f64>, job: usize| {
         let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -9,8 +9,7 @@
 
 use super::hash::{HashScratch, Hasher, Params};
 use super::tables::{Shape, Tables};
-use crate::cluster::samples::room;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled};
 use crate::kernel::{FloatMode, Kernel};
 use crate::pool::{self, Watch};
 use crate::store::rows::Rows;
@@ -50,7 +49,7 @@ impl BuiltTables {
         let params = hasher.params();
         let shape = Shape::new(params, rows.len());
         let hashed = hash(kernel, &hasher, rows, threads, watch)?;
-        let memory = |each: usize| room(params.tables * each, 0u32, "tables of hashed rows");
+        let memory = |each: usize| filled(params.tables * each, 0u32, "tables of hashed rows");
         let (mut starts, mut sorted, mut keys) = (memory(shape.starts())?, memory(rows.len())?, memory(shape.keys())?);
         let (mut row_parts, mut key_parts) = (sorted.chunks_mut(rows.len().max(1)), keys.chunks_mut(shape.keys().max(1)));
         let parts = starts.chunks_exact_mut(shape.starts());
@@ -80,7 +79,7 @@ impl BuiltTables {
 /// The buckets of all rows: for each [`JOB_ROWS`] of them all tables one after the other.
 fn hash(kernel: &Kernel, hasher: &Hasher, rows: &Rows, threads: usize, watch: &Watch) -> Result<Vec<u32>> {
     let tables = hasher.params().tables;
-    let mut hashed = room(rows.len().saturating_mul(tables), 0, "the buckets of rows")?;
+    let mut hashed = filled(rows.len().saturating_mul(tables), 0, "the buckets of rows")?;
     let jobs: Vec<_> = hashed.chunks_mut(JOB_ROWS * tables).map(Mutex::new).collect();
     let work = |work: &mut HashScratch, job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());

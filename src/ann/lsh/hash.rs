@@ -9,8 +9,7 @@
 //! Every number is one rounded float32 or float64 operation after the other in a set order, never fused, so that
 //! buckets are the same from every kernel and for any number of threads. A zero vector is in bucket 0.
 
-use crate::cluster::samples::room;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled};
 use crate::kernel::{COLUMNS, FloatMode, Kernel, scalar};
 use crate::linalg::Compute;
 use crate::linalg::pca::principal;
@@ -323,7 +322,7 @@ impl Hasher {
 /// Directions of rows spread over the table; zero rows are left out.
 fn sample(kernel: &Kernel, rows: &Rows) -> Result<Vec<f32>> {
     let count = (SAMPLE_VALUES / rows.dims).clamp(SAMPLE_ROWS.start, SAMPLE_ROWS.end).min(rows.len());
-    let mut sample = room(count * rows.dims, 0.0, "a sample of rows")?;
+    let mut sample = filled(count * rows.dims, 0.0, "a sample of rows")?;
     sample.clear();
     let mut panel = PanelBuffer::default();
     for i in 0..count {

@@ -6,8 +6,7 @@
 
 use super::hash::Params;
 use super::probe::{Heap, Perturbation, ProbingSequence, QueryHash};
-use crate::cluster::samples::room;
-use crate::error::Result;
+use crate::error::{Result, filled};
 use crate::kernel::prefetch;
 
 /// Buckets whose rows are asked of memory before the first of them is read, and rows of each.
@@ -202,7 +201,7 @@ impl<'a> Tables<'a> {
         out.clear();
         let words = self.shape.rows.div_ceil(u64::BITS as usize);
         if scratch.seen.len() < words {
-            scratch.seen = room(words, 0, "the rows seen")?;
+            scratch.seen = filled(words, 0, "the rows seen")?;
         }
         let seen = &mut scratch.seen[..words];
         let mut tally = Tally::default();
@@ -283,7 +282,7 @@ impl<'a> Tables<'a> {
     /// No memory.
     pub fn meet(&self, query_hash: &QueryHash, wanted: &[u64], probes: &[usize], limit: u64, scratch: &mut Scratch) -> Result<Met> {
         let words = self.shape.rows.div_ceil(64);
-        let (mut seen, mut sought) = (room(words, 0u64, "the rows seen")?, room(words, 0u64, "the rows sought")?);
+        let (mut seen, mut sought) = (filled(words, 0u64, "the rows seen")?, filled(words, 0u64, "the rows sought")?);
         let mut sorted: Vec<(u32, usize)> = wanted.iter().enumerate().map(|(i, &row)| (row as u32, i)).collect();
         sorted.sort_unstable();
         sorted.iter().for_each(|&(row, _)| sought[row as usize / 64] |= 1 << (row % 64));
