@@ -1,5 +1,5 @@
-//! The nearest cell on every kernel is that of float64; words keep to their contract; training keeps
-//! its promises for any number of threads.
+//! k-means: the nearest cells on every kernel are those of float64, 16-bit words are within their error bound, and
+//! training gives the same bits for any number of threads.
 
 mod random;
 
@@ -27,7 +27,7 @@ fn samples(values: &[f32], dims: usize) -> Samples<'_> {
     Samples::new("vectors", values, dims, &scalar::KERNEL, 1, &Watch::new(&|| true)).unwrap()
 }
 
-/// All cells by the scalar kernel's sums: larger key first, then lower cell.
+/// All cells with keys by the scalar kernel: larger key first, of equal keys the lower cell.
 fn sorted(values: &[f32], centroids: &[f32], dims: usize, metric: Metric) -> Vec<Vec<(f64, u32)>> {
     let (rows, cells) = (samples(values, dims), samples(centroids, dims));
     let one = |row: usize| {
@@ -47,30 +47,30 @@ fn sorted(values: &[f32], centroids: &[f32], dims: usize, metric: Metric) -> Vec
 
 const METRICS: [Metric; 3] = [Metric::Euclidean, Metric::Cosine, Metric::Dot];
 
-/// Every way to ask for the nearest cells gives those of the scalar sums, to the last bit.
+/// `assign`, `nearest` and `scores` give the cells and keys of the scalar kernel, bit for bit.
 fn check(values: &[f32], centroids: &[f32], dims: usize) {
     let watch = Watch::new(&|| true);
-    let asked = samples(values, dims);
+    let queries = samples(values, dims);
     for metric in METRICS {
         let expected = sorted(values, centroids, dims, metric);
-        let guess: Vec<u32> = (0..asked.len()).map(|row| (row * 7 % (centroids.len() / dims)) as u32).collect();
+        let guess: Vec<u32> = (0..queries.len()).map(|row| (row * 7 % (centroids.len() / dims)) as u32).collect();
         for kernel in runnable() {
             let cells = Centroids::with_kernel(kernel, "centroids", centroids.to_vec(), dims, metric, 1, &watch).unwrap();
-            let context = format!("{} {metric:?}: {} rows of {dims}, {} cells", kernel.name, asked.len(), cells.rows.len());
+            let context = format!("{} {metric:?}: {} rows of {dims}, {} cells", kernel.name, queries.len(), cells.rows.len());
             for guess in [None, Some(&guess[..])] {
-                let found = cells.assign(&asked, guess, 2, &watch).unwrap();
+                let found = cells.assign(&queries, guess, 2, &watch).unwrap();
                 for (row, expected) in expected.iter().enumerate() {
                     assert_eq!((found.keys[row], found.cells[row]), expected[0], "{context}, row {row}, guess {}", guess.is_some());
                 }
             }
-            let scores = cells.scores(&asked, |key| key as f32, 2, &watch).unwrap();
+            let scores = cells.scores(&queries, |key| key as f32, 2, &watch).unwrap();
             for (row, expected) in expected.iter().enumerate() {
                 for &(key, cell) in expected {
                     assert_eq!(scores[row * cells.rows.len() + cell as usize], key as f32, "{context}, row {row}, score of {cell}");
                 }
             }
             for count in [1, 2, 5, cells.rows.len() + 3] {
-                let Assignment { cells: found, keys } = cells.nearest(&asked, count, 2, &watch).unwrap();
+                let Assignment { cells: found, keys } = cells.nearest(&queries, count, 2, &watch).unwrap();
                 let each = count.min(cells.rows.len());
                 for (row, expected) in expected.iter().enumerate() {
                     let got: Vec<(f64, u32)> = (0..each).map(|i| (keys[row * each + i], found[row * each + i])).collect();
@@ -128,7 +128,7 @@ fn nearest_cells_are_those_of_scalar_sums_at_every_scale_and_far_away() {
     );
 }
 
-/// `words` of every table against its contract.
+/// `int16` of every kernel against its contract.
 #[test]
 fn words_are_the_rounded_products() {
     let mut random = Random::seeded(10);
@@ -137,10 +137,10 @@ fn words_are_the_rounded_products() {
         let row: Vec<f32> = (0..dims).map(|_| gaussian(&mut random)).collect();
         let padded = |random: &mut Random| (0..stride).map(|j| if j < dims { gaussian(random).abs() } else { 0.0 }).collect::<Vec<f32>>();
         let (centre, steps) = (padded(&mut random), padded(&mut random));
-        let frame = Affine { scale: 0.75, centre: &centre, steps: &steps };
+        let affine = Affine { scale: 0.75, centre: &centre, steps: &steps };
         for kernel in available() {
             let (mut words, mut high, mut low) = (vec![0i16; stride], vec![0i8; stride], vec![0i8; stride]);
-            let rounded: Int16Row = (kernel.int16)(&row, &frame, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
+            let rounded: Int16Row = (kernel.int16)(&row, &affine, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
             let mut squared = 0.0;
             for j in 0..stride {
                 let value = if j < dims { f64::from(row[j]) * 0.75 - f64::from(centre[j]) } else { 0.0 };
@@ -157,13 +157,13 @@ fn words_are_the_rounded_products() {
 }
 
 #[test]
-fn words_of_rows_without_bounds_say_so() {
+fn rows_that_words_cannot_hold_give_a_step_of_nan_and_zero_words() {
     let (centre, steps) = (vec![0.0; 64], vec![1.0; 64]);
     for kernel in available() {
         for (value, step) in [(0.0, 0.0), (1e38, f32::NAN), (f32::MAX, f32::NAN)] {
             let (mut words, mut high, mut low) = (vec![7i16; 64], vec![7i8; 64], vec![7i8; 64]);
-            let frame = Affine { scale: 1e3, centre: &centre, steps: &steps };
-            let rounded = (kernel.int16)(&[value; 64], &frame, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
+            let affine = Affine { scale: 1e3, centre: &centre, steps: &steps };
+            let rounded = (kernel.int16)(&[value; 64], &affine, &mut Planes { words: &mut words, high: &mut high, low: &mut low });
             assert_eq!(rounded.step.to_bits(), f32::to_bits(step), "{}: {value}", kernel.name);
             assert_eq!((words, high, low), (vec![0; 64], vec![0; 64], vec![0; 64]));
         }
@@ -174,7 +174,7 @@ fn words_of_rows_without_bounds_say_so() {
 fn training_is_the_same_for_any_number_of_threads_and_lowers_the_objective() {
     let values = rows(3000, 20, 11);
     let watch = Watch::new(&|| true);
-    for (metric, init) in [(Metric::Euclidean, Init::Random), (Metric::Cosine, Init::Spread)] {
+    for (metric, init) in [(Metric::Euclidean, Init::Random), (Metric::Cosine, Init::PlusPlus)] {
         let params =
             |threads| Params { cells: 60, metric, init: init.clone(), iterations: 12, tolerance: 0.0, threads, ..Params::default() };
         let one = train(&samples(&values, 20), &params(Some(1)), &mut |_, _, _| true, &watch).unwrap();
@@ -188,7 +188,7 @@ fn training_is_the_same_for_any_number_of_threads_and_lowers_the_objective() {
 }
 
 #[test]
-fn training_on_a_sample_takes_so_many_rows() {
+fn training_on_a_sample_uses_that_many_rows_per_cell() {
     let values = rows(1000, 4, 12);
     let params = Params { cells: 5, sample: Some(30), ..Params::default() };
     let trained = train(&samples(&values, 4), &params, &mut |_, _, _| true, &Watch::new(&|| true)).unwrap();

@@ -1,14 +1,13 @@
-//! Centroids made ready to be compared with, and the nearest of them to each row.
+//! The nearest centroids of each row: exact float64 keys, found by integer upper bounds.
 //!
-//! The nearest cell is defined by keys in float64, as in [`crate::metric`]: the largest key, of equal
-//! keys the lower cell. It is found in two steps. Centroids are codes of one byte a value around their
-//! common centre; a row is sixteen bits a value; their products, in integers, give a number that the
-//! row's rank of a cell cannot exceed. Only cells whose bound reaches the rank of the best cell known so
-//! far are compared in float64. `frame.rs` holds the arithmetic of bounds.
+//! The nearest cell has the largest float64 key, as [`crate::metric`] defines it; of equal keys, the lower cell wins.
+//! Centroids are stored as 8-bit codes around their mean, a row is quantised to 16 bits, and their integer product
+//! bounds the row's rank of every cell from above (`centroid_codes.rs` has the mathematics). Only cells whose bound
+//! reaches the rank of the best cell so far are compared in float64.
 
 use super::centroid_codes::{BLOCK, Codes, EncodedRow};
 use super::samples::Samples;
-use super::tile::{Tile, below};
+use super::tile::{Tile, all_below};
 use crate::error::{Error, Result, filled};
 use crate::kernel::{self, BATCH, Kernel, UnpackedCodes, padded, prefetch};
 use crate::metric::Metric;
@@ -16,28 +15,28 @@ use crate::pool::{self, Watch};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Rows of a job: some tiles.
+/// Rows per job: some tiles.
 const JOB_ROWS: usize = 512;
-/// Rows ahead of the one that is made ready, for which memory is asked.
+/// How many rows ahead of the one being encoded to prefetch.
 const AHEAD: usize = 2;
-/// Bytes of codes that tiles pass over in turn: a part of L2.
+/// Bytes of codes that every tile of a group is compared with before the next ones are read: a part of L2.
 const PANEL_BYTES: usize = 768 << 10;
-/// Rows that share the way through a table of codes larger than that.
+/// Rows of a group, where the codes of all centroids exceed [`PANEL_BYTES`].
 const GROUP_ROWS: usize = 128;
-/// Sixteens of highest bounds that are kept to tell which cells are near.
-const MOST_LANES: usize = 32;
+/// The most sixteen-lane vectors of maxima that a first threshold is taken from.
+const MAX_LANES: usize = 32;
 
-/// Centroids, ready.
+/// Centroids and their codes, for one metric.
 #[derive(Debug)]
 pub struct Centroids {
     kernel: &'static Kernel,
     metric: Metric,
-    /// The centroids themselves, one after the other.
+    /// The centroids in float32.
     pub rows: Samples<'static>,
     codes: Codes,
 }
 
-/// The nearest cell of each row, and its key.
+/// The nearest cells of rows, and their keys: as many per row as were asked for, nearest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Assignment {
     /// Cell numbers.
@@ -47,15 +46,15 @@ pub struct Assignment {
 }
 
 impl Centroids {
-    /// Makes `values`, rows of `dims` numbers, ready for `metric`. Empty cells are allowed nowhere.
+    /// Encodes `values`, rows of `dims` numbers, for searches by `metric`. Errors name `argument`.
     ///
     /// # Errors
-    /// What [`Samples::new`] refuses, named `argument`; no memory.
+    /// As [`Samples::new`]; no memory.
     pub fn new(argument: &'static str, values: Vec<f32>, dims: usize, metric: Metric, threads: usize, watch: &Watch) -> Result<Self> {
         Centroids::with_kernel(kernel::selected()?, argument, values, dims, metric, threads, watch)
     }
 
-    /// The same for a kernel of one's choice: all give the same cells.
+    /// [`Centroids::new`] with a given kernel; all kernels find the same cells.
     ///
     /// # Errors
     /// As [`Centroids::new`].
@@ -74,35 +73,24 @@ impl Centroids {
         Ok(Centroids { kernel, metric, rows, codes })
     }
 
-    /// The nearest cell of every row. A `guess` a row, a cell such as the one that it had before the
-    /// centroids moved a little, saves work and changes nothing.
+    /// The nearest cell of every row. `guess` holds a probable one per row, such as the cell before the centroids
+    /// moved: a good guess saves work, a bad one changes no answer.
     ///
     /// # Errors
     /// Rows of other dims; no memory; [`Error::Interrupted`].
     pub fn assign(&self, samples: &Samples, guess: Option<&[u32]>, threads: usize, watch: &Watch) -> Result<Assignment> {
-        self.check(samples)?;
-        let mut found =
-            Assignment { cells: filled(samples.len(), 0, "the cells of rows")?, keys: filled(samples.len(), 0.0, "the keys of rows")? };
-        let outs = found.cells.chunks_mut(JOB_ROWS).zip(found.keys.chunks_mut(JOB_ROWS));
-        let jobs: Vec<_> = outs.map(Mutex::new).collect();
-        let work = |search: &mut Search, job: usize| {
-            let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (cells, keys) = &mut *slot;
-            let first = job * JOB_ROWS;
-            search.rows(samples, first..first + cells.len(), 1, guess, watch, |row, best| {
-                (keys[row - first], cells[row - first]) = best[0];
-            })
-        };
-        pool::run(threads, jobs.len(), watch, || Search::new(self), work)?;
-        drop(jobs);
-        Ok(found)
+        self.search(samples, 1, guess, threads, watch)
     }
 
-    /// The `count` nearest cells of every row, nearest first, `min(count, len)` a row.
+    /// The `min(count, cells)` nearest cells of every row, nearest first.
     ///
     /// # Errors
     /// Rows of other dims; a count of 0; no memory; [`Error::Interrupted`].
     pub fn nearest(&self, samples: &Samples, count: usize, threads: usize, watch: &Watch) -> Result<Assignment> {
+        self.search(samples, count, None, threads, watch)
+    }
+
+    fn search(&self, samples: &Samples, count: usize, guess: Option<&[u32]>, threads: usize, watch: &Watch) -> Result<Assignment> {
         self.check(samples)?;
         if count == 0 {
             return Err(Error::input("count", "1 or more", count));
@@ -112,23 +100,23 @@ impl Centroids {
         let mut found = Assignment { cells: filled(total, 0, "the cells of rows")?, keys: filled(total, 0.0, "the keys of rows")? };
         let outs = found.cells.chunks_mut(JOB_ROWS * count).zip(found.keys.chunks_mut(JOB_ROWS * count));
         let jobs: Vec<_> = outs.map(Mutex::new).collect();
-        let work = |search: &mut Search, job: usize| {
+        let work = |worker: &mut Worker, job: usize| {
             let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (cells, keys) = &mut *slot;
             let first = job * JOB_ROWS;
-            search.rows(samples, first..first + cells.len() / count, count, None, watch, |row, best| {
+            worker.search(samples, first..first + cells.len() / count, count, guess, watch, |row, best| {
                 for (i, &(key, cell)) in best.iter().enumerate() {
                     let at = (row - first) * count + i;
                     (keys[at], cells[at]) = (key, cell);
                 }
             })
         };
-        pool::run(threads, jobs.len(), watch, || Search::new(self), work)?;
+        pool::run(threads, jobs.len(), watch, || Worker::new(self), work)?;
         drop(jobs);
         Ok(found)
     }
 
-    /// What `score` makes of the key of every cell for every row: `samples.len()` times `len()` values.
+    /// `score(key)` of every row and cell: `samples.len()` rows of as many values as there are cells.
     ///
     /// # Errors
     /// Rows of other dims; no memory; [`Error::Interrupted`].
@@ -139,7 +127,7 @@ impl Centroids {
         let scratch = || Ok((Vec::new(), filled(self.rows.len(), 0.0, "the keys of all cells")?));
         let work = |(wide, keys): &mut (Vec<f64>, Vec<f64>), row: usize| {
             let mut out = jobs[row].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            widen(samples.row(row), wide);
+            to_padded_f64(samples.row(row), wide);
             self.sums(wide, 0..self.rows.len(), keys);
             for (cell, (out, &sum)) in out.iter_mut().zip(keys.iter()).enumerate() {
                 *out = score(self.metric.key(sum, samples.norm(row), self.rows.norm(cell)));
@@ -159,54 +147,71 @@ impl Centroids {
         Err(Error::input(samples.argument(), expected, format!("{} values", samples.dims())))
     }
 
-    /// Squared distances or products of a wide row and some centroids.
+    /// Squared distances or dot products of a row, padded float64, and some centroids.
     fn sums(&self, wide: &[f64], cells: Range<usize>, out: &mut [f64]) {
         let centroids = &self.rows.values()[cells.start * self.rows.dims()..cells.end * self.rows.dims()];
         let sums = if self.metric == Metric::Euclidean { self.kernel.squared_distance } else { self.kernel.dot };
         sums(wide, centroids, self.rows.dims(), out);
     }
+
+    /// The key of a row, padded float64 and of this norm, and one centroid.
+    fn key(&self, wide: &[f64], norm: f64, cell: u32) -> f64 {
+        let mut sum = [0.0];
+        self.sums(wide, cell as usize..cell as usize + 1, &mut sum);
+        self.metric.key(sum[0], norm, self.rows.norm(cell as usize))
+    }
 }
 
-/// A row in float64, padded as kernels want it.
-pub(super) fn widen(row: &[f32], wide: &mut Vec<f64>) {
+/// A row in float64, padded with zeros as kernels require.
+pub(super) fn to_padded_f64(row: &[f32], wide: &mut Vec<f64>) {
     wide.clear();
     wide.extend(row.iter().map(|&x| f64::from(x)));
     wide.resize(padded(row.len()), 0.0);
 }
 
-/// What a worker needs: a tile of sixteen rows, its bounds, and the best cells of a group of rows.
-struct Search<'a> {
-    cells: &'a Centroids,
+/// The scratch memory of one thread: a tile of rows, its bounds, and the candidate cells of each row.
+struct Worker<'a> {
+    centroids: &'a Centroids,
     tile: Tile,
     bounds: Vec<f32>,
     keep: Vec<u16>,
     wide: Vec<f64>,
-    found: [Vec<(f32, u32)>; BATCH],
+    /// Cells with their upper bounds.
+    candidates: [Vec<(f32, u32)>; BATCH],
 }
 
-/// What is known of a row: how bounds see it, and its best cells so far, nearest first.
-struct State {
-    seen: EncodedRow,
+/// A row's factors of bounds and thresholds, and its best cells so far, nearest first.
+struct RowState {
+    encoded: EncodedRow,
     best: Vec<(f64, u32)>,
-    /// All cells have one key: that of a zero row.
-    even: bool,
+    /// A zero row under cosine or dot product: the key of every cell is 0.
+    zero: bool,
 }
 
-impl<'a> Search<'a> {
-    fn new(cells: &'a Centroids) -> Result<Self> {
-        let panel = cells.codes.panel(PANEL_BYTES).min(cells.codes.len());
-        Ok(Search {
-            cells,
-            tile: Tile::new(cells.rows.dims())?,
+impl RowState {
+    fn new(samples: &Samples, row: usize, metric: Metric, count: usize) -> Self {
+        let zero = metric != Metric::Euclidean && samples.norm(row) == 0.0;
+        let mut best = Vec::with_capacity(count);
+        best.extend((0..if zero { count as u32 } else { 0 }).map(|cell| (0.0, cell)));
+        RowState { encoded: EncodedRow::default(), best, zero }
+    }
+}
+
+impl<'a> Worker<'a> {
+    fn new(centroids: &'a Centroids) -> Result<Self> {
+        let panel = centroids.codes.panel(PANEL_BYTES).min(centroids.codes.len());
+        Ok(Worker {
+            centroids,
+            tile: Tile::new(centroids.rows.dims())?,
             bounds: filled(panel * BATCH, 0.0, "the bounds of cells")?,
             keep: filled(panel, 0, "the bounds of cells")?,
             wide: Vec::new(),
-            found: Default::default(),
+            candidates: Default::default(),
         })
     }
 
     /// Calls `each` with every row of `rows` and its `count` nearest cells.
-    fn rows(
+    fn search(
         &mut self,
         samples: &Samples,
         rows: Range<usize>,
@@ -215,17 +220,17 @@ impl<'a> Search<'a> {
         watch: &Watch,
         mut each: impl FnMut(usize, &[(f64, u32)]),
     ) -> Result<()> {
-        let (all, panel) = (self.cells.codes.len(), self.cells.codes.panel(PANEL_BYTES));
+        let (all, panel) = (self.centroids.codes.len(), self.centroids.codes.panel(PANEL_BYTES));
         let group_rows = if panel >= all { BATCH } else { GROUP_ROWS };
         for start in rows.clone().step_by(group_rows) {
             let group = start..rows.end.min(start + group_rows);
             watch.check()?;
-            let mut states: Vec<State> = group.clone().map(|row| self.start(samples, row, count)).collect();
+            let mut states: Vec<RowState> = group.clone().map(|row| RowState::new(samples, row, self.centroids.metric, count)).collect();
             for first in (0..all).step_by(panel) {
-                let some = first..all.min(first + panel);
+                let cells = first..all.min(first + panel);
                 for (tile, states) in group.clone().step_by(BATCH).zip(states.chunks_mut(BATCH)) {
-                    self.fill(samples, tile, states, guess.filter(|_| first == 0));
-                    self.sift(samples, tile, states, count, some.clone());
+                    self.encode_tile(samples, tile, states, guess.filter(|_| first == 0));
+                    self.search_panel(samples, tile, states, count, cells.clone());
                 }
             }
             group.zip(&states).for_each(|(row, state)| each(row, &state.best));
@@ -233,120 +238,113 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    fn start(&self, samples: &Samples, row: usize, count: usize) -> State {
-        let even = self.cells.metric != Metric::Euclidean && samples.norm(row) == 0.0;
-        let mut best = Vec::with_capacity(count);
-        best.extend((0..if even { count as u32 } else { 0 }).map(|cell| (0.0, cell)));
-        State { seen: EncodedRow::default(), best, even }
-    }
-
-    /// Makes the rows from `tile` on the queries of a sieve.
-    fn fill(&mut self, samples: &Samples, tile: usize, states: &mut [State], guess: Option<&[u32]>) {
+    /// Encodes the rows from `tile` on, and compares each with its guessed cell.
+    fn encode_tile(&mut self, samples: &Samples, tile: usize, states: &mut [RowState], guess: Option<&[u32]>) {
         self.tile.factors.clear();
         for (row, state) in (tile..).zip(states) {
             if row + AHEAD < samples.len() {
                 prefetch(samples.row(row + AHEAD));
             }
-            state.seen = self.tile.push(&self.cells.codes, self.cells.kernel, samples.row(row), samples.norm(row));
-            if let Some(guess) = guess.filter(|_| !state.even) {
-                let cell = guess[row];
-                widen(samples.row(row), &mut self.wide);
-                let mut sum = [0.0];
-                self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
-                state.best.push((self.cells.metric.key(sum[0], samples.norm(row), self.cells.rows.norm(cell as usize)), cell));
+            state.encoded = self.tile.push(&self.centroids.codes, self.centroids.kernel, samples.row(row), samples.norm(row));
+            if let Some(guess) = guess.filter(|_| !state.zero) {
+                to_padded_f64(samples.row(row), &mut self.wide);
+                state.best.push((self.centroids.key(&self.wide, samples.norm(row), guess[row]), guess[row]));
             }
         }
     }
 
-    /// Offers the cells of `some` to the rows of a tile.
-    fn sift(&mut self, samples: &Samples, tile: usize, states: &mut [State], count: usize, some: Range<usize>) {
+    /// Updates the best cells of a tile's rows by the centroids of `cells`.
+    fn search_panel(&mut self, samples: &Samples, tile: usize, states: &mut [RowState], count: usize, cells: Range<usize>) {
         for (factors, state) in self.tile.factors.iter_mut().zip(states.iter()) {
             factors.threshold = match state.best.get(count - 1) {
-                _ if state.even => f32::INFINITY,
-                Some(&(key, _)) => state.seen.threshold(key),
+                _ if state.zero => f32::INFINITY,
+                Some(&(key, _)) => state.encoded.threshold(key),
                 None => f32::NEG_INFINITY,
             };
         }
-        let wide: UnpackedCodes = self.cells.codes.wide(some.clone());
-        self.tile.int8_batch(self.cells.kernel, &wide, &mut self.bounds[..some.len() * BATCH], &mut self.keep[..some.len()]);
-        self.found.iter_mut().for_each(Vec::clear);
-        let thresholds: Vec<f32> = states.iter().enumerate().map(|(i, state)| self.threshold(i, state, count, some.len())).collect();
-        for (block, keep) in self.keep[..some.len()].as_chunks::<BATCH>().0.iter().enumerate() {
+        let codes: UnpackedCodes = self.centroids.codes.unpacked(cells.clone());
+        self.tile.bound(self.centroids.kernel, &codes, &mut self.bounds[..cells.len() * BATCH], &mut self.keep[..cells.len()]);
+        self.collect_candidates(states, count, cells);
+        for (i, state) in states.iter_mut().enumerate().filter(|(_, state)| !state.zero) {
+            let mut candidates = std::mem::take(&mut self.candidates[i]);
+            let guessed = state.best.first().map(|best| best.1).filter(|_| count == 1);
+            candidates.retain(|&(_, cell)| guessed != Some(cell));
+            self.refine(samples, tile + i, state, count, &mut candidates);
+            self.candidates[i] = candidates;
+        }
+    }
+
+    /// Lists for each row the `cells` whose bounds reach its threshold.
+    fn collect_candidates(&mut self, states: &[RowState], count: usize, cells: Range<usize>) {
+        self.candidates.iter_mut().for_each(Vec::clear);
+        let thresholds: Vec<f32> = states.iter().enumerate().map(|(i, state)| self.seed_threshold(i, state, count, cells.len())).collect();
+        for (block, keep) in self.keep[..cells.len()].as_chunks::<BATCH>().0.iter().enumerate() {
             if *keep == [0; BATCH] {
                 continue;
             }
             for (i, (&kept, &threshold)) in keep.iter().zip(&thresholds).enumerate() {
                 let bounds = &self.bounds.as_chunks::<BLOCK>().0[BATCH * block + i];
-                if kept == 0 || below(bounds, threshold) {
+                if kept == 0 || all_below(bounds, threshold) {
                     continue;
                 }
                 for (lane, &bound) in bounds.iter().enumerate() {
-                    let cell = some.start + BLOCK * block + lane;
-                    if kept >> lane & 1 == 1 && cell < self.cells.rows.len() && (bound.is_nan() || bound >= threshold) {
-                        // What is no number bounds nothing: such a cell is compared first.
-                        self.found[i].push((if bound.is_nan() { f32::INFINITY } else { bound }, cell as u32));
+                    let cell = cells.start + BLOCK * block + lane;
+                    if kept >> lane & 1 == 1 && cell < self.centroids.rows.len() && (bound.is_nan() || bound >= threshold) {
+                        // NaN bounds nothing: such a cell is compared first.
+                        self.candidates[i].push((if bound.is_nan() { f32::INFINITY } else { bound }, cell as u32));
                     }
                 }
             }
         }
-        for (i, state) in states.iter_mut().enumerate().filter(|(_, state)| !state.even) {
-            let mut found = std::mem::take(&mut self.found[i]);
-            let known = state.best.first().map(|best| best.1).filter(|_| count == 1);
-            found.retain(|&(_, cell)| known != Some(cell));
-            self.refine_segment(samples, tile + i, state, count, &mut found);
-            self.found[i] = found;
-        }
     }
 
-    /// A bound that every cell worth comparing reaches, of those that the sieve kept for row `i` of the tile:
-    /// where nothing was known of the row, those of the highest bounds have ranks that tell.
-    fn threshold(&self, i: usize, state: &State, count: usize, cells: usize) -> f32 {
-        // Lanes enough that the highest of them are mostly those of the nearest cells.
+    /// A bound that each of the `count` nearest cells of the panel reaches, for row `i` of the tile if it has no best
+    /// cells yet: the cells of the highest bounds have ranks not far below these.
+    fn seed_threshold(&self, i: usize, state: &RowState, count: usize, cells: usize) -> f32 {
+        // Four times as many lanes as cells wanted: most of the highest bounds then fall into lanes of their own.
         let lanes = if count == 1 { 1 } else { (4 * count).div_ceil(BLOCK) };
-        if lanes > MOST_LANES || !state.best.is_empty() || state.even {
+        if lanes > MAX_LANES || !state.best.is_empty() || state.zero {
             return f32::NEG_INFINITY;
         }
-        let mut most = [[f32::NEG_INFINITY; BLOCK]; MOST_LANES];
+        let mut highest = [[f32::NEG_INFINITY; BLOCK]; MAX_LANES];
         for (block, bounds) in self.bounds.as_chunks::<BLOCK>().0[..cells].iter().skip(i).step_by(BATCH).enumerate() {
-            for (most, &bound) in most[block % lanes].iter_mut().zip(bounds) {
-                *most = if bound > *most { bound } else { *most };
+            for (highest, &bound) in highest[block % lanes].iter_mut().zip(bounds) {
+                *highest = if bound > *highest { bound } else { *highest };
             }
         }
-        let most = &mut most.as_flattened_mut()[..lanes * BLOCK];
-        // The highest bounds of the lanes are those of different cells: so many of them are as high as this.
-        let (_, least, _) = most.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
-        state.seen.beside(*least)
+        let highest = &mut highest.as_flattened_mut()[..lanes * BLOCK];
+        // The maxima of different lanes belong to different cells, so `count` cells have bounds of at least this.
+        let (_, least, _) = highest.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+        state.encoded.threshold_below(*least)
     }
 
-    /// Compares the cells found in float64, those of the highest bounds first, as long as bounds reach.
-    fn refine_segment(&mut self, samples: &Samples, row: usize, state: &mut State, count: usize, found: &mut Vec<(f32, u32)>) {
-        if found.is_empty() {
+    /// Compares candidate cells in float64, highest bound first, until bounds fall below the threshold.
+    fn refine(&mut self, samples: &Samples, row: usize, state: &mut RowState, count: usize, candidates: &mut Vec<(f32, u32)>) {
+        if candidates.is_empty() {
             return;
         }
-        widen(samples.row(row), &mut self.wide);
+        to_padded_f64(samples.row(row), &mut self.wide);
         let missing = count - state.best.len();
-        if missing > 0 && missing < found.len() {
-            // The highest bounds make a floor that leaves few others.
-            found.select_nth_unstable_by(missing - 1, |a, b| b.0.total_cmp(&a.0));
-            found[..missing].iter().for_each(|&(_, cell)| self.offer(samples.norm(row), cell, state, count));
-            let threshold = state.seen.threshold(state.best[count - 1].0);
-            found.drain(..missing);
-            found.retain(|&(bound, _)| bound >= threshold);
+        if missing > 0 && missing < candidates.len() {
+            // The threshold of the cells with the highest bounds excludes most others without sorting them.
+            candidates.select_nth_unstable_by(missing - 1, |a, b| b.0.total_cmp(&a.0));
+            candidates[..missing].iter().for_each(|&(_, cell)| self.insert(samples.norm(row), cell, state, count));
+            let threshold = state.encoded.threshold(state.best[count - 1].0);
+            candidates.drain(..missing);
+            candidates.retain(|&(bound, _)| bound >= threshold);
         }
-        found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for &(bound, cell) in found.iter() {
-            if state.best.len() == count && bound < state.seen.threshold(state.best[count - 1].0) {
+        candidates.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for &(bound, cell) in candidates.iter() {
+            if state.best.len() == count && bound < state.encoded.threshold(state.best[count - 1].0) {
                 break;
             }
-            self.offer(samples.norm(row), cell, state, count);
+            self.insert(samples.norm(row), cell, state, count);
         }
     }
 
-    /// Puts `cell` in its place among the best, if it has one. The row is in `wide`.
-    fn offer(&self, norm: f64, cell: u32, state: &mut State, count: usize) {
-        let mut sum = [0.0];
-        self.cells.sums(&self.wide, cell as usize..cell as usize + 1, &mut sum);
-        let key = self.cells.metric.key(sum[0], norm, self.cells.rows.norm(cell as usize));
+    /// Computes the key of `cell` for the row in `wide` and inserts it if it is among the `count` best.
+    fn insert(&self, norm: f64, cell: u32, state: &mut RowState, count: usize) {
+        let key = self.centroids.key(&self.wide, norm, cell);
         let at = state.best.partition_point(|&(other, earlier)| other > key || other == key && earlier < cell);
         if at < count {
             state.best.truncate(count - 1);

@@ -1,11 +1,11 @@
-//! k-means on all rows at once (Lloyd, 1982): every row goes to its nearest centroid, every centroid
-//! to the mean of its rows, until little changes.
+//! k-means on all rows at once (Lloyd, Least squares quantization in PCM, 1982): assign every row to its nearest
+//! centroid, move every centroid to the mean of its rows, repeat until the objective hardly falls.
 //!
-//! The objective, the sum of squared distances or of 1 - cosine, never grows. A cell that has lost its
-//! rows splits a costly one. Centroids depend on rows, seed and parameters, not on CPU or threads.
+//! The objective, the sum of squared distances or of 1 - cosine, never grows. The centroid of an empty cell moves into
+//! a cell of high cost. Centroids depend on rows, seed and parameters, not on CPU or threads.
 
 use super::assign::{Assignment, Centroids};
-use super::plusplus::spread;
+use super::plusplus;
 use super::reseed;
 use super::samples::Samples;
 use super::sums::{self, Members, objective};
@@ -15,52 +15,52 @@ use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::random::Random;
 
-/// Rows of the sample that k-means++ chooses from, for each centroid.
-const SPREAD_ROWS: usize = 4;
+/// k-means++ chooses from a sample of this many rows per centroid.
+const PLUSPLUS_SAMPLE: usize = 4;
 
 /// Where the first centroids come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Init {
-    /// Rows, all as likely.
+    /// Rows drawn evenly.
     Random,
-    /// Rows far from each other: k-means++ on a sample.
-    Spread,
-    /// These, one after the other.
+    /// Rows drawn by k-means++ from a sample.
+    PlusPlus,
+    /// These values, `cells` rows of `dims`.
     Given(Vec<f32>),
 }
 
 impl Init {
-    /// The way that a user's word names.
+    /// `random` or `k-means++`, as users write it.
     ///
     /// # Errors
     /// Another word.
     pub fn parse(word: &str) -> Result<Self> {
         match word {
             "random" => Ok(Init::Random),
-            "k-means++" => Ok(Init::Spread),
+            "k-means++" => Ok(Init::PlusPlus),
             _ => Err(Error::input("init", "random, k-means++ or centroids", format!("{word:?}"))),
         }
     }
 }
 
-/// What is decided before training.
+/// Parameters of k-means.
 #[derive(Debug, Clone)]
 pub struct Params {
-    /// How many cells.
+    /// The number of cells.
     pub cells: usize,
     /// Euclidean or cosine.
     pub metric: Metric,
-    /// Updates of the centroids, at most.
+    /// Updates of the centroids, at most; for mini-batches, passes over the rows.
     pub iterations: usize,
-    /// Training ends once an iteration lowers the objective by no more than this part of it.
+    /// Training ends once an iteration lowers the objective by no more than this share of it.
     pub tolerance: f64,
     /// The first centroids.
     pub init: Init,
-    /// Trains on so many rows a cell at most, drawn at random; `None`: on all.
+    /// Rows per cell to train on, at most, drawn at random; `None`: all rows.
     pub sample: Option<usize>,
-    /// Seed of everything random.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// Workers; `None`: as [`pool::thread_count`] says.
+    /// Worker threads; `None`: the default of [`pool::thread_count`].
     pub threads: Option<i64>,
 }
 
@@ -80,18 +80,18 @@ impl Default for Params {
 }
 
 impl Params {
-    /// Whether they can be used on `samples`.
+    /// Checks the parameters for training on `samples`.
     pub(super) fn check(&self, samples: &Samples) -> Result<()> {
         let rows = samples.len();
         if self.cells == 0 || self.cells > rows {
             let expected = format!("a whole number from 1 to {rows}, the number of rows");
             return Err(Error::input("n_clusters", expected, self.cells));
         }
-        self.check_all_but_rows(samples.dims())
+        self.check_for_dims(samples.dims())
     }
 
-    /// Whether they can be used on rows of `dims` values, should there be enough of them.
-    pub(super) fn check_all_but_rows(&self, dims: usize) -> Result<()> {
+    /// Checks everything but the number of rows.
+    pub(super) fn check_for_dims(&self, dims: usize) -> Result<()> {
         if self.metric == Metric::Dot {
             return Err(Error::input("metric", "l2 or cosine", self.metric.name()));
         }
@@ -114,26 +114,26 @@ impl Params {
     }
 }
 
-/// What training has come to.
+/// The result of training.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// `cells` centroids, one after the other.
+    /// The centroids, `cells` rows of `dims` values.
     pub centroids: Vec<f32>,
-    /// The nearest of them to every row trained on.
+    /// The nearest centroid of every row trained on.
     pub assignment: Assignment,
     /// The sum of the rows' costs: squared distances, or 1 - cosine.
     pub objective: f64,
-    /// How it fell: at the first centroids, then after each iteration; of [`crate::cluster::minibatch`], the mean
-    /// cost of each batch at the centroids before it.
+    /// The objective at the initial centroids, then after each iteration; in [`crate::cluster::minibatch`], the mean
+    /// cost of each batch at the centroids before its update.
     pub history: Vec<f64>,
-    /// Updates of the centroids.
+    /// Updates of the centroids that were made.
     pub iterations: usize,
 }
 
-/// Called after each iteration with (iterations done, at most, objective); false ends the work.
+/// Called after each iteration with (iterations done, maximum, objective); false ends training.
 pub type Progress<'a> = dyn FnMut(usize, usize, f64) -> bool + 'a;
 
-/// Finds centroids of `samples`.
+/// Trains centroids of `samples`.
 ///
 /// # Errors
 /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
@@ -151,7 +151,7 @@ pub fn train(samples: &Samples, params: &Params, progress: &mut Progress, watch:
     lloyd(samples, params, random, threads, progress, watch)
 }
 
-/// The objective of `samples` at centroids that stay where they are.
+/// The objective of `samples` at the given centroids.
 ///
 /// # Errors
 /// Rows of other dims; no memory; [`Error::Interrupted`].
@@ -159,19 +159,25 @@ pub fn cost(cells: &Centroids, metric: Metric, samples: &Samples, threads: usize
     Ok(objective(metric, &cells.assign(samples, None, threads, watch)?.keys))
 }
 
-/// The first centroids.
-pub(super) fn begin(samples: &Samples, params: &Params, random: &mut Random, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
+/// The centroids that training starts from.
+pub(super) fn initial_centroids(
+    samples: &Samples,
+    params: &Params,
+    random: &mut Random,
+    threads: usize,
+    watch: &Watch,
+) -> Result<Vec<f32>> {
     let (count, metric) = (params.cells, params.metric);
     let mut values = filled(count * samples.dims(), 0.0, "the centroids")?;
     let mut put = |samples: &Samples, rows: &[usize]| {
-        values.chunks_exact_mut(samples.dims()).zip(rows).for_each(|(out, &row)| reseed::place(samples, row, metric, out));
+        values.chunks_exact_mut(samples.dims()).zip(rows).for_each(|(out, &row)| reseed::write_centroid(samples, row, metric, out));
     };
     match &params.init {
         Init::Given(given) => values.copy_from_slice(given),
         Init::Random => put(samples, &reseed::draw(random, samples.len(), count)),
-        Init::Spread => {
-            let sample = samples.pick(&reseed::draw(random, samples.len(), SPREAD_ROWS.saturating_mul(count)))?;
-            put(&sample, &spread(&sample, count, metric, random, threads, watch)?);
+        Init::PlusPlus => {
+            let sample = samples.pick(&reseed::draw(random, samples.len(), PLUSPLUS_SAMPLE.saturating_mul(count)))?;
+            put(&sample, &plusplus::choose(&sample, count, metric, random, threads, watch)?);
         }
     }
     Ok(values)
@@ -186,41 +192,41 @@ fn lloyd(
     watch: &Watch,
 ) -> Result<Trained> {
     let (metric, dims) = (params.metric, samples.dims());
-    let mut cells = Centroids::new("init", begin(samples, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
-    let mut now = cells.assign(samples, None, threads, watch)?;
-    let mut history = vec![objective(metric, &now.keys)];
+    let mut cells = Centroids::new("init", initial_centroids(samples, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
+    let mut assignment = cells.assign(samples, None, threads, watch)?;
+    let mut history = vec![objective(metric, &assignment.keys)];
     let mut stale = vec![true; params.cells];
-    let (mut iterations, mut vain) = (0, false);
+    let (mut iterations, mut no_gain) = (0, false);
     loop {
-        let members = Members::new(&now.cells, params.cells)?;
+        let members = Members::new(&assignment.cells, params.cells)?;
         let mut values = cells.rows.into_values();
-        let trained = iterations == params.iterations || settled(&history, params.tolerance) || !stale.contains(&true);
+        let trained = iterations == params.iterations || converged(&history, params.tolerance) || !stale.contains(&true);
         if !trained {
             sums::means(samples, &members, metric, &stale, &mut values, (threads, watch))?;
             iterations += 1;
         }
-        let split = !vain && reseed::split(samples, &members, &now.keys, metric, &mut values, &mut random);
-        if trained && !split {
-            let objective = objective(metric, &now.keys);
-            return Ok(Trained { centroids: values, assignment: now, objective, history, iterations });
+        let refilled = !no_gain && reseed::refill_empty(samples, &members, &assignment.keys, metric, &mut values, &mut random);
+        if trained && !refilled {
+            let objective = objective(metric, &assignment.keys);
+            return Ok(Trained { centroids: values, assignment, objective, history, iterations });
         }
         cells = Centroids::new("vectors", values, dims, metric, threads, watch)?;
-        let next = cells.assign(samples, Some(&now.cells), threads, watch)?;
+        let next = cells.assign(samples, Some(&assignment.cells), threads, watch)?;
         stale.fill(false);
-        for (&before, &after) in now.cells.iter().zip(&next.cells).filter(|(before, after)| before != after) {
+        for (&before, &after) in assignment.cells.iter().zip(&next.cells).filter(|(before, after)| before != after) {
             (stale[before as usize], stale[after as usize]) = (true, true);
         }
-        now = next;
-        history.push(objective(metric, &now.keys));
-        // A split that gained nothing is the last.
-        vain = trained && history[history.len() - 1] >= history[history.len() - 2];
+        assignment = next;
+        history.push(objective(metric, &assignment.keys));
+        // After convergence, refilling goes on only while it lowers the objective.
+        no_gain = trained && history[history.len() - 1] >= history[history.len() - 2];
         if !progress(iterations, params.iterations, history[history.len() - 1]) {
             return Err(Error::Interrupted);
         }
     }
 }
 
-/// Whether the last iteration has gained too little to go on.
-fn settled(history: &[f64], tolerance: f64) -> bool {
+/// Whether the last iteration lowered the objective by no more than `tolerance`, relative.
+fn converged(history: &[f64], tolerance: f64) -> bool {
     matches!(history, [.., before, after] if before - after <= tolerance * before)
 }

@@ -1,11 +1,11 @@
-//! k-means on one batch of rows after the other (Sculley, WWW 2010): a centroid is the mean of all rows
-//! that have ever come to it.
+//! k-means on one batch of rows after the other (Sculley, Web-scale k-means clustering, WWW 2010): a centroid is the
+//! mean of all rows ever assigned to it.
 //!
-//! Rows are never kept. Centroids that few rows come to move into the largest now and then, so that none is left
-//! behind. Centroids depend on batches, seed and parameters, not on CPU or threads.
+//! Only sums and counts are kept, not rows. Now and then the centroids of the smallest cells move into the largest ones.
+//! Centroids depend on batches, seed and parameters, not on CPU or threads.
 
 use super::assign::{Assignment, Centroids};
-use super::lloyd::{Init, Params, Progress, Trained, begin};
+use super::lloyd::{Init, Params, Progress, Trained, initial_centroids};
 use super::reseed;
 use super::samples::Samples;
 use super::sums::{self, Members, centroid, objective};
@@ -14,82 +14,82 @@ use crate::kernel::FloatMode;
 use crate::pool::{self, Watch};
 use crate::random::Random;
 
-/// Centroids are compared in size when so many rows a cell have come since the last time.
-const CENSUS_ROWS: usize = 10;
-/// Rows that the first centroids are chosen from, in batches; at least three a cell.
-const FIRST_BATCHES: usize = 3;
+/// Small cells are reassigned whenever this many rows per cell have been processed.
+const REASSIGNMENT_ROWS: usize = 10;
+/// The initial centroids are chosen from this many batches, or from three rows per cell if that is more.
+const INIT_BATCHES: usize = 3;
 
-/// What is decided before batches are drawn from rows.
+/// How [`train`] draws batches, and when it stops.
 #[derive(Debug, Clone)]
 pub struct Batches {
-    /// Rows of a batch.
+    /// Rows per batch.
     pub rows: usize,
-    /// Training ends once so many batches in a row have not lowered the smoothed objective; `None`: never.
+    /// Training ends once this many batches in a row have not lowered the smoothed objective; `None`: never.
     pub patience: Option<usize>,
 }
 
-/// Centroids that learn from batches.
+/// Centroids that are updated by batches.
 #[derive(Debug)]
 pub struct MiniBatch {
     params: Params,
-    least_share: f64,
+    reassignment_ratio: f64,
     threads: usize,
     random: Random,
     dims: usize,
     values: Vec<f32>,
-    /// What rows have come to each cell: their sum and their number.
+    /// The sum and the number of the rows assigned to each cell so far.
     sums: Vec<f64>,
     weights: Vec<f64>,
-    uncounted: usize,
+    rows_since_reassignment: usize,
 }
 
 impl MiniBatch {
-    /// Centroids of `first`, which count for nothing yet. A cell that gets less than `least_share` of the
-    /// rows of the largest moves into it.
+    /// Initial centroids, chosen from `first`, whose rows do not count as assigned. A cell that gets less than
+    /// `reassignment_ratio` times the rows of the largest cell is moved, see [`MiniBatch::step`].
     ///
     /// # Errors
     /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
-    pub fn new(first: &Samples, params: Params, least_share: f64, watch: &Watch) -> Result<Self> {
+    pub fn new(first: &Samples, params: Params, reassignment_ratio: f64, watch: &Watch) -> Result<Self> {
         if matches!(params.init, Init::Given(_)) {
-            params.check_all_but_rows(first.dims())?;
+            params.check_for_dims(first.dims())?;
         } else {
             params.check(first)?;
         }
-        if !(0.0..1.0).contains(&least_share) {
-            return Err(Error::input("reassignment_ratio", "a number from 0 to less than 1", least_share));
+        if !(0.0..1.0).contains(&reassignment_ratio) {
+            return Err(Error::input("reassignment_ratio", "a number from 0 to less than 1", reassignment_ratio));
         }
         let threads = pool::thread_count(params.threads)?;
         let _mode = FloatMode::standard();
         let (mut random, dims) = (Random::new(params.seed), first.dims());
-        let values = begin(first, &params, &mut random, threads, watch)?;
-        // The first centroids may come from the caller: they are checked here.
+        let values = initial_centroids(first, &params, &mut random, threads, watch)?;
+        // `Centroids::new` checks values that come from the caller.
         let values = Centroids::new("init", values, dims, params.metric, threads, watch)?.rows.into_values();
         let sums = filled(values.len(), 0.0, "the sums of cells")?;
         let weights = filled(params.cells, 0.0, "the sizes of cells")?;
-        Ok(MiniBatch { params, least_share, threads, random, dims, values, sums, weights, uncounted: 0 })
+        Ok(MiniBatch { params, reassignment_ratio, threads, random, dims, values, sums, weights, rows_since_reassignment: 0 })
     }
 
-    /// The centroids, one after the other.
+    /// The centroids, rows of `dims` values.
     pub fn centroids(&self) -> &[f32] {
         &self.values
     }
 
-    /// How many rows have come to each cell.
+    /// The number of rows assigned to each cell so far.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// Learns from a batch; returns its objective at the centroids before.
+    /// Assigns the rows of a batch and updates the centroids; returns the batch's objective before the update.
     ///
     /// # Errors
     /// Rows of other dims; no memory; [`Error::Interrupted`]. The centroids are then as they were.
     pub fn step(&mut self, batch: &Samples, watch: &Watch) -> Result<f64> {
         let _mode = FloatMode::standard();
-        Ok(objective(self.params.metric, &self.learn(batch, None, watch)?.keys))
+        Ok(objective(self.params.metric, &self.update(batch, None, watch)?.keys))
     }
 
-    /// Learns from a batch; returns its cells at the centroids before, of which there may be a guess.
-    fn learn(&mut self, batch: &Samples, guess: Option<&[u32]>, watch: &Watch) -> Result<Assignment> {
+    /// [`MiniBatch::step`], returning the assignment before the update; `guess` as in [`Centroids::assign`].
+    fn update(&mut self, batch: &Samples, guess: Option<&[u32]>, watch: &Watch) -> Result<Assignment> {
         let (metric, dims) = (self.params.metric, self.dims);
         let cells = Centroids::new("vectors", self.values.clone(), dims, metric, self.threads, watch)?;
         let found = cells.assign(batch, guess, self.threads, watch)?;
@@ -105,27 +105,27 @@ impl MiniBatch {
             }
         }
         (self.values, self.sums) = (values, sums);
-        self.uncounted += batch.len();
-        if self.uncounted >= CENSUS_ROWS.saturating_mul(self.params.cells) {
-            self.uncounted = 0;
-            self.level(batch, &members, &found);
+        self.rows_since_reassignment += batch.len();
+        if self.rows_since_reassignment >= REASSIGNMENT_ROWS.saturating_mul(self.params.cells) {
+            self.rows_since_reassignment = 0;
+            self.reassign_small(batch, &members, &found);
         }
         Ok(found)
     }
 
-    /// Moves the smallest cells to rows of this batch in the largest cells. They start with the weight that
-    /// a cell must have, so that rows to come soon draw them to their place.
-    fn level(&mut self, batch: &Samples, members: &Members, found: &Assignment) {
+    /// Moves the smallest cells to rows of this batch in the largest cells. Their weight becomes the least that is
+    /// not reassigned, small enough for the next batches to move them far.
+    fn reassign_small(&mut self, batch: &Samples, members: &Members, found: &Assignment) {
         let metric = self.params.metric;
         let mut order: Vec<usize> = (0..self.weights.len()).collect();
         order.sort_by(|&a, &b| self.weights[a].total_cmp(&self.weights[b]).then(a.cmp(&b)));
-        let least = self.least_share * self.weights[order[order.len() - 1]];
+        let least = self.reassignment_ratio * self.weights[order[order.len() - 1]];
         let small = order.iter().take(order.len() / 2).take_while(|&&cell| self.weights[cell] < least);
         let pairs: Vec<(usize, usize)> = small.copied().zip(order.iter().rev().copied()).collect();
         for (small, large) in pairs {
-            let Some(row) = reseed::draw_costly(batch, members.of(large), &found.keys, metric, &mut self.random) else { continue };
+            let Some(row) = reseed::draw_by_cost(batch, members.of(large), &found.keys, metric, &mut self.random) else { continue };
             let span = small * self.dims..(small + 1) * self.dims;
-            reseed::place(batch, row, metric, &mut self.values[span.clone()]);
+            reseed::write_centroid(batch, row, metric, &mut self.values[span.clone()]);
             for (sum, &y) in self.sums[span.clone()].iter_mut().zip(&self.values[span]) {
                 *sum = least * f64::from(y);
             }
@@ -134,16 +134,15 @@ impl MiniBatch {
     }
 }
 
-/// Finds centroids of `samples` by batches drawn from them, at most `params.iterations` times as many rows
-/// as there are; then every centroid moves once to the mean of all rows nearest to it, and cells without
-/// rows split costly ones.
+/// Trains centroids of `samples` by batches drawn from them, `params.iterations` passes at most; then moves every
+/// centroid once to the mean of all rows nearest to it, and refills empty cells.
 ///
 /// # Errors
-/// As [`MiniBatch::new`]; no rows a batch.
+/// As [`MiniBatch::new`]; a batch size or patience of 0.
 pub fn train(
     samples: &Samples,
     params: &Params,
-    (batches, least_share): (&Batches, f64),
+    (batches, reassignment_ratio): (&Batches, f64),
     progress: &mut Progress,
     watch: &Watch,
 ) -> Result<(MiniBatch, Trained)> {
@@ -155,39 +154,39 @@ pub fn train(
     }
     let mut random = Random::new(!params.seed);
     let rows = batches.rows.min(samples.len());
-    let first = FIRST_BATCHES.saturating_mul(rows.max(params.cells)).min(samples.len());
+    let first = INIT_BATCHES.saturating_mul(rows.max(params.cells)).min(samples.len());
     let drawn = reseed::draw(&mut random, samples.len(), if matches!(params.init, Init::Given(_)) { params.cells } else { first });
-    let mut state = MiniBatch::new(&samples.pick(&drawn)?, params.clone(), least_share, watch)?;
+    let mut state = MiniBatch::new(&samples.pick(&drawn)?, params.clone(), reassignment_ratio, watch)?;
     let steps = params.iterations.saturating_mul(samples.len().div_ceil(rows));
     let mut history = Vec::new();
-    let mut stop = Stop::new(rows, samples.len(), params.tolerance, batches.patience);
-    let mut order = Order::new(samples.len())?;
+    let mut stop = EarlyStopping::new(rows, samples.len(), params.tolerance, batches.patience);
+    let mut order = Epochs::new(samples.len())?;
     let mut latest = filled(samples.len(), 0, "the cells of rows")?;
     while history.len() < steps {
-        let (drawn, again) = order.next(rows, &mut random);
-        let guess: Option<Vec<u32>> = again.then(|| drawn.iter().map(|&row| latest[row]).collect());
-        let found = state.learn(&samples.pick(drawn)?, guess.as_deref(), watch)?;
+        let (drawn, seen_before) = order.next(rows, &mut random);
+        let guess: Option<Vec<u32>> = seen_before.then(|| drawn.iter().map(|&row| latest[row]).collect());
+        let found = state.update(&samples.pick(drawn)?, guess.as_deref(), watch)?;
         drawn.iter().zip(&found.cells).for_each(|(&row, &cell)| latest[row] = cell);
         let mean = objective(params.metric, &found.keys) / rows as f64;
         history.push(mean);
         if !progress(history.len(), steps, mean) {
             return Err(Error::Interrupted);
         }
-        // The first centroids say little of what those that have learned will cost.
-        if history.len() > 1 && stop.now(mean) {
+        // The first batch's objective belongs to centroids that are not trained yet.
+        if history.len() > 1 && stop.should_stop(mean) {
             break;
         }
     }
     let iterations = history.len();
-    let assignment = state.finish(samples, order.again.then_some(latest), &mut random, watch)?;
+    let assignment = state.finish(samples, order.seen_before.then_some(latest), &mut random, watch)?;
     let centroids = state.values.clone();
     let objective = objective(params.metric, &assignment.keys);
     Ok((state, Trained { centroids, assignment, objective, history, iterations }))
 }
 
 impl MiniBatch {
-    /// Moves every centroid to the mean of all rows nearest to it, once; then the nearest cell of every row,
-    /// no cell without one as long as rows differ.
+    /// One step of Lloyd's algorithm on all rows, then refills empty cells while that lowers the objective. Returns
+    /// the nearest cell of every row.
     fn finish(&mut self, samples: &Samples, mut guess: Option<Vec<u32>>, random: &mut Random, watch: &Watch) -> Result<Assignment> {
         let (metric, threads) = (self.params.metric, self.threads);
         let (mut before, mut moved) = (f64::INFINITY, false);
@@ -197,14 +196,13 @@ impl MiniBatch {
             self.values = cells.rows.into_values();
             let members = Members::new(&found.cells, self.params.cells)?;
             let now = objective(metric, &found.keys);
-            // Not below: a split that gained nothing is the last.
-            let vain = now >= before;
+            let no_gain = now >= before;
             before = now;
             if !moved {
                 sums::means(samples, &members, metric, &vec![true; members.len()], &mut self.values, (threads, watch))?;
-                reseed::split(samples, &members, &found.keys, metric, &mut self.values, random);
+                reseed::refill_empty(samples, &members, &found.keys, metric, &mut self.values, random);
                 moved = true;
-            } else if vain || !reseed::split(samples, &members, &found.keys, metric, &mut self.values, random) {
+            } else if no_gain || !reseed::refill_empty(samples, &members, &found.keys, metric, &mut self.values, random) {
                 return Ok(found);
             }
             guess = Some(found.cells);
@@ -212,60 +210,59 @@ impl MiniBatch {
     }
 }
 
-/// All rows in random order, over and over: they teach more than as many drawn one by one, of which some
-/// come twice and others never.
-struct Order {
+/// Batches without replacement: all rows in random order, then all in another order, and so on.
+struct Epochs {
     rows: Vec<usize>,
-    /// How many have been drawn since the last time that all had been.
+    /// Rows drawn in this epoch.
     drawn: usize,
-    /// Whether all have been drawn once.
-    again: bool,
+    /// Whether the first epoch is over.
+    seen_before: bool,
 }
 
-impl Order {
+impl Epochs {
     fn new(rows: usize) -> Result<Self> {
         let mut order = filled(rows, 0, "the order of rows")?;
         order.iter_mut().enumerate().for_each(|(i, row)| *row = i);
-        Ok(Order { rows: order, drawn: 0, again: false })
+        Ok(Epochs { rows: order, drawn: 0, seen_before: false })
     }
 
-    /// The next `count` rows, and whether most rows have come before. Where fewer are left, another turn of
-    /// all rows begins.
+    /// The next `count` rows, and whether the first epoch is over. Where fewer rows are left, a new epoch begins.
     fn next(&mut self, count: usize, random: &mut Random) -> (&[usize], bool) {
         let all = self.rows.len();
         if self.drawn + count > all {
-            (self.drawn, self.again) = (0, true);
+            (self.drawn, self.seen_before) = (0, true);
         }
         let batch = self.drawn..self.drawn + count;
         batch.clone().for_each(|i| self.rows.swap(i, i + random.below(all - i)));
         self.drawn = batch.end;
-        (&self.rows[batch], self.again)
+        (&self.rows[batch], self.seen_before)
     }
 }
 
-/// Watches the smoothed objective of batches.
-struct Stop {
-    share: f64,
+/// Stops training when the exponential moving average of the batches' objectives no longer falls.
+struct EarlyStopping {
+    /// Weight of the newest batch.
+    alpha: f64,
     tolerance: f64,
     patience: Option<usize>,
-    smooth: Option<f64>,
+    average: Option<f64>,
     best: f64,
     waited: usize,
 }
 
-impl Stop {
-    /// A batch counts for twice its share of all rows.
+impl EarlyStopping {
+    /// The weight of a batch is twice its share of all rows, as in scikit-learn.
     fn new(batch: usize, rows: usize, tolerance: f64, patience: Option<usize>) -> Self {
-        let share = (2.0 * batch as f64 / (rows as f64 + 1.0)).min(1.0);
-        Stop { share, tolerance, patience, smooth: None, best: f64::INFINITY, waited: 0 }
+        let alpha = (2.0 * batch as f64 / (rows as f64 + 1.0)).min(1.0);
+        EarlyStopping { alpha, tolerance, patience, average: None, best: f64::INFINITY, waited: 0 }
     }
 
-    fn now(&mut self, mean: f64) -> bool {
-        let smooth = self.smooth.map_or(mean, |before| before + self.share * (mean - before));
-        self.smooth = Some(smooth);
-        // Not above: zero that stays zero is no improvement.
-        if smooth < self.best * (1.0 - self.tolerance) {
-            (self.best, self.waited) = (smooth, 0);
+    fn should_stop(&mut self, mean: f64) -> bool {
+        let average = self.average.map_or(mean, |before| before + self.alpha * (mean - before));
+        self.average = Some(average);
+        // Strictly less: an objective that stays 0 does not improve.
+        if average < self.best * (1.0 - self.tolerance) {
+            (self.best, self.waited) = (average, 0);
         } else {
             self.waited += 1;
         }
@@ -278,13 +275,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_rows_come_before_any_comes_again() {
-        let (mut order, mut random) = (Order::new(10).unwrap(), Random::new(3));
-        for turn in 0..4 {
+    fn an_epoch_draws_no_row_twice() {
+        let (mut order, mut random) = (Epochs::new(10).unwrap(), Random::new(3));
+        for epoch in 0..4 {
             let mut seen = Vec::new();
             for _ in 0..3 {
-                let (rows, again) = order.next(3, &mut random);
-                assert_eq!(again, turn > 0);
+                let (rows, seen_before) = order.next(3, &mut random);
+                assert_eq!(seen_before, epoch > 0);
                 seen.extend_from_slice(rows);
             }
             seen.sort_unstable();

@@ -1,36 +1,36 @@
-//! Rows drawn at random, and new centroids for cells that have none.
+//! Random rows, drawn evenly or in proportion to their cost, and new centroids for empty cells.
 
 use super::samples::Samples;
 use super::sums::{Members, cost};
 use crate::metric::Metric;
 use crate::random::Random;
 
-/// Up to this cost a row is where its centroid is: float32 centroids round cosines by less.
-pub(crate) fn nothing(metric: Metric) -> f64 {
+/// The largest cost that counts as 0: rounding a centroid to float32 changes a cosine by less than 1e-12.
+pub(crate) fn negligible_cost(metric: Metric) -> f64 {
     if metric == Metric::Euclidean { 0.0 } else { 1e-12 }
 }
 
-/// What a centroid at `row` would save: its cost, or nothing for a row without a direction.
-pub(crate) fn gain(samples: &Samples, row: usize, key: f64, metric: Metric) -> f64 {
+/// The cost of a row that a centroid placed on it would save: none for a row without a direction.
+pub(crate) fn reducible_cost(samples: &Samples, row: usize, key: f64, metric: Metric) -> f64 {
     if metric != Metric::Euclidean && samples.norm(row) == 0.0 { 0.0 } else { cost(metric, key) }
 }
 
-/// `count` different row numbers below `rows`, in random order (Fisher and Yates; memory for the few
-/// places that changed hands).
+/// `count` different row numbers below `rows`, or all if fewer, in random order. A Fisher-Yates shuffle that stores
+/// only the moved entries: O(count) memory.
 pub(crate) fn draw(random: &mut Random, rows: usize, count: usize) -> Vec<usize> {
     let mut moved = std::collections::HashMap::new();
     let drawn = (0..count.min(rows)).map(|i| {
         let j = i + random.below(rows - i);
-        let taken = moved.get(&j).copied().unwrap_or(j);
-        let here = moved.get(&i).copied().unwrap_or(i);
-        moved.insert(j, here);
-        taken
+        let at_j = moved.get(&j).copied().unwrap_or(j);
+        let at_i = moved.get(&i).copied().unwrap_or(i);
+        moved.insert(j, at_i);
+        at_j
     });
     drawn.collect()
 }
 
-/// Row `row` as a centroid: for cosine of length 1.
-pub(crate) fn place(samples: &Samples, row: usize, metric: Metric, out: &mut [f32]) {
+/// Writes a row as a centroid: scaled to length 1 for cosine.
+pub(crate) fn write_centroid(samples: &Samples, row: usize, metric: Metric, out: &mut [f32]) {
     let (values, norm) = (samples.row(row), samples.norm(row));
     if metric == Metric::Cosine && norm > 0.0 {
         out.iter_mut().zip(values).for_each(|(out, &x)| *out = (f64::from(x) / norm) as f32);
@@ -39,21 +39,22 @@ pub(crate) fn place(samples: &Samples, row: usize, metric: Metric, out: &mut [f3
     }
 }
 
-/// One of `rows`, each as likely as it is costly; none where none costs anything.
-pub(crate) fn draw_costly(samples: &Samples, rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
-    let costs = rows.iter().map(|&row| gain(samples, row as usize, keys[row as usize], metric));
-    weighted(costs, nothing(metric), random).map(|i| rows[i] as usize)
+/// One of `rows`, drawn with a probability proportional to its cost; `None` where no cost exceeds
+/// [`negligible_cost`].
+pub(crate) fn draw_by_cost(samples: &Samples, rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
+    let costs = rows.iter().map(|&row| reducible_cost(samples, row as usize, keys[row as usize], metric));
+    draw_weighted(costs, negligible_cost(metric), random).map(|i| rows[i] as usize)
 }
 
-/// A number of a list of costs, each as likely as it is large; none where all are `nothing` at most.
-fn weighted(costs: impl Iterator<Item = f64> + Clone, nothing: f64, random: &mut Random) -> Option<usize> {
-    let total: f64 = costs.clone().filter(|&cost| cost > nothing).sum();
+/// An index of `costs`, drawn with a probability proportional to the cost, those up to `negligible` never.
+fn draw_weighted(costs: impl Iterator<Item = f64> + Clone, negligible: f64, random: &mut Random) -> Option<usize> {
+    let total: f64 = costs.clone().filter(|&cost| cost > negligible).sum();
     if total <= 0.0 {
         return None;
     }
     let mut left = random.unit() * total;
     let mut last = None;
-    for (i, cost) in costs.enumerate().filter(|&(_, cost)| cost > nothing) {
+    for (i, cost) in costs.enumerate().filter(|&(_, cost)| cost > negligible) {
         last = Some(i);
         left -= cost;
         if left < 0.0 {
@@ -63,21 +64,28 @@ fn weighted(costs: impl Iterator<Item = f64> + Clone, nothing: f64, random: &mut
     last
 }
 
-/// Gives every cell without rows a row of one of the costliest cells, which it so splits: drawn like
-/// those of k-means++, so never the centroid itself. Returns whether any cell has changed.
-pub(crate) fn split(samples: &Samples, members: &Members, keys: &[f64], metric: Metric, values: &mut [f32], random: &mut Random) -> bool {
+/// Moves the centroid of every empty cell to a row of one of the costliest cells, drawn by cost as in k-means++, so
+/// never a row equal to its centroid. Returns whether any centroid has moved.
+pub(crate) fn refill_empty(
+    samples: &Samples,
+    members: &Members,
+    keys: &[f64],
+    metric: Metric,
+    values: &mut [f32],
+    random: &mut Random,
+) -> bool {
     let empty: Vec<usize> = (0..members.len()).filter(|&cell| members.of(cell).is_empty()).collect();
     if empty.is_empty() {
         return false;
     }
-    let costs = |cell: usize| members.of(cell).iter().map(|&row| gain(samples, row as usize, keys[row as usize], metric));
+    let costs = |cell: usize| members.of(cell).iter().map(|&row| reducible_cost(samples, row as usize, keys[row as usize], metric));
     let mut donors: Vec<(f64, usize)> = (0..members.len()).map(|cell| (costs(cell).sum(), cell)).filter(|donor| donor.0 > 0.0).collect();
     donors.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let dims = samples.dims();
     let mut changed = false;
     for (cell, (_, donor)) in empty.into_iter().zip(donors) {
-        if let Some(row) = draw_costly(samples, members.of(donor), keys, metric, random) {
-            place(samples, row, metric, &mut values[cell * dims..(cell + 1) * dims]);
+        if let Some(row) = draw_by_cost(samples, members.of(donor), keys, metric, random) {
+            write_centroid(samples, row, metric, &mut values[cell * dims..(cell + 1) * dims]);
             changed = true;
         }
     }

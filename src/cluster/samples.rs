@@ -1,4 +1,4 @@
-//! Rows to be grouped: float32, checked once, with their lengths.
+//! The input of k-means: finite float32 rows with their norms, or a selection of such rows without a copy.
 
 use crate::error::{Error, Result, filled};
 use crate::input::{Block, check_row};
@@ -8,27 +8,28 @@ use crate::pool::{self, Watch};
 use std::borrow::Cow;
 use std::sync::Mutex;
 
-/// Bytes of rows that one job measures.
+/// Bytes of rows whose norms one job computes.
 const JOB_BYTES: usize = 1 << 20;
-/// As many dims as an index takes.
+/// The limit that an index has, too.
 const MAX_DIMS: usize = 65_536;
 
-/// Finite rows of one width.
+/// Finite rows of `dims` float32 values, and their norms.
 #[derive(Debug, Clone)]
 pub struct Samples<'a> {
     argument: &'static str,
     values: Cow<'a, [f32]>,
     dims: usize,
     norms: Vec<f64>,
-    /// Where rows start, if not one after the other.
+    /// Where each row starts in `values`; `None`: row i at `i * dims`.
     starts: Option<Vec<usize>>,
 }
 
 impl<'a> Samples<'a> {
-    /// Measures the rows of `values`, `dims` numbers each.
+    /// Checks `values`, rows of `dims` numbers, and computes the norms. Errors name `argument`.
     ///
     /// # Errors
-    /// No rows or dims, or too many; NaN or infinity; lengths of 2^63 or more; [`Error::Interrupted`].
+    /// No rows, more than `u32::MAX` rows, no dims or more than 65,536; NaN or infinity; norms of 2^63 or more;
+    /// [`Error::Interrupted`].
     pub fn new(
         argument: &'static str,
         values: impl Into<Cow<'a, [f32]>>,
@@ -65,7 +66,7 @@ impl<'a> Samples<'a> {
         Ok(Samples { argument, values, dims, norms, starts: None })
     }
 
-    /// Some of the rows, where they are.
+    /// The rows of these numbers; their values are borrowed.
     ///
     /// # Errors
     /// No memory.
@@ -77,38 +78,38 @@ impl<'a> Samples<'a> {
         Ok(Samples { argument: self.argument, values: Cow::Borrowed(&self.values), dims: self.dims, norms, starts: Some(starts) })
     }
 
-    /// What the caller calls the rows, for messages.
+    /// The caller's name for the rows, for errors.
     pub fn argument(&self) -> &'static str {
         self.argument
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.norms.len()
     }
 
-    /// Never: there is one row at least.
+    /// Always false: [`Samples::new`] refuses input without rows.
     pub fn is_empty(&self) -> bool {
         self.norms.is_empty()
     }
 
-    /// Values a row.
+    /// Values per row.
     pub fn dims(&self) -> usize {
         self.dims
     }
 
-    /// One row.
+    /// The `dims` values of one row.
     pub fn row(&self, row: usize) -> &[f32] {
         let start = self.start(row);
         &self.values[start..start + self.dims]
     }
 
-    /// The values given, row after row, picked or not.
+    /// All values given to [`Samples::new`], those of rows that were not picked included.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// Gives the values back.
+    /// [`Samples::values`], owned.
     pub fn into_values(self) -> Vec<f32> {
         self.values.into_owned()
     }
@@ -117,7 +118,7 @@ impl<'a> Samples<'a> {
         self.starts.as_ref().map_or(row * self.dims, |starts| starts[row])
     }
 
-    /// The length of a row.
+    /// The euclidean norm of a row.
     pub fn norm(&self, row: usize) -> f64 {
         self.norms[row]
     }

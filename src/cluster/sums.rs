@@ -1,7 +1,7 @@
-//! Rows by cell, and what the rows of a cell add up to.
+//! The rows of each cell, their sums and means, and the k-means objective.
 //!
-//! A cell's rows are added in float64 in the order of their numbers, by one worker, so that sums are
-//! the same bits for any number of threads. For cosine every row counts with length 1.
+//! One worker adds all rows of a cell, in float64 and in ascending order, so that sums are the same bits for any number
+//! of threads. For cosine every row is scaled to length 1 first.
 
 use super::samples::Samples;
 use crate::error::{Result, filled};
@@ -10,12 +10,12 @@ use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use std::sync::Mutex;
 
-/// Centroids of a job.
+/// Cells per job.
 const JOB_CELLS: usize = 8;
-/// Rows ahead of the one that is added, for which memory is asked.
+/// How many rows ahead of the one being added to prefetch.
 const AHEAD: usize = 2;
 
-/// The rows of every cell, in the order of their numbers.
+/// The rows of every cell, ascending, as in a compressed sparse row matrix.
 #[derive(Debug)]
 pub(crate) struct Members {
     starts: Vec<usize>,
@@ -23,7 +23,7 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// Sorts rows by the cells they are in, of which there are `count`.
+    /// Sorts rows by cell; `cells[row]` is a number below `count`.
     pub fn new(cells: &[u32], count: usize) -> Result<Self> {
         let mut starts = filled(count + 1, 0, "the sizes of cells")?;
         cells.iter().for_each(|&cell| starts[cell as usize + 1] += 1);
@@ -37,25 +37,25 @@ impl Members {
         Ok(Members { starts, rows })
     }
 
-    /// How many cells there are.
+    /// The number of cells.
     pub fn len(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// The rows of a cell.
+    /// The rows of a cell, ascending.
     pub fn of(&self, cell: usize) -> &[u32] {
         &self.rows[self.starts[cell]..self.starts[cell + 1]]
     }
 }
 
-/// Adds the rows of every cell to its sum, of which there are `dims` numbers a cell.
+/// Adds the rows of every cell to `sums`, `dims` numbers per cell.
 pub(super) fn sums(samples: &Samples, members: &Members, metric: Metric, sums: &mut [f64], threads: usize, watch: &Watch) -> Result<()> {
-    each(samples, sums, threads, watch, |cell, sum| {
-        add(samples, members.of(cell), metric, sum);
+    for_each_cell(samples, sums, threads, watch, |cell, sum| {
+        add_rows(samples, members.of(cell), metric, sum);
     })
 }
 
-/// Moves every cell for which `stale` says so to the mean of its rows, if it has any.
+/// Moves the centroid of every `stale` cell to the mean of its rows, if it has any.
 pub(super) fn means(
     samples: &Samples,
     members: &Members,
@@ -64,18 +64,24 @@ pub(super) fn means(
     values: &mut [f32],
     (threads, watch): (usize, &Watch),
 ) -> Result<()> {
-    each(samples, values, threads, watch, |cell, out| {
+    for_each_cell(samples, values, threads, watch, |cell, out| {
         let rows = members.of(cell);
         if stale[cell] && !rows.is_empty() {
             let mut sum = vec![0.0; out.len()];
-            add(samples, rows, metric, &mut sum);
+            add_rows(samples, rows, metric, &mut sum);
             centroid(metric, &sum, rows.len() as f64, out);
         }
     })
 }
 
-/// Calls `visit` with every cell and its part of `values`.
-fn each<T: Send>(samples: &Samples, values: &mut [T], threads: usize, watch: &Watch, visit: impl Fn(usize, &mut [T]) + Sync) -> Result<()> {
+/// Calls `visit` with every cell and its `dims` values, in parallel.
+fn for_each_cell<T: Send>(
+    samples: &Samples,
+    values: &mut [T],
+    threads: usize,
+    watch: &Watch,
+    visit: impl Fn(usize, &mut [T]) + Sync,
+) -> Result<()> {
     let dims = samples.dims();
     let jobs: Vec<_> = values.chunks_mut(JOB_CELLS * dims).map(Mutex::new).collect();
     let work = |(): &mut (), job: usize| {
@@ -90,7 +96,7 @@ fn each<T: Send>(samples: &Samples, values: &mut [T], threads: usize, watch: &Wa
     Ok(())
 }
 
-fn add(samples: &Samples, rows: &[u32], metric: Metric, sum: &mut [f64]) {
+fn add_rows(samples: &Samples, rows: &[u32], metric: Metric, sum: &mut [f64]) {
     for (at, &row) in rows.iter().enumerate() {
         if let Some(&next) = rows.get(at + AHEAD) {
             prefetch(samples.row(next as usize));
@@ -104,18 +110,18 @@ fn add(samples: &Samples, rows: &[u32], metric: Metric, sum: &mut [f64]) {
     }
 }
 
-/// Makes a centroid of the sum of `weight` rows: their mean, for cosine of length 1.
+/// The centroid of `weight` rows with this sum: their mean, for cosine scaled to length 1.
 pub(super) fn centroid(metric: Metric, sum: &[f64], weight: f64, out: &mut [f32]) {
     let divisor = match metric {
         Metric::Cosine => sum.iter().map(|s| s * s).sum::<f64>().sqrt(),
         _ => weight,
     };
-    // Rows of length 1 that cancel each other out leave no direction.
+    // Unit rows may cancel out to a zero sum.
     let factor = if divisor > 0.0 { divisor } else { 1.0 };
     out.iter_mut().zip(sum).for_each(|(out, s)| *out = (s / factor) as f32);
 }
 
-/// How much a row adds to the objective: its squared distance, or 1 - cosine.
+/// A row's part of the objective: its squared distance from the centroid, or 1 - cosine.
 pub(super) fn cost(metric: Metric, key: f64) -> f64 {
     match metric {
         Metric::Euclidean => 0.0 - key,
@@ -123,7 +129,7 @@ pub(super) fn cost(metric: Metric, key: f64) -> f64 {
     }
 }
 
-/// The sum of all costs, in the order of rows.
+/// The k-means objective: the sum of all costs, in the order of rows.
 pub(super) fn objective(metric: Metric, keys: &[f64]) -> f64 {
     keys.iter().map(|&key| cost(metric, key)).sum()
 }
