@@ -157,7 +157,7 @@ fn words_are_the_rounded_products() {
 }
 
 #[test]
-fn rows_that_words_cannot_hold_give_a_step_of_nan_and_zero_words() {
+fn the_words_of_zero_rows_and_of_rows_that_overflow_are_zero() {
     let (centre, steps) = (vec![0.0; 64], vec![1.0; 64]);
     for kernel in available() {
         for (value, step) in [(0.0, 0.0), (1e38, f32::NAN), (f32::MAX, f32::NAN)] {

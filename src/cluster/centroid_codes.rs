@@ -1,4 +1,4 @@
-//! 8-bit codes of centroids around their mean, and upper bounds of the ranks that they give rows.
+//! 8-bit codes of centroids around their mean, and upper bounds of the ranks that rows give them.
 //!
 //! Let x be a row and y a centroid; x' = s x - m and y' = s y - m, where m is the mean of all s y and s a power of two,
 //! or for cosine 1 / |x| and 1 / |y|. D is the squared distance. A cell's *rank* for a row orders cells as their keys
@@ -70,7 +70,7 @@ pub(super) struct Codes {
     max_residual: f64,
 }
 
-/// The numbers stored beside a centroid's code: offset, r, |c| and |y'|.
+/// The numbers that come with a centroid's code: offset, r, |c| and |y'|.
 struct EncodedCentroid {
     offset: f64,
     residual: f64,

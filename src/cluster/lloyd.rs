@@ -142,8 +142,8 @@ pub fn train(samples: &Samples, params: &Params, progress: &mut Progress, watch:
     let threads = pool::thread_count(params.threads)?;
     let _mode = FloatMode::standard();
     let mut random = Random::new(params.seed);
-    if let Some(most) = params.sample.and_then(|rows| rows.checked_mul(params.cells)).filter(|&most| most < samples.len()) {
-        let mut rows = reseed::draw(&mut random, samples.len(), most);
+    if let Some(limit) = params.sample.and_then(|rows| rows.checked_mul(params.cells)).filter(|&limit| limit < samples.len()) {
+        let mut rows = reseed::draw(&mut random, samples.len(), limit);
         rows.sort_unstable();
         let sample = samples.pick(&rows)?;
         return lloyd(&sample, params, random, threads, progress, watch);
@@ -160,13 +160,7 @@ pub fn cost(cells: &Centroids, metric: Metric, samples: &Samples, threads: usize
 }
 
 /// The centroids that training starts from.
-pub(super) fn initial_centroids(
-    samples: &Samples,
-    params: &Params,
-    random: &mut Random,
-    threads: usize,
-    watch: &Watch,
-) -> Result<Vec<f32>> {
+pub fn init_centroids(samples: &Samples, params: &Params, random: &mut Random, threads: usize, watch: &Watch) -> Result<Vec<f32>> {
     let (count, metric) = (params.cells, params.metric);
     let mut values = filled(count * samples.dims(), 0.0, "the centroids")?;
     let mut put = |samples: &Samples, rows: &[usize]| {
@@ -192,7 +186,7 @@ fn lloyd(
     watch: &Watch,
 ) -> Result<Trained> {
     let (metric, dims) = (params.metric, samples.dims());
-    let mut cells = Centroids::new("init", initial_centroids(samples, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
+    let mut cells = Centroids::new("init", init_centroids(samples, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
     let mut assignment = cells.assign(samples, None, threads, watch)?;
     let mut history = vec![objective(metric, &assignment.keys)];
     let mut stale = vec![true; params.cells];

@@ -5,7 +5,7 @@
 //! Centroids depend on batches, seed and parameters, not on CPU or threads.
 
 use super::assign::{Assignment, Centroids};
-use super::lloyd::{Init, Params, Progress, Trained, initial_centroids};
+use super::lloyd::{Init, Params, Progress, Trained, init_centroids};
 use super::reseed;
 use super::samples::Samples;
 use super::sums::{self, Members, centroid, objective};
@@ -61,7 +61,7 @@ impl MiniBatch {
         let threads = pool::thread_count(params.threads)?;
         let _mode = FloatMode::standard();
         let (mut random, dims) = (Random::new(params.seed), first.dims());
-        let values = initial_centroids(first, &params, &mut random, threads, watch)?;
+        let values = init_centroids(first, &params, &mut random, threads, watch)?;
         // `Centroids::new` checks values that come from the caller.
         let values = Centroids::new("init", values, dims, params.metric, threads, watch)?.rows.into_values();
         let sums = filled(values.len(), 0.0, "the sums of cells")?;

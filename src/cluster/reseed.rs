@@ -6,18 +6,18 @@ use crate::metric::Metric;
 use crate::random::Random;
 
 /// The largest cost that counts as 0: rounding a centroid to float32 changes a cosine by less than 1e-12.
-pub(crate) fn negligible_cost(metric: Metric) -> f64 {
+pub fn negligible_cost(metric: Metric) -> f64 {
     if metric == Metric::Euclidean { 0.0 } else { 1e-12 }
 }
 
 /// The cost of a row that a centroid placed on it would save: none for a row without a direction.
-pub(crate) fn reducible_cost(samples: &Samples, row: usize, key: f64, metric: Metric) -> f64 {
+pub fn reducible_cost(samples: &Samples, row: usize, key: f64, metric: Metric) -> f64 {
     if metric != Metric::Euclidean && samples.norm(row) == 0.0 { 0.0 } else { cost(metric, key) }
 }
 
 /// `count` different row numbers below `rows`, or all if fewer, in random order. A Fisher-Yates shuffle that stores
 /// only the moved entries: O(count) memory.
-pub(crate) fn draw(random: &mut Random, rows: usize, count: usize) -> Vec<usize> {
+pub fn draw(random: &mut Random, rows: usize, count: usize) -> Vec<usize> {
     let mut moved = std::collections::HashMap::new();
     let drawn = (0..count.min(rows)).map(|i| {
         let j = i + random.below(rows - i);
@@ -30,7 +30,7 @@ pub(crate) fn draw(random: &mut Random, rows: usize, count: usize) -> Vec<usize>
 }
 
 /// Writes a row as a centroid: scaled to length 1 for cosine.
-pub(crate) fn write_centroid(samples: &Samples, row: usize, metric: Metric, out: &mut [f32]) {
+pub fn write_centroid(samples: &Samples, row: usize, metric: Metric, out: &mut [f32]) {
     let (values, norm) = (samples.row(row), samples.norm(row));
     if metric == Metric::Cosine && norm > 0.0 {
         out.iter_mut().zip(values).for_each(|(out, &x)| *out = (f64::from(x) / norm) as f32);
@@ -41,7 +41,7 @@ pub(crate) fn write_centroid(samples: &Samples, row: usize, metric: Metric, out:
 
 /// One of `rows`, drawn with a probability proportional to its cost; `None` where no cost exceeds
 /// [`negligible_cost`].
-pub(crate) fn draw_by_cost(samples: &Samples, rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
+pub fn draw_by_cost(samples: &Samples, rows: &[u32], keys: &[f64], metric: Metric, random: &mut Random) -> Option<usize> {
     let costs = rows.iter().map(|&row| reducible_cost(samples, row as usize, keys[row as usize], metric));
     draw_weighted(costs, negligible_cost(metric), random).map(|i| rows[i] as usize)
 }
@@ -66,14 +66,7 @@ fn draw_weighted(costs: impl Iterator<Item = f64> + Clone, negligible: f64, rand
 
 /// Moves the centroid of every empty cell to a row of one of the costliest cells, drawn by cost as in k-means++, so
 /// never a row equal to its centroid. Returns whether any centroid has moved.
-pub(crate) fn refill_empty(
-    samples: &Samples,
-    members: &Members,
-    keys: &[f64],
-    metric: Metric,
-    values: &mut [f32],
-    random: &mut Random,
-) -> bool {
+pub fn refill_empty(samples: &Samples, members: &Members, keys: &[f64], metric: Metric, values: &mut [f32], random: &mut Random) -> bool {
     let empty: Vec<usize> = (0..members.len()).filter(|&cell| members.of(cell).is_empty()).collect();
     if empty.is_empty() {
         return false;

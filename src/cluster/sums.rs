@@ -50,7 +50,7 @@ impl Members {
 
 /// Adds the rows of every cell to `sums`, `dims` numbers per cell.
 pub(super) fn sums(samples: &Samples, members: &Members, metric: Metric, sums: &mut [f64], threads: usize, watch: &Watch) -> Result<()> {
-    for_each_cell(samples, sums, threads, watch, |cell, sum| {
+    each(samples, sums, threads, watch, |cell, sum| {
         add_rows(samples, members.of(cell), metric, sum);
     })
 }
@@ -64,7 +64,7 @@ pub(super) fn means(
     values: &mut [f32],
     (threads, watch): (usize, &Watch),
 ) -> Result<()> {
-    for_each_cell(samples, values, threads, watch, |cell, out| {
+    each(samples, values, threads, watch, |cell, out| {
         let rows = members.of(cell);
         if stale[cell] && !rows.is_empty() {
             let mut sum = vec![0.0; out.len()];
@@ -75,13 +75,7 @@ pub(super) fn means(
 }
 
 /// Calls `visit` with every cell and its `dims` values, in parallel.
-fn for_each_cell<T: Send>(
-    samples: &Samples,
-    values: &mut [T],
-    threads: usize,
-    watch: &Watch,
-    visit: impl Fn(usize, &mut [T]) + Sync,
-) -> Result<()> {
+fn each<T: Send>(samples: &Samples, values: &mut [T], threads: usize, watch: &Watch, visit: impl Fn(usize, &mut [T]) + Sync) -> Result<()> {
     let dims = samples.dims();
     let jobs: Vec<_> = values.chunks_mut(JOB_CELLS * dims).map(Mutex::new).collect();
     let work = |(): &mut (), job: usize| {
