@@ -1,12 +1,12 @@
-//! Tables of hashed rows: the same from every kernel and for any number of threads, whole, searched in the order of
-//! scores, and never trusted when they come from elsewhere.
+//! LSH tables hold every row once, are the same from every kernel and for any number of threads, are probed in the order
+//! of scores, and are checked when they come from a file.
 
 mod random;
 
 use nseekfs::ann::lsh::build::{BuiltTables, buckets_of};
 use nseekfs::ann::lsh::hash::{HashScratch, Hasher, Params};
 use nseekfs::ann::lsh::probe::{Heap, QueryHash};
-use nseekfs::ann::lsh::tables::{Limits, Scratch, Shape, Tables};
+use nseekfs::ann::lsh::tables::{ProbeLimits, Scratch, Shape, Tables};
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::error::Error;
 use nseekfs::input::Block;
@@ -17,7 +17,7 @@ use nseekfs::store::rows::{Rows, Values};
 use proptest::prelude::*;
 use random::Random;
 
-const ALL: Limits = Limits { probes: u64::MAX, candidates: usize::MAX };
+const ALL: ProbeLimits = ProbeLimits { probes: u64::MAX, candidates: usize::MAX };
 
 /// Starts, rows and keys.
 type Arrays = [Vec<u32>; 3];
@@ -49,8 +49,8 @@ fn query_hash(lsh: &BuiltTables, values: &[f32], norm: f64) -> QueryHash {
     QueryHash::new(lsh.hasher(), &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), norm)
 }
 
-/// Every row is in every table once, in the bucket that its hash names, and buckets are sorted by row.
-fn check_whole(lsh: &BuiltTables, rows: &Rows) {
+/// Every row is in every table once, in the bucket of its hash, and the rows of a bucket ascend.
+fn check_tables(lsh: &BuiltTables, rows: &Rows) {
     let (tables, params) = (lsh.tables(), lsh.hasher().params());
     let all: Vec<u32> = (0..rows.len() as u32).collect();
     let buckets = buckets_of(&scalar::KERNEL, lsh.hasher(), rows, &all);
@@ -72,13 +72,13 @@ fn check_whole(lsh: &BuiltTables, rows: &Rows) {
 }
 
 #[test]
-fn tables_are_whole_for_every_shape() {
+fn every_table_holds_every_row_once() {
     for (count, dims) in [(0, 3), (1, 5), (2, 1), (600, 1), (513, 4), (300, 63), (300, 64), (40, 200), (20, 4097)] {
         let values = values(count, dims, 1);
         let norms = norms(&values, dims);
         for (tables, bits) in [(1, 1), (3, 7), (2, 24), (64, 5)] {
             let rows = rows(&values, &norms, dims);
-            check_whole(&build(&rows, Params { tables, bits, seed: 3 }), &rows);
+            check_tables(&build(&rows, Params { tables, bits, seed: 3 }), &rows);
         }
     }
 }
@@ -95,7 +95,7 @@ fn every_kernel_level_and_number_of_threads_gives_the_same_tables() {
         let rows = index.views()[0];
         let params = Params { tables: 6, bits: 9, seed: 1 };
         let first = build(&rows, params);
-        check_whole(&first, &rows);
+        check_tables(&first, &rows);
         for kernel in runnable() {
             for threads in [1, 2, 5] {
                 let other = BuiltTables::build(kernel, &rows, params, threads, &watch).unwrap();
@@ -137,22 +137,22 @@ fn a_hasher_of_kept_values_hashes_alike() {
 }
 
 #[test]
-fn places_ascend_and_name_every_bucket_once() {
+fn a_probing_sequence_ascends_and_names_every_bucket_once() {
     let values = values(300, 40, 6);
     let norms = norms(&values, 40);
     let lsh = build(&rows(&values, &norms, 40), Params { tables: 3, bits: 6, seed: 2 });
     for row in [0, 1, 9] {
         let query_hash = query_hash(&lsh, &values[row * 40..(row + 1) * 40], norms[row]);
         let mut heap = Heap::default();
-        let places: Vec<_> = query_hash.places(&mut heap).collect();
-        assert!(places.is_sorted() && places.windows(2).all(|pair| pair[0].score() <= pair[1].score()));
-        let mut named: Vec<_> = places.iter().map(|&place| (place.table(), query_hash.bucket(place))).collect();
+        let sequence: Vec<_> = query_hash.probing_sequence(&mut heap).collect();
+        assert!(sequence.is_sorted() && sequence.windows(2).all(|pair| pair[0].score() <= pair[1].score()));
+        let mut named: Vec<_> = sequence.iter().map(|&perturbation| (perturbation.table(), query_hash.bucket(perturbation))).collect();
         named.sort_unstable();
         assert_eq!(named, (0..3).flat_map(|table| (0..64).map(move |bucket| (table, bucket))).collect::<Vec<_>>());
-        for &place in &places {
-            let bucket = query_hash.bucket(place);
-            assert_eq!(query_hash.place(place.table(), bucket), place);
-            assert_eq!(place.distance(), (bucket ^ query_hash.buckets()[place.table()]).count_ones());
+        for &perturbation in &sequence {
+            let bucket = query_hash.bucket(perturbation);
+            assert_eq!(query_hash.perturbation(perturbation.table(), bucket), perturbation);
+            assert_eq!(perturbation.distance(), (bucket ^ query_hash.buckets()[perturbation.table()]).count_ones());
         }
     }
 }
@@ -165,9 +165,9 @@ fn probing_every_bucket_finds_every_row() {
         let lsh = build(&rows(&values, &norms, dims), Params { tables, bits, seed: 5 });
         let (mut scratch, mut found) = (Scratch::default(), vec![99]);
         for query in values.chunks_exact(dims).zip(&norms).map(|(value, &norm)| query_hash(&lsh, value, norm)).take(12) {
-            let tally = lsh.tables().candidates(&query, ALL, &mut scratch, &mut found).unwrap();
+            let counts = lsh.tables().candidates(&query, ALL, &mut scratch, &mut found).unwrap();
             assert_eq!(found, (0..count as u32).collect::<Vec<_>>());
-            assert_eq!((tally.probes, tally.entries), ((tables << bits) as u64, (tables * count) as u64));
+            assert_eq!((counts.probes, counts.entries), ((tables << bits) as u64, (tables * count) as u64));
         }
     }
 }
@@ -182,25 +182,25 @@ fn candidates_are_the_rows_of_the_first_buckets_sorted_and_each_once() {
     for row in (0..count).step_by(211) {
         let query_hash = query_hash(&lsh, &values[row * dims..(row + 1) * dims], norms[row]);
         for (probes, candidates) in [(0, 9), (1, 9), (7, usize::MAX), (8, usize::MAX), (9, usize::MAX), (u64::MAX, 40), (u64::MAX, 900)] {
-            let tally = lsh.tables().candidates(&query_hash, Limits { probes, candidates }, &mut scratch, &mut found).unwrap();
+            let counts = lsh.tables().candidates(&query_hash, ProbeLimits { probes, candidates }, &mut scratch, &mut found).unwrap();
             let (mut expected, mut entries, mut visited) = (Vec::new(), 0, 0);
-            for place in query_hash.places(&mut heap).take(probes.min(10_000) as usize) {
+            for perturbation in query_hash.probing_sequence(&mut heap).take(probes.min(10_000) as usize) {
                 if expected.len() >= candidates {
                     break;
                 }
-                let bucket = lsh.tables().bucket(place.table(), query_hash.bucket(place));
+                let bucket = lsh.tables().bucket(perturbation.table(), query_hash.bucket(perturbation));
                 (entries, visited) = (entries + bucket.len() as u64, visited + 1);
                 expected.extend_from_slice(bucket);
                 expected.sort_unstable();
                 expected.dedup();
             }
-            assert_eq!((&found, tally.probes, tally.entries), (&expected, visited, entries), "{probes} probes, {candidates} candidates");
+            assert_eq!((&found, counts.probes, counts.entries), (&expected, visited, entries), "{probes} probes, {candidates} candidates");
         }
     }
 }
 
 #[test]
-fn explanations_agree_with_what_probes_find() {
+fn explain_and_first_probes_agree_with_candidates() {
     let (count, dims) = (2000, 48);
     let values = values(count, dims, 9);
     let norms = norms(&values, dims);
@@ -208,52 +208,54 @@ fn explanations_agree_with_what_probes_find() {
     let lsh = build(&rows, Params { tables: 4, bits: 8, seed: 5 });
     let (mut scratch, mut found, tables) = (Scratch::default(), Vec::new(), lsh.tables());
     let query_hash = query_hash(&lsh, &values[..dims], norms[0]);
-    let asked: Vec<u32> = (0..count as u32).step_by(97).collect();
-    let buckets = buckets_of(&scalar::KERNEL, lsh.hasher(), &rows, &asked);
-    for (reach, (&row, buckets)) in tables.reach(&query_hash, &buckets, 300, &mut scratch).iter().zip(asked.iter().zip(buckets.chunks(4))) {
-        let meetings = tables.explain(&query_hash, buckets, 300, &mut scratch);
-        assert_eq!(meetings.len(), 4);
-        let first = meetings.iter().enumerate().filter_map(|(table, meeting)| Some((meeting.probes?, table))).min();
-        assert_eq!(reach.map(|reach| (reach.tally.probes, reach.table)), first);
-        for (meeting, (own, bucket)) in meetings.iter().zip(query_hash.buckets().iter().zip(buckets)) {
-            assert_eq!(meeting.distance, (own ^ bucket).count_ones());
+    let wanted_rows: Vec<u32> = (0..count as u32).step_by(97).collect();
+    let buckets = buckets_of(&scalar::KERNEL, lsh.hasher(), &rows, &wanted_rows);
+    for (first_probe, (&row, buckets)) in
+        tables.first_probes(&query_hash, &buckets, 300, &mut scratch).iter().zip(wanted_rows.iter().zip(buckets.chunks(4)))
+    {
+        let ranks = tables.explain(&query_hash, buckets, 300, &mut scratch);
+        assert_eq!(ranks.len(), 4);
+        let first = ranks.iter().enumerate().filter_map(|(table, rank)| Some((rank.probes?, table))).min();
+        assert_eq!(first_probe.map(|probe| (probe.counts.probes, probe.table)), first);
+        for (rank, (own, bucket)) in ranks.iter().zip(query_hash.buckets().iter().zip(buckets)) {
+            assert_eq!(rank.distance, (own ^ bucket).count_ones());
         }
         let probes = first.map_or(300, |first| first.0);
-        let before = Limits { probes: probes - u64::from(first.is_some()), candidates: usize::MAX };
+        let before = ProbeLimits { probes: probes - u64::from(first.is_some()), candidates: usize::MAX };
         tables.candidates(&query_hash, before, &mut scratch, &mut found).unwrap();
         assert!(found.binary_search(&row).is_err());
-        if let Some(reach) = reach {
-            let tally = tables.candidates(&query_hash, Limits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
+        if let Some(probe) = first_probe {
+            let counts = tables.candidates(&query_hash, ProbeLimits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
             assert!(found.binary_search(&row).is_ok());
-            assert_eq!(tally, reach.tally);
+            assert_eq!(counts, probe.counts);
         }
     }
-    assert_eq!(tables.reach(&query_hash, &buckets[..4], 300, &mut scratch)[0].unwrap().tally.probes, 1);
+    assert_eq!(tables.first_probes(&query_hash, &buckets[..4], 300, &mut scratch)[0].unwrap().counts.probes, 1);
 }
 
 #[test]
-fn what_is_met_is_what_candidates_hold() {
+fn a_trace_agrees_with_candidates() {
     let (count, dims) = (3000, 30);
     let values = values(count, dims, 15);
     let norms = norms(&values, dims);
     let lsh = build(&rows(&values, &norms, dims), Params { tables: 5, bits: 7, seed: 5 });
     let (mut scratch, mut found, tables) = (Scratch::default(), Vec::new(), lsh.tables());
     let probes: Vec<usize> = vec![1, 2, 3, 9, 40, 41, 200, 640];
-    // In no order, zero rows among them.
+    // Unsorted, with zero rows.
     let wanted: Vec<u64> = (0..40).map(|i| (i * 1297 + 9) % count as u64).collect();
     for query in (0..count).step_by(397) {
         let query_hash = query_hash(&lsh, &values[query * dims..(query + 1) * dims], norms[query]);
-        for (asked, limit) in [(&probes[..], u64::MAX), (&[], u64::MAX), (&probes[..5], 40), (&[], 7)] {
-            let met = tables.meet(&query_hash, &wanted, asked, limit, &mut Scratch::default()).unwrap();
-            assert_eq!((met.probes.len(), met.grown.len()), (wanted.len(), asked.len()));
+        for (grid, limit) in [(&probes[..], u64::MAX), (&[], u64::MAX), (&probes[..5], 40), (&[], 7)] {
+            let trace = tables.trace(&query_hash, &wanted, grid, limit, &mut Scratch::default()).unwrap();
+            assert_eq!((trace.found_at.len(), trace.candidates.len()), (wanted.len(), grid.len()));
             let mut within = |probes| {
-                tables.candidates(&query_hash, Limits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
+                tables.candidates(&query_hash, ProbeLimits { probes, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
                 found.clone()
             };
-            for (&probes, &grown) in asked.iter().zip(&met.grown) {
-                assert_eq!(within(probes as u64).len() as u64, grown, "{probes} probes");
+            for (&probes, &candidates) in grid.iter().zip(&trace.candidates) {
+                assert_eq!(within(probes as u64).len() as u64, candidates, "{probes} probes");
             }
-            for (&row, probe) in wanted.iter().zip(&met.probes) {
+            for (&row, probe) in wanted.iter().zip(&trace.found_at) {
                 let last = probe.unwrap_or(limit + u64::from(limit < u64::MAX));
                 assert!(last <= limit || probe.is_none());
                 assert!(probe.is_none_or(|probe| within(probe).binary_search(&(row as u32)).is_ok()), "row {row} at {probe:?}");
@@ -264,7 +266,7 @@ fn what_is_met_is_what_candidates_hold() {
 }
 
 #[test]
-fn near_rows_are_found_in_few_buckets() {
+fn near_rows_are_found_in_the_first_buckets() {
     let (count, dims) = (4000, 96);
     let mut random = Random::seeded(10);
     // A sum of eight numbers is nearly normal.
@@ -277,7 +279,7 @@ fn near_rows_are_found_in_few_buckets() {
         // A cosine of about 0.93.
         let near: Vec<f32> = values[row * dims..(row + 1) * dims].iter().map(|x| x + 0.4 * number()).collect();
         let query_hash = query_hash(&lsh, &near, self::norms(&near, dims)[0]);
-        lsh.tables().candidates(&query_hash, Limits { probes: 40, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
+        lsh.tables().candidates(&query_hash, ProbeLimits { probes: 40, candidates: usize::MAX }, &mut scratch, &mut found).unwrap();
         assert!(found.len() < count / 8);
         hits += usize::from(found.binary_search(&(row as u32)).is_ok());
     }
@@ -288,7 +290,7 @@ fn near_rows_are_found_in_few_buckets() {
 fn rows_of_any_length_are_hashed_by_their_direction() {
     let (count, dims) = (60, 70);
     let given = values(count, dims, 11);
-    // Powers of two, so that directions stay what they are.
+    // Powers of two, so that directions do not change.
     let scaled: Vec<f32> = given.iter().enumerate().map(|(i, x)| x * [1.0, 2f32.powi(-90), 2f32.powi(60)][i / dims % 3]).collect();
     let tables = [&given, &scaled].map(|values| {
         let norms = norms(values, dims);
@@ -313,11 +315,11 @@ fn parameters_out_of_range_are_refused_by_name() {
 }
 
 #[test]
-fn a_build_ends_once_its_watch_says_stop() {
+fn a_build_ends_when_its_watch_stops() {
     let values = values(600, 16, 12);
     let norms = norms(&values, 16);
     let watch = Watch::new(&|| true);
-    // A failing job stops all who share the watch.
+    // A failing job stops every job that shares the watch.
     pool::run(1, 1, &watch, || Ok(()), |(), _| Err(Error::Interrupted)).unwrap_err();
     let result = BuiltTables::build(&scalar::KERNEL, &rows(&values, &norms, 16), Params::default(), 2, &watch);
     assert!(matches!(result, Err(Error::Interrupted)));
@@ -380,9 +382,8 @@ fn hostile_hyperplanes_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
 
-    /// Whatever passes the check can be searched to the end.
     #[test]
-    fn arrays_that_pass_the_check_never_panic(
+    fn searches_of_arrays_that_pass_the_check_never_panic(
         bits in 1usize..6,
         count in 0usize..9,
         noise in proptest::collection::vec((0usize..3, 0usize..200, 0u32..12), 0..4),

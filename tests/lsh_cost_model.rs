@@ -1,10 +1,10 @@
-//! The model that chooses tables and bits: what it says of a choice is what tables of that choice give, what it
-//! chooses is as good as any, and it is the same for every kernel and number of threads.
+//! The LSH cost model: its estimates agree with tables that are built, no other choice costs much less than its own, and
+//! it is the same for every kernel and number of threads.
 
 mod random;
 
 use nseekfs::ann::lsh::build::BuiltTables;
-use nseekfs::ann::lsh::cost_model::{self, Costs, Estimate, Wanted};
+use nseekfs::ann::lsh::cost_model::{self, Costs, Estimate, Workload};
 use nseekfs::ann::lsh::hash::{Hasher, Params};
 use nseekfs::ann::lsh::probe::QueryHash;
 use nseekfs::ann::lsh::tables::Scratch;
@@ -20,10 +20,10 @@ use random::Random;
 
 const COUNT: usize = 8000;
 const DIMS: usize = 40;
-/// Those of 512 bytes a row, in bytes streamed in the same time.
+/// Costs for rows of 512 bytes, in bytes streamed in the same time.
 const COSTS: Costs = Costs { probe: 3000.0, row: 3500.0, entry: 1200.0 };
 
-/// Some rows that ask, their neighbours, and all rows.
+/// A table, some of its rows as queries, and their neighbours.
 struct Case {
     values: Vec<f32>,
     norms: Vec<f64>,
@@ -32,7 +32,7 @@ struct Case {
 }
 
 impl Case {
-    /// Rows that lie so far around one of so many centres; every `step`-th asks.
+    /// Rows around `centres` centres, `spread` wide; every `step`-th row is a query.
     fn new(centres: usize, spread: f32, step: usize) -> Self {
         let mut random = Random::seeded(20);
         // A sum of eight numbers is nearly normal.
@@ -43,8 +43,8 @@ impl Case {
         (scalar::KERNEL.squared_norm)(&values, DIMS, &mut norms);
         norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
         let own: Vec<usize> = (0..COUNT).step_by(step).collect();
-        let asked: Vec<f32> = own.iter().flat_map(|&row| values[row * DIMS..(row + 1) * DIMS].to_vec()).collect();
-        let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F32(&asked), DIMS, 0).unwrap();
+        let values_of_queries: Vec<f32> = own.iter().flat_map(|&row| values[row * DIMS..(row + 1) * DIMS].to_vec()).collect();
+        let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F32(&values_of_queries), DIMS, 0).unwrap();
         let mut case = Case { values, norms, queries, near: Vec::new() };
         let sample = Sample { queries: &case.queries, own: Some(&own) };
         case.near = tune::neighbours(sample, 10, &plan(&scalar::KERNEL, 2), &[case.rows()], &Watch::new(&|| true)).unwrap();
@@ -57,29 +57,29 @@ impl Case {
     }
 
     fn hasher(&self) -> Hasher {
-        let params = cost_model::usual(COUNT, 3);
+        let params = cost_model::default_params(COUNT, 3);
         Hasher::learn(&scalar::KERNEL, &self.rows(), params, 1, &Watch::new(&|| true)).unwrap()
     }
 
     fn estimates(&self, recall: f64, given: [Option<usize>; 2], plan: &Plan) -> Vec<Estimate> {
-        let wanted = Wanted { queries: &self.queries, near: &self.near, recall, costs: COSTS };
+        let wanted = Workload { queries: &self.queries, neighbours: &self.near, recall, costs: COSTS };
         cost_model::estimates((&self.hasher(), &self.rows()), &wanted, given, plan, &Watch::new(&|| true)).unwrap()
     }
 
-    /// Probes that reach a recall in tables that are made, and the rows in them, both on average.
+    /// The probes that reach a recall in built tables, and the mean number of rows in them.
     fn measured(&self, params: Params, recall: f64) -> (f64, f64) {
         let lsh = BuiltTables::build(&scalar::KERNEL, &self.rows(), params, 1, &Watch::new(&|| true)).unwrap();
-        let aims: Vec<QueryHash> =
+        let hashes: Vec<QueryHash> =
             (0..self.queries.len()).map(|i| QueryHash::new(lsh.hasher(), &self.queries.wide(i)[..DIMS], self.queries.norm(i))).collect();
         let mut scratch = Scratch::default();
-        let meet = |i: usize, probes: &[usize], scratch: &mut Scratch| {
-            lsh.tables().meet(&aims[i], &self.near[i], probes, u64::MAX, scratch).unwrap()
+        let trace = |i: usize, probes: &[usize], scratch: &mut Scratch| {
+            lsh.tables().trace(&hashes[i], &self.near[i], probes, u64::MAX, scratch).unwrap()
         };
-        let mut places: Vec<u64> = (0..aims.len()).flat_map(|i| meet(i, &[], &mut scratch).probes).map(Option::unwrap).collect();
-        places.sort_unstable();
-        let probes = places[(recall * places.len() as f64).ceil() as usize - 1];
-        let visited: u64 = (0..aims.len()).map(|i| meet(i, &[probes as usize], &mut scratch).grown[0]).sum();
-        (probes as f64, visited as f64 / aims.len() as f64)
+        let mut ranks: Vec<u64> = (0..hashes.len()).flat_map(|i| trace(i, &[], &mut scratch).found_at).map(Option::unwrap).collect();
+        ranks.sort_unstable();
+        let probes = ranks[(recall * ranks.len() as f64).ceil() as usize - 1];
+        let visited: u64 = (0..hashes.len()).map(|i| trace(i, &[probes as usize], &mut scratch).candidates[0]).sum();
+        (probes as f64, visited as f64 / hashes.len() as f64)
     }
 }
 
@@ -87,12 +87,13 @@ fn plan(kernel: &'static Kernel, threads: usize) -> Plan<'static> {
     Plan { metric: Metric::Cosine, k: 1, kernel, method: Method::Auto, threads, quantizer: None, unit: false, threshold: f64::NEG_INFINITY }
 }
 
-fn work(params: Params, (probes, visited): (f64, f64)) -> f64 {
+/// The cost that the model estimates, from measured numbers.
+fn measured_cost(params: Params, (probes, visited): (f64, f64)) -> f64 {
     probes * COSTS.probe + visited * COSTS.row + (params.tables * COUNT) as f64 * COSTS.entry / 300.0
 }
 
 #[test]
-fn estimates_are_what_tables_give() {
+fn estimates_agree_with_built_tables() {
     for (centres, spread) in [(400, 0.4), (COUNT, 1.0)] {
         let case = Case::new(centres, spread, 50);
         for recall in [0.5, 0.9] {
@@ -101,7 +102,7 @@ fn estimates_are_what_tables_give() {
             for one in estimates.iter().filter(|one| one.cost < f64::INFINITY) {
                 let (probes, visited) = case.measured(one.params, recall);
                 let context = format!("{centres} centres, recall {recall}: {one:?}, {probes} probes, {visited} rows");
-                // A level is a sixteenth of a natural unit, and the first probes are whole numbers.
+                // Scores are rounded to 1/16 natural unit, and the first numbers of probes to integers.
                 assert!((one.probes - probes).abs() <= 1.0 + 0.2 * probes, "{context}");
                 assert!((one.visited - visited).abs() <= 4.0 + 0.2 * visited, "{context}");
             }
@@ -110,15 +111,15 @@ fn estimates_are_what_tables_give() {
 }
 
 #[test]
-fn what_is_chosen_costs_no_more_than_any_other_choice() {
+fn no_other_choice_costs_much_less() {
     for (centres, spread) in [(400, 0.4), (200, 0.6)] {
         let case = Case::new(centres, spread, 50);
         for recall in [0.8, 0.95] {
             let estimates = case.estimates(recall, [None, None], &plan(&scalar::KERNEL, 2));
-            let chosen = cost_model::cheapest(&estimates, cost_model::usual(COUNT, 3));
-            let had = work(chosen, case.measured(chosen, recall));
+            let chosen = cost_model::cheapest(&estimates, cost_model::default_params(COUNT, 3));
+            let had = measured_cost(chosen, case.measured(chosen, recall));
             for one in &estimates {
-                let other = work(one.params, case.measured(one.params, recall));
+                let other = measured_cost(one.params, case.measured(one.params, recall));
                 assert!(had <= 1.15 * other, "{centres} centres, recall {recall}: {chosen:?} costs {had}, {:?} {other}", one.params);
             }
         }
@@ -129,13 +130,13 @@ fn what_is_chosen_costs_no_more_than_any_other_choice() {
 fn near_rows_take_fewer_tables_than_far_ones() {
     let chosen = [(400, 0.05, 0.8), (400, 0.6, 0.95)].map(|(centres, spread, recall)| {
         let estimates = Case::new(centres, spread, 50).estimates(recall, [None, None], &plan(&scalar::KERNEL, 2));
-        cost_model::cheapest(&estimates, cost_model::usual(COUNT, 3)).tables
+        cost_model::cheapest(&estimates, cost_model::default_params(COUNT, 3)).tables
     });
     assert!(chosen[0] < chosen[1], "{chosen:?}");
 }
 
 #[test]
-fn what_is_given_is_chosen() {
+fn given_tables_and_bits_are_kept() {
     let case = Case::new(400, 0.4, 200);
     for given in [[Some(3), None], [None, Some(5)], [Some(20), Some(12)]] {
         let estimates = case.estimates(0.8, given, &plan(&scalar::KERNEL, 2));
@@ -147,12 +148,12 @@ fn what_is_given_is_chosen() {
 }
 
 #[test]
-fn a_recall_that_nothing_reaches_leaves_the_usual_choice() {
+fn a_recall_that_nothing_reaches_gives_the_default() {
     let case = Case::new(COUNT, 1.0, 200);
-    let usual = cost_model::usual(COUNT, 3);
+    let default_params = cost_model::default_params(COUNT, 3);
     let estimates = case.estimates(1.0, [Some(1), None], &plan(&scalar::KERNEL, 2));
     assert!(estimates.iter().all(|one| one.cost == f64::INFINITY));
-    assert_eq!(cost_model::cheapest(&estimates, usual), usual);
+    assert_eq!(cost_model::cheapest(&estimates, default_params), default_params);
 }
 
 #[test]

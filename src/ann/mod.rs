@@ -1,8 +1,7 @@
-//! Approximate search: which few rows are worth visiting.
+//! Approximate search: an index selects candidate rows, which are scored exactly.
 //!
-//! [`ivf`] visits the inverted lists of the cells nearest to a query, [`lsh`] the buckets that a query most likely
-//! shares with its neighbours. Either names candidates, all of which are scored exactly; [`tune`] measures how many
-//! cells or buckets a recall takes.
+//! [`ivf`] visits the inverted lists of the cells nearest to a query, [`lsh`] the buckets that most probably hold its
+//! neighbours. [`tune`] measures how many cells or buckets must be visited for a recall.
 
 pub mod ivf;
 pub mod lsh;
@@ -12,67 +11,68 @@ use crate::error::Result;
 use crate::format::Kind;
 use crate::pool::Watch;
 use crate::scan::lists::Mask;
-use crate::scan::{Plan, Queries};
+use crate::scan::{self, Plan, Queries, Run};
 use crate::store::rows::Rows;
 use crate::topk::TopK;
 use ivf::Ivf;
 use lsh::Lsh;
 
-/// How few rows are visited.
+/// An index for approximate search.
 #[derive(Debug, Clone)]
 pub enum Ann {
-    /// Those in the cells nearest to the query.
+    /// An inverted file.
     Ivf(Ivf),
-    /// Those in the likeliest buckets.
+    /// Locality-sensitive hashing.
     Lsh(Lsh),
 }
 
-/// What an approximate search is told.
+/// The arguments of an approximate search.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What is wanted; the coder, if rows have codes.
+    /// Metric, k, kernel and threads; the quantizer, if rows have codes.
     pub plan: &'a Plan<'a>,
-    /// All rows.
+    /// All rows of the index.
     pub segments: &'a [Rows<'a>],
-    /// Who asks.
+    /// The queries.
     pub queries: &'a Queries,
-    /// Cells or buckets to visit, 1 or more; of cells, on average where there is a `gap`.
+    /// Cells or buckets to visit, at least 1; of cells, on average where there is a `gap`.
     pub probes: usize,
-    /// See [`Nprobe`](ivf::Count).
+    /// See [`Nprobe`](ivf::Nprobe).
     pub gap: Option<f64>,
-    /// Cells whose centroid's key is below this part of the best one's are left out.
+    /// Skip cells whose centroid's key is below this share of the best one's, from 0 to 1.
     pub ratio: Option<f64>,
-    /// Rows at most that a query reads in full, the best by their codes; `None`: all that codes leave undecided.
+    /// The most rows that a query reads in full, those with the highest bounds; `None`: every row whose bound reaches
+    /// the threshold.
     pub reorder: Option<usize>,
-    /// Which rows may be found, and how many; `None`: all.
+    /// The rows that a filter allows, and their number; `None`: all.
     pub mask: Option<(&'a Mask, u64)>,
     /// Of rows that may be found, the least to visit, as often as they are listed: where a filter goes against the
     /// query, the nearest cells hold fewer of them than others do.
     pub least: f64,
 }
 
-/// The best rows found for a query.
+/// The result for one query.
 #[derive(Debug)]
 pub struct Found {
-    /// The rows.
+    /// The best rows found.
     pub top: TopK,
-    /// Whether no other row can be among the best.
+    /// Whether they are proven to be the best of all rows.
     pub exact: bool,
 }
 
 impl Ann {
-    /// The best of the rows visited for every query. Where these are fewer than are asked for, more are visited.
+    /// The best rows visited for every query; more cells or buckets are visited while fewer than k rows are found.
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn search(&self, request: &Request, watch: &Watch) -> Result<Vec<Found>> {
         match self {
             Ann::Ivf(ivf) => ivf.search(request, watch),
-            Ann::Lsh(buckets) => buckets.search(request, watch),
+            Ann::Lsh(lsh) => lsh.search(request, watch),
         }
     }
 
-    /// The cells, if it is cells.
+    /// The inverted file, if it is one.
     pub fn cells(&self) -> Option<&Ivf> {
         match self {
             Ann::Ivf(ivf) => Some(ivf),
@@ -80,15 +80,15 @@ impl Ann {
         }
     }
 
-    /// Cells or buckets that there are to visit.
-    pub fn most(&self) -> usize {
+    /// The number of cells or buckets.
+    pub fn max_probes(&self) -> usize {
         match self {
             Ann::Ivf(ivf) => ivf.cells(),
-            Ann::Lsh(buckets) => buckets.most(),
+            Ann::Lsh(lsh) => lsh.buckets(),
         }
     }
 
-    /// What it is in a file.
+    /// The kind of index as a file names it.
     pub fn kind(&self) -> Kind {
         match self {
             Ann::Ivf(_) => Kind::Cells,
@@ -96,18 +96,26 @@ impl Ann {
         }
     }
 
-    /// All of it, as it lies in a file.
+    /// The whole index, as it lies in a file.
     pub fn payload(&self) -> &[u8] {
         match self {
             Ann::Ivf(ivf) => ivf.payload(),
-            Ann::Lsh(buckets) => buckets.payload(),
+            Ann::Lsh(lsh) => lsh.payload(),
         }
     }
 }
 
 impl Request<'_> {
-    /// Rows that may be found.
+    /// The number of rows that may be found.
     fn allowed(&self) -> u64 {
         self.mask.map_or_else(|| self.segments.iter().map(|rows| rows.len() as u64).sum(), |mask| mask.1)
+    }
+
+    /// The best of some candidate rows, ascending, for one query: exact keys of all of them.
+    fn score(&self, query: usize, rows: &[u32], watch: &Watch) -> Result<TopK> {
+        let sizes: Vec<usize> = self.segments.iter().map(Rows::len).collect();
+        let runs = Run::of(&sizes, rows.iter().map(|&row| row as usize));
+        let plan = Plan { threads: 1, ..*self.plan };
+        Ok(scan::search(&plan, self.segments, &runs, &self.queries.only(query), watch)?.swap_remove(0))
     }
 }

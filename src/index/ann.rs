@@ -2,7 +2,7 @@
 
 use super::{Index, SearchParams};
 use crate::ann::ivf::{self, Cluster};
-use crate::ann::lsh::cost_model::{self, Costs, Estimate, Wanted};
+use crate::ann::lsh::cost_model::{self, Costs, Estimate, Workload};
 use crate::ann::lsh::hash::{Hasher, Params};
 use crate::ann::lsh::search::Lsh;
 use crate::ann::tune::{self, Sample, SearchEffort, samples};
@@ -137,7 +137,7 @@ impl Index {
         let (tables, bits) = (whole("tables", MAX_TABLES, params.tables)?, whole("bits", MAX_BITS, params.bits)?);
         let rows = self.only_view()?;
         // The axes do not depend on numbers that are still open.
-        let usual = cost_model::usual(rows.len(), self.about.seed);
+        let usual = cost_model::default_params(rows.len(), self.about.seed);
         let first = Params { tables: tables.unwrap_or(usual.tables), bits: bits.unwrap_or(usual.bits), ..usual };
         let plan = self.plain_plan(1, threads)?;
         let mut hasher = Hasher::learn(plan.kernel, &rows, first, threads, watch)?;
@@ -157,7 +157,7 @@ impl Index {
         let queries = self.rows_as_queries(&own)?;
         let near = tune::neighbours(Sample { queries: &queries, own: Some(&own) }, USUAL_K as usize, plan, &views, watch)?;
         let costs = Costs { probe: PROBE_COST, row: rows.row_bytes() as f64 + READ_COST, entry: ENTRY_COST };
-        cost_model::estimates((hasher, &rows), &Wanted { queries: &queries, near: &near, recall, costs }, given, plan, watch)
+        cost_model::estimates((hasher, &rows), &Workload { queries: &queries, neighbours: &near, recall, costs }, given, plan, watch)
     }
 
     /// The rows of an index of one segment, as a builder makes it.
@@ -249,7 +249,7 @@ impl Index {
             return Err(Error::input("reorder_k", format!("a whole number of at least {}, the rows asked for", params.k), most));
         }
         let Some(ann) = &self.ann else { return Ok(None) };
-        let most = ann.ann.most();
+        let most = ann.ann.max_probes();
         let probes = params.nprobe.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
         let probes = probes.map_err(|got| Error::input("nprobe", "a whole number of at least 1", got))?;
         // Cosine cells and buckets serve every metric of unit rows; others only the metric that they were tuned for.

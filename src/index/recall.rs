@@ -200,8 +200,8 @@ impl Index {
                 let homes: Vec<u32> =
                     holds.flat_map(|(view, row)| buckets_of(plan.kernel, buckets.hasher(), view, &[row as u32])).collect();
                 let query_hash = QueryHash::new(buckets.hasher(), &queries.wide(0)[..queries.dims()], queries.norm(0));
-                let meetings = buckets.tables().explain(&query_hash, &homes, buckets.enough() as u64, &mut Scratch::default());
-                let homes = (0..).zip(meetings).filter_map(|(table, meeting)| Some((table, meeting.probes? as usize)));
+                let ranks = buckets.tables().explain(&query_hash, &homes, buckets.exhaustive_probes() as u64, &mut Scratch::default());
+                let homes = (0..).zip(ranks).filter_map(|(table, rank)| Some((table, rank.probes? as usize)));
                 let mut homes: Vec<(u32, usize)> = homes.collect();
                 homes.sort_unstable_by_key(|home| home.1);
                 Ok((homes, effort.probes))

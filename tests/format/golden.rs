@@ -320,7 +320,7 @@ fn the_golden_file_with_buckets_puts_queries_where_its_rows_are() {
     let watch = Watch::new(&|| true);
     let index = Index::open(&path(HASHED), Mode::Mmap, Verify::Full, &watch).unwrap();
     let (ann, _) = index.ann().unwrap();
-    assert!(ann.cells().is_none() && ann.most() == 16);
+    assert!(ann.cells().is_none() && ann.max_probes() == 16);
     // The hyperplanes that the file tells, and those that queries are hashed by, are the same: a row that asks is in
     // the first bucket that it looks into.
     for (i, row) in hashed_rows().chunks_exact(4).enumerate() {

@@ -1,11 +1,9 @@
-//! Tables of buckets of rows, for cosine: rows that point the same way tend to share buckets.
+//! Builds the tables: hashes every row and sorts the rows of each table by bucket.
 //!
-//! [`crate::ann::lsh::hash`] says which bucket a row is in, this file sorts rows into [`crate::ann::lsh::tables`], and
-//! [`crate::ann::lsh::probe`] says which buckets a query visits first. Every row is in every table once, and the tables are
-//! the same from every kernel and for any number of threads.
+//! Every table holds every row once. The tables are the same from every kernel and for any number of threads.
 //!
-//! Two bits more or twice the tables take a fifth fewer candidates for the same recall; bits cost probes, four times
-//! as many, tables cost memory and time to build: [`crate::ann::lsh::cost_model`] weighs them.
+//! Two more bits, or twice the tables, reach a recall with a fifth fewer candidates. The bits take four times as many
+//! probes, the tables memory and time to build; [`cost_model`](super::cost_model) weighs them.
 
 use super::hash::{HashScratch, Hasher, Params};
 use super::tables::{Shape, Tables};
@@ -15,10 +13,10 @@ use crate::pool::{self, Watch};
 use crate::store::rows::Rows;
 use std::sync::Mutex;
 
-/// Rows that one job hashes: their values, directions and coordinates stay in L2.
+/// Rows per job of hashing: their values, directions and coordinates fit in L2.
 const JOB_ROWS: usize = 256;
 
-/// All tables, built.
+/// Tables in memory, and their hyperplanes.
 #[derive(Debug, Clone)]
 pub struct BuiltTables {
     hasher: Hasher,
@@ -29,19 +27,19 @@ pub struct BuiltTables {
 }
 
 impl BuiltTables {
-    /// Builds the tables of some rows.
+    /// Learns hyperplanes from the rows and builds their tables.
     ///
     /// # Errors
     /// Parameters out of range; more rows than a segment holds; no memory; [`Error::Interrupted`].
     pub fn build(kernel: &Kernel, rows: &Rows, params: Params, threads: usize, watch: &Watch) -> Result<Self> {
-        BuiltTables::fill(kernel, Hasher::learn(kernel, rows, params, threads, watch)?, rows, threads, watch)
+        BuiltTables::with_hasher(kernel, Hasher::learn(kernel, rows, params, threads, watch)?, rows, threads, watch)
     }
 
-    /// Builds the tables of some rows whose hyperplanes are known.
+    /// Builds the tables of the rows by given hyperplanes.
     ///
     /// # Errors
     /// More rows than a segment holds; no memory; [`Error::Interrupted`].
-    pub(crate) fn fill(kernel: &Kernel, hasher: Hasher, rows: &Rows, threads: usize, watch: &Watch) -> Result<Self> {
+    pub(crate) fn with_hasher(kernel: &Kernel, hasher: Hasher, rows: &Rows, threads: usize, watch: &Watch) -> Result<Self> {
         if u32::try_from(rows.len()).is_err() {
             return Err(Error::input("embeddings", format!("{} rows at most", u32::MAX), rows.len()));
         }
@@ -58,7 +56,7 @@ impl BuiltTables {
         let work = |(): &mut (), table: usize| {
             let mut slot = jobs[table].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (starts, rows, keys) = &mut *slot;
-            sort(&hashed, table, shape, (starts, rows, keys), watch)
+            fill_table(&hashed, table, shape, (starts, rows, keys), watch)
         };
         pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
         drop(jobs);
@@ -70,21 +68,21 @@ impl BuiltTables {
         Tables { shape: self.shape, starts: &self.starts, rows: &self.rows, keys: &self.keys }
     }
 
-    /// Their hyperplanes.
+    /// The hyperplanes of the tables.
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 }
 
-/// The buckets of all rows: for each [`JOB_ROWS`] of them all tables one after the other.
+/// The buckets of all rows: per job of [`JOB_ROWS`] rows, table after table.
 fn hash(kernel: &Kernel, hasher: &Hasher, rows: &Rows, threads: usize, watch: &Watch) -> Result<Vec<u32>> {
     let tables = hasher.params().tables;
     let mut hashed = filled(rows.len().saturating_mul(tables), 0, "the buckets of rows")?;
     let jobs: Vec<_> = hashed.chunks_mut(JOB_ROWS * tables).map(Mutex::new).collect();
-    let work = |work: &mut HashScratch, job: usize| {
+    let work = |scratch: &mut HashScratch, job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let first = job * JOB_ROWS;
-        hasher.buckets(kernel, rows, first..rows.len().min(first + JOB_ROWS), work, &mut out);
+        hasher.buckets(kernel, rows, first..rows.len().min(first + JOB_ROWS), scratch, &mut out);
         Ok(())
     };
     pool::run(threads, jobs.len(), watch, || Ok(HashScratch::default()), work)?;
@@ -92,16 +90,16 @@ fn hash(kernel: &Kernel, hasher: &Hasher, rows: &Rows, threads: usize, watch: &W
     Ok(hashed)
 }
 
-/// Fills one table: counts what is in each slot of the directory, then puts the rows there in order.
-fn sort(hashed: &[u32], table: usize, shape: Shape, out: (&mut [u32], &mut [u32], &mut [u32]), watch: &Watch) -> Result<()> {
+/// Fills one table by a counting sort over slots, then sorts the rows of every slot by bucket.
+fn fill_table(hashed: &[u32], table: usize, shape: Shape, out: (&mut [u32], &mut [u32], &mut [u32]), watch: &Watch) -> Result<()> {
     let (starts, rows, keys) = out;
-    // Of the last job there may be fewer rows.
+    // The last job may have fewer rows.
     let jobs = || hashed.chunks(JOB_ROWS * shape.tables).map(|job| job.chunks_exact(job.len() / shape.tables).nth(table));
     for buckets in jobs().flatten() {
         buckets.iter().for_each(|&bucket| starts[shape.slot(bucket) + 1] += 1);
     }
     watch.check()?;
-    // Each start stands one slot late until its rows have moved it on.
+    // `starts[slot + 1]` is the start of `slot` until its rows have advanced it to the end.
     let mut sum = 0;
     for start in &mut starts[1..] {
         (*start, sum) = (sum, sum + *start);
@@ -132,13 +130,13 @@ fn sort(hashed: &[u32], table: usize, shape: Shape, out: (&mut [u32], &mut [u32]
     Ok(())
 }
 
-/// The buckets of some rows, one for each table, those of one row after those of the other: what
-/// [`Tables::explain`] and [`Tables::reach`] ask for.
-pub fn buckets_of(kernel: &Kernel, hasher: &Hasher, rows: &Rows, some: &[u32]) -> Vec<u32> {
+/// The buckets of the rows with these numbers, one per table, row after row, as [`Tables::explain`] and
+/// [`Tables::first_probes`] take them.
+pub fn buckets_of(kernel: &Kernel, hasher: &Hasher, rows: &Rows, numbers: &[u32]) -> Vec<u32> {
     let tables = hasher.params().tables;
-    let (mut work, mut buckets) = (HashScratch::default(), vec![0; some.len() * tables]);
-    for (out, &row) in buckets.chunks_exact_mut(tables).zip(some) {
-        hasher.buckets(kernel, rows, row as usize..row as usize + 1, &mut work, out);
+    let (mut scratch, mut buckets) = (HashScratch::default(), vec![0; numbers.len() * tables]);
+    for (out, &row) in buckets.chunks_exact_mut(tables).zip(numbers) {
+        hasher.buckets(kernel, rows, row as usize..row as usize + 1, &mut scratch, out);
     }
     buckets
 }

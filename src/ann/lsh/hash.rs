@@ -1,13 +1,12 @@
-//! Which bucket of each table a vector is in: signs of its projections, a bit each.
+//! The hash function: a vector's bucket in a table is the signs of its projections on the table's hyperplanes.
 //!
-//! A vector's direction is centred and seen along the principal axes of the rows; sign flips and a
-//! Walsh-Hadamard transform then spread it over as many hyperplanes, all of which the rows cross with the
-//! same spread (Kong and Li, Isotropic hashing, 2012; Andoni and others, Practical and optimal LSH for
-//! angular distance, 2015, for the transform). Hyperplanes among the axes of largest variance part
-//! neighbours least often for the rows that they part.
+//! A vector's direction is centred and projected on the principal axes of the rows; random sign flips and a
+//! Walsh-Hadamard transform then rotate these coordinates (Andoni and others, Practical and optimal LSH for angular
+//! distance, 2015), so that the rows have the same variance along every hyperplane's normal (Kong and Li, Isotropic
+//! hashing, 2012). In the axes of largest variance, hyperplanes separate few neighbours for the rows they separate.
 //!
-//! Every number is one rounded float32 or float64 operation after the other in a set order, never fused, so that
-//! buckets are the same from every kernel and for any number of threads. A zero vector is in bucket 0.
+//! Every number comes from single float32 or float64 operations in a fixed order, never fused, so buckets are the same
+//! from every kernel and for any number of threads. A zero vector is in bucket 0.
 
 use crate::error::{Error, Result, filled};
 use crate::kernel::{COLUMNS, FloatMode, Kernel, scalar};
@@ -18,30 +17,30 @@ use crate::random::Random;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
 use std::ops::Range;
 
-/// Axes, and hyperplanes of a transform: a power of two. Finding the axes and multiplying rows with them is what
-/// building costs, in proportion; on sentence embeddings of 384 values half as many part more neighbours.
+/// Principal axes, and hyperplanes per transform: a power of two. The time to build is proportional to it; with half as
+/// many, hyperplanes separate more neighbours on sentence embeddings of 384 dims.
 const AXES: usize = 64;
-/// Rows transformed side by side.
-const SIDE: usize = 8;
-/// Transforms in a row where there are fewer axes than [`AXES`]: three are as good as a dense rotation (Andoni and
-/// others); with all axes one is better, as its hyperplanes weigh every axis alike.
+/// Rows per call of the transform.
+const LANES: usize = 8;
+/// Sign flips and transforms in sequence where there are fewer axes than [`AXES`]: three are as good as a dense rotation
+/// (Andoni and others). With all axes one is better: each hyperplane weighs every axis alike.
 const ROUNDS: usize = 3;
 /// Values of the sample that axes are learnt from, and the bounds of its rows.
 const SAMPLE_VALUES: usize = 768 << 10;
 const SAMPLE_ROWS: Range<usize> = 4 * AXES..2048;
-/// Tables, and bits a table, at most: what fits a place in the order of probes beside its score.
+/// The most tables: its number fits in a [`Perturbation`](super::probe::Perturbation) beside the score.
 pub const MAX_TABLES: usize = crate::format::MAX_TABLES as usize;
-/// See [`MAX_TABLES`].
+/// The most bits per table, for the same reason.
 pub const MAX_BITS: usize = crate::format::MAX_BITS as usize;
 
-/// What is decided before building.
+/// Parameters of the hash function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
     /// Tables, 1 to 64.
     pub tables: usize,
-    /// Hyperplanes a table, 1 to 24.
+    /// Hyperplanes per table, 1 to 24.
     pub bits: usize,
-    /// Seed of axes and signs.
+    /// Seed of the axes and sign flips.
     pub seed: u64,
 }
 
@@ -52,47 +51,47 @@ impl Default for Params {
 }
 
 impl Params {
-    /// Whether they can be used.
+    /// Checks the ranges.
     ///
     /// # Errors
-    /// A number out of range.
+    /// A number out of range, by name.
     pub fn check(&self) -> Result<()> {
         let checks = [("tables", self.tables, MAX_TABLES), ("bits", self.bits, MAX_BITS)];
-        match checks.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
-            Some((name, value, most)) => Err(Error::input(name, format!("a whole number from 1 to {most}"), value)),
+        match checks.into_iter().find(|(_, value, max)| !(1..=*max).contains(value)) {
+            Some((name, value, max)) => Err(Error::input(name, format!("a whole number from 1 to {max}"), value)),
             None => Ok(()),
         }
     }
 }
 
-/// Coordinates of a vector along the axes.
-pub(crate) type Along = [f32; AXES];
+/// A centred direction's coordinates along the axes; zero beyond the last axis.
+pub(crate) type Coordinates = [f32; AXES];
 
 /// The hyperplanes of all tables.
 #[derive(Debug, Clone)]
 pub struct Hasher {
     dims: usize,
     params: Params,
-    /// Axes, then the centre along each, then the spread along each.
+    /// The axes, then the centre's coordinate along each, then the rows' standard deviation along each.
     values: Vec<f32>,
-    /// The axes again, [`COLUMNS`] of them side by side, as [`Kernel::ordered`] wants them.
+    /// The axes in the layout of [`Kernel::ordered`], [`COLUMNS`] interleaved.
     columns: Vec<f32>,
-    /// Signs of one transform after the other.
+    /// The sign flips of every transform, in order.
     signs: Vec<[f32; AXES]>,
-    /// The spread of the rows' projections, for each bit of each table.
+    /// The standard deviation of the rows' projections on each hyperplane, table after table.
     spreads: Vec<f32>,
 }
 
-/// Room for the work on some rows.
+/// Scratch memory of hashing, reusable.
 #[derive(Debug, Default)]
 pub struct HashScratch {
     panel: PanelBuffer,
     units: Vec<f32>,
     sums: Vec<f32>,
-    along: Vec<Along>,
+    coordinates: Vec<Coordinates>,
 }
 
-/// How many axes vectors of `dims` values have.
+/// The number of axes of vectors of `dims` values.
 fn axes(dims: usize) -> usize {
     dims.min(AXES)
 }
@@ -119,22 +118,22 @@ impl Hasher {
         Ok(Hasher::assemble(rows.dims, params, values))
     }
 
-    /// The hasher of other numbers of tables and bits, both in range, that has the same axes.
+    /// A hasher with the same axes and other parameters, which must be in range.
     pub fn with(&self, params: Params) -> Self {
         Hasher::assemble(self.dims, params, self.values.clone())
     }
 
-    /// The hasher whose [`values`](Hasher::values) were kept.
+    /// The hasher that had these [`values`](Hasher::values).
     ///
     /// # Errors
-    /// The reason why they cannot be such values.
+    /// A sentence saying what is wrong with them: their number, or NaN or a value beyond 4.
     pub fn new(dims: usize, params: Params, values: &[f32]) -> std::result::Result<Self, String> {
         params.check().map_err(|error| error.to_string())?;
         let expected = Hasher::size(dims);
         if dims == 0 || values.len() != expected {
             return Err(format!("hyperplanes of {dims} dims take {expected} values, got {}", values.len()));
         }
-        // Sums of products of these stay finite.
+        // Within 4, all sums of products stay finite.
         if let Some(at) = values.iter().position(|x| x.is_nan() || x.abs() > 4.0) {
             return Err(format!("value {at} of the hyperplanes is {}, not from -4 to 4", values[at]));
         }
@@ -142,27 +141,27 @@ impl Hasher {
         Ok(Hasher::assemble(dims, params, values.to_vec()))
     }
 
-    /// How many [`values`](Hasher::values) vectors of `dims` values take.
+    /// The number of [`values`](Hasher::values) for vectors of `dims` values.
     pub fn size(dims: usize) -> usize {
         axes(dims) * (dims + 2)
     }
 
-    /// What to keep: with dims and parameters, all there is.
+    /// What a file stores: with dims and parameters, it determines the hasher.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// Values a vector.
+    /// Values per vector.
     pub fn dims(&self) -> usize {
         self.dims
     }
 
-    /// What was decided before.
+    /// The parameters.
     pub fn params(&self) -> Params {
         self.params
     }
 
-    /// The spread of the rows' projections, for each bit of each table.
+    /// The standard deviation of the rows' projections on each hyperplane, table after table.
     pub fn spreads(&self) -> &[f32] {
         &self.spreads
     }
@@ -182,13 +181,13 @@ impl Hasher {
         hasher
     }
 
-    /// Tables that share a transform.
-    fn tables_a_block(&self) -> usize {
+    /// Tables whose hyperplanes come from the same transform.
+    fn tables_per_block(&self) -> usize {
         AXES / self.params.bits
     }
 
     fn blocks(&self) -> usize {
-        self.params.tables.div_ceil(self.tables_a_block())
+        self.params.tables.div_ceil(self.tables_per_block())
     }
 
     fn rounds(&self) -> usize {
@@ -200,119 +199,119 @@ impl Hasher {
         &self.values[count * self.dims..count * (self.dims + 1)]
     }
 
-    /// Coordinates along principal axes do not correlate: variances add up.
+    /// Coordinates along principal axes are uncorrelated, so the variance on a hyperplane is a sum over axes.
     fn bit_spreads(&self) -> Vec<f32> {
         let mut variances = vec![0.0f64; self.params.tables * self.params.bits];
         let count = axes(self.dims);
         for (i, &spread) in self.values[count * (self.dims + 1)..].iter().enumerate() {
-            let mut along = [[0.0]; AXES];
-            along[i] = [spread];
-            self.rotate(&along, |bit, [x]| variances[bit] += f64::from(x) * f64::from(x));
+            let mut axis = [[0.0]; AXES];
+            axis[i] = [spread];
+            self.rotate(&axis, |bit, [x]| variances[bit] += f64::from(x) * f64::from(x));
         }
         variances.into_iter().map(|variance| variance.sqrt() as f32).collect()
     }
 
-    /// The bucket of each row of `range` in each table: that of row i in table t goes to `out[t * range.len() + i]`.
-    pub fn buckets(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, work: &mut HashScratch, out: &mut [u32]) {
-        self.coordinates(kernel, rows, range, work);
-        self.keys(&work.along, out);
+    /// The buckets of the rows of `range`, table after table: row i of the range has `out[t * range.len() + i]` in table t.
+    pub fn buckets(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, scratch: &mut HashScratch, out: &mut [u32]) {
+        self.project_rows(kernel, rows, range, scratch);
+        self.buckets_of(&scratch.coordinates, out);
     }
 
     /// The coordinates of one row.
-    pub(crate) fn along(&self, kernel: &Kernel, rows: &Rows, row: usize, work: &mut HashScratch) -> Along {
-        self.coordinates(kernel, rows, row..row + 1, work);
-        work.along[0]
+    pub(crate) fn coordinates(&self, kernel: &Kernel, rows: &Rows, row: usize, scratch: &mut HashScratch) -> Coordinates {
+        self.project_rows(kernel, rows, row..row + 1, scratch);
+        scratch.coordinates[0]
     }
 
     /// The buckets of rows with these coordinates, in the order of [`Hasher::buckets`].
-    pub(crate) fn keys(&self, along: &[Along], out: &mut [u32]) {
-        let (count, bits) = (along.len(), self.params.bits);
+    pub(crate) fn buckets_of(&self, coordinates: &[Coordinates], out: &mut [u32]) {
+        let (count, bits) = (coordinates.len(), self.params.bits);
         assert!(out.len() == count * self.params.tables);
         let _mode = FloatMode::standard();
-        for (group, alongs) in along.chunks(SIDE).enumerate() {
-            let mut side = [[0.0; SIDE]; AXES];
-            for (lane, along) in alongs.iter().enumerate() {
-                side.iter_mut().zip(along).for_each(|(side, &x)| side[lane] = x);
+        for (group, rows) in coordinates.chunks(LANES).enumerate() {
+            let mut lanes = [[0.0; LANES]; AXES];
+            for (lane, row) in rows.iter().enumerate() {
+                lanes.iter_mut().zip(row).for_each(|(lanes, &x)| lanes[lane] = x);
             }
-            let mut keys = [0u32; SIDE];
-            self.rotate(&side, |at, x| {
+            let mut buckets = [0u32; LANES];
+            self.rotate(&lanes, |at, x| {
                 let bit = at % bits;
-                for lane in 0..SIDE {
-                    keys[lane] |= u32::from(x[lane] > 0.0) << bit;
+                for lane in 0..LANES {
+                    buckets[lane] |= u32::from(x[lane] > 0.0) << bit;
                 }
                 if bit + 1 == bits {
-                    let first = at / bits * count + group * SIDE;
-                    out[first..first + alongs.len()].copy_from_slice(&keys[..alongs.len()]);
-                    keys = [0; SIDE];
+                    let first = at / bits * count + group * LANES;
+                    out[first..first + rows.len()].copy_from_slice(&buckets[..rows.len()]);
+                    buckets = [0; LANES];
                 }
             });
         }
     }
 
-    /// Puts the coordinates of some rows into `work`.
-    fn coordinates(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, work: &mut HashScratch) {
+    /// Puts the coordinates of the rows of `range` into `scratch`.
+    fn project_rows(&self, kernel: &Kernel, rows: &Rows, range: Range<usize>, scratch: &mut HashScratch) {
         assert!(rows.dims == self.dims);
         let _mode = FloatMode::standard();
         let norms = &rows.norms[range.clone()];
-        work.panel.clear();
-        work.units.clear();
+        scratch.panel.clear();
+        scratch.units.clear();
         let values = rows.in_place(range.clone()).unwrap_or_else(|| {
-            rows.decode(kernel, range, &mut work.panel);
-            work.panel.values()
+            rows.decode(kernel, range, &mut scratch.panel);
+            scratch.panel.values()
         });
         match values {
-            PanelValues::F32(values) => units(values, self.dims, norms, &mut work.units),
-            PanelValues::F64(values) => units(values, self.dims, norms, &mut work.units),
+            PanelValues::F32(values) => units(values, self.dims, norms, &mut scratch.units),
+            PanelValues::F64(values) => units(values, self.dims, norms, &mut scratch.units),
         }
-        self.project(kernel, norms, work);
+        self.project(kernel, norms, scratch);
     }
 
-    /// The projections of a vector whose length is `norm`, rounded as the rows are: a number for each bit of each
-    /// table, positive where the bit is set.
+    /// The projections of a vector of this norm on all hyperplanes, table after table, rounded as those of rows are: a
+    /// bit of a bucket is set where its projection is positive.
     pub fn projections(&self, vector: &[f64], norm: f64) -> Vec<f32> {
         assert!(vector.len() == self.dims);
         let _mode = FloatMode::standard();
-        let mut work = HashScratch::default();
-        units(vector, self.dims, &[norm], &mut work.units);
-        // Of one vector, plain loops ask for no more than the axes do.
-        self.project(&scalar::KERNEL, &[norm], &mut work);
+        let mut scratch = HashScratch::default();
+        units(vector, self.dims, &[norm], &mut scratch.units);
+        // For one vector, reading the axes takes longer than the scalar kernel's arithmetic.
+        self.project(&scalar::KERNEL, &[norm], &mut scratch);
         let mut values = vec![0.0; self.params.tables * self.params.bits];
-        self.rotate(&work.along[0].map(|x| [x]), |at, [x]| values[at] = x);
+        self.rotate(&scratch.coordinates[0].map(|x| [x]), |at, [x]| values[at] = x);
         values
     }
 
-    /// Centred coordinates of each of some unit rows along the axes; all zero for a zero row.
-    fn project(&self, kernel: &Kernel, norms: &[f64], work: &mut HashScratch) {
-        let HashScratch { units, sums, along, .. } = work;
-        along.clear();
-        along.resize(norms.len(), [0.0; AXES]);
+    /// The centred coordinates of the unit rows in `scratch`, all zero for a zero row.
+    fn project(&self, kernel: &Kernel, norms: &[f64], scratch: &mut HashScratch) {
+        let HashScratch { units, sums, coordinates, .. } = scratch;
+        coordinates.clear();
+        coordinates.resize(norms.len(), [0.0; AXES]);
         sums.resize(norms.len() * COLUMNS, 0.0);
         for (group, columns) in self.columns.chunks_exact(self.dims * COLUMNS).enumerate() {
             (kernel.ordered)(columns, units, self.dims, sums);
-            for (along, sums) in along.iter_mut().zip(sums.chunks_exact(COLUMNS)) {
-                along[group * COLUMNS..][..COLUMNS].copy_from_slice(sums);
+            for (row, sums) in coordinates.iter_mut().zip(sums.chunks_exact(COLUMNS)) {
+                row[group * COLUMNS..][..COLUMNS].copy_from_slice(sums);
             }
         }
-        for (along, &norm) in along.iter_mut().zip(norms) {
+        for (row, &norm) in coordinates.iter_mut().zip(norms) {
             if norm > 0.0 {
-                along.iter_mut().zip(self.centre()).for_each(|(x, c)| *x -= c);
+                row.iter_mut().zip(self.centre()).for_each(|(x, c)| *x -= c);
             }
         }
     }
 
-    /// Calls `each` with every bit of every table, in order, and the projections of some rows side by side.
+    /// Calls `each` with every hyperplane's number, table after table, and the projections of `R` rows.
     #[inline(always)]
-    fn rotate<const R: usize>(&self, along: &[[f32; R]; AXES], mut each: impl FnMut(usize, [f32; R])) {
+    fn rotate<const R: usize>(&self, coordinates: &[[f32; R]; AXES], mut each: impl FnMut(usize, [f32; R])) {
         let total = self.params.tables * self.params.bits;
-        let a_block = self.tables_a_block() * self.params.bits;
+        let per_block = self.tables_per_block() * self.params.bits;
         for (block, signs) in self.signs.chunks_exact(self.rounds()).enumerate() {
-            let mut values = *along;
+            let mut values = *coordinates;
             for signs in signs {
                 values.iter_mut().zip(signs).for_each(|(x, sign)| x.iter_mut().for_each(|x| *x *= sign));
                 hadamard(&mut values);
             }
-            let first = block * a_block;
-            for (at, &x) in (first..total).zip(&values[..a_block]) {
+            let first = block * per_block;
+            for (at, &x) in (first..total).zip(&values[..per_block]) {
                 each(at, x);
             }
         }
@@ -340,7 +339,7 @@ fn sample(kernel: &Kernel, rows: &Rows) -> Result<Vec<f32>> {
     Ok(sample)
 }
 
-/// Appends rows divided by their lengths, in float64 and rounded once; zero rows stay zero.
+/// Appends rows divided by their norms, in float64 and rounded once; zero rows stay zero.
 fn units<T: Copy + Into<f64>>(values: &[T], dims: usize, norms: &[f64], out: &mut Vec<f32>) {
     for (row, &norm) in values.chunks_exact(dims).zip(norms) {
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
@@ -348,7 +347,7 @@ fn units<T: Copy + Into<f64>>(values: &[T], dims: usize, norms: &[f64], out: &mu
     }
 }
 
-/// The Walsh-Hadamard transform, not normalised, of each lane.
+/// The unnormalised Walsh-Hadamard transform of each lane.
 #[inline(always)]
 fn hadamard<const R: usize>(values: &mut [[f32; R]; AXES]) {
     let mut half = 1;
@@ -365,7 +364,7 @@ fn hadamard<const R: usize>(values: &mut [[f32; R]; AXES]) {
     }
 }
 
-/// A sign for each bit.
+/// -1 for each set bit, 1 for each other.
 fn signs(bits: u64) -> [f32; AXES] {
     std::array::from_fn(|i| if bits >> i & 1 == 1 { -1.0 } else { 1.0 })
 }

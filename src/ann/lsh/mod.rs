@@ -1,8 +1,9 @@
-//! Locality-sensitive hashing: several tables of buckets of rows that lie on the same sides of random hyperplanes.
+//! Locality-sensitive hashing: several tables, in each of which rows on the same sides of random hyperplanes share a
+//! bucket. Searches probe several buckets per table (Lv and others, Multi-probe LSH, VLDB 2007).
 //!
-//! [`hash`] says which bucket a vector is in, [`build`] fills [`tables`] with rows, [`probe`] lists the buckets that a
-//! query looks into, the likeliest first, [`search`] scores their rows exactly; [`cost_model`] says how many tables of
-//! how many bits cost least.
+//! [`hash`] maps a vector to a bucket, [`build`] fills the [`tables`], [`probe`] orders the buckets by their probability
+//! to hold a neighbour of the query, [`search`] scores the rows of the first ones exactly; [`cost_model`] chooses the
+//! number of tables and bits.
 
 pub mod build;
 pub mod cost_model;
