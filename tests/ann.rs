@@ -1,5 +1,5 @@
-//! Indexes with cells: visiting all of them is an exact search, visiting some finds the best of the rows visited on
-//! every kernel, and no answer is said to be exact that is not.
+//! Inverted files: visiting all cells is an exact search, visiting some finds the best of their rows on every kernel, and
+//! no answer is reported as exact that is not.
 
 mod random;
 
@@ -37,7 +37,7 @@ fn normal(random: &mut Random) -> f64 {
     (0..6).map(|_| (random.next() >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() / 3.0 - 1.0
 }
 
-/// Rows around so many centres, `spread` wide.
+/// Rows around `centres` centres, `spread` wide.
 fn clustered(rows: usize, dims: usize, centres: usize, spread: f64, seed: u64) -> Vec<f64> {
     let mut random = Random::seeded(seed);
     let middle: Vec<f64> = (0..centres * dims).map(|_| normal(&mut random)).collect();
@@ -54,7 +54,7 @@ fn unit(values: &[f64], dims: usize) -> Vec<f64> {
     values.chunks_exact(dims).flat_map(|row| row.iter().map(move |x| x / length(row))).collect()
 }
 
-/// Rows of every length, some of them zero, some there twice or four times.
+/// Rows of different norms, some of them zero, some duplicated.
 fn uneven(rows: usize, dims: usize, seed: u64) -> Vec<f64> {
     let mut values = clustered(rows, dims, 9, 0.3, seed);
     let mut random = Random::seeded(seed);
@@ -74,8 +74,8 @@ fn cells(count: usize, spill: bool) -> AnnParams {
     AnnParams { kind: Some(AnnKind::Ivf), cells: Some(count as i64), spill, ..AnnParams::default() }
 }
 
-/// The cells of an index, and what was measured of them.
-fn celled(index: &Index) -> Option<(&Ivf, std::sync::Arc<TuningRecord>)> {
+/// The inverted file of an index, and its tuning.
+fn ivf_of(index: &Index) -> Option<(&Ivf, std::sync::Arc<TuningRecord>)> {
     index.ann().map(|(ann, tuning)| (ann.cells().unwrap(), tuning))
 }
 
@@ -87,16 +87,16 @@ fn build(level: Level, metric: Metric, values: &[f64], dims: usize, ann: AnnPara
     builder.finish(&watch).unwrap()
 }
 
-fn ask(index: &Index, queries: &[f64], params: &SearchParams) -> Hits {
+fn search(index: &Index, queries: &[f64], params: &SearchParams) -> Hits {
     index.search(Block::F64(queries), index.about().dims, params, &Watch::new(&|| true)).unwrap()
 }
 
-/// Rows, bits of keys and bits of scores.
+/// Rows, and the bits of keys and scores.
 fn bits(hits: &Hits) -> (Vec<i64>, Vec<u64>, Vec<u32>) {
     (hits.rows.clone(), hits.keys.iter().map(|key| key.to_bits()).collect(), hits.scores.iter().map(|score| score.to_bits()).collect())
 }
 
-/// Some rows, rows moved, zero, long and short queries.
+/// Rows, a shifted row, a zero query, and queries of very large and small norms.
 fn queries(values: &[f64], dims: usize) -> Vec<f64> {
     let mut random = Random::seeded(77);
     let count = values.len() / dims;
@@ -109,10 +109,10 @@ fn queries(values: &[f64], dims: usize) -> Vec<f64> {
     all
 }
 
-/// Visiting all cells answers as the plain scan of all rows by the scalar kernel, and says so.
-fn same_as_exact(index: &Index, asked: &[f64], ks: &[i64]) {
+/// Visiting all cells gives the answer of the scalar scan of all rows, reported as exact.
+fn same_as_exact(index: &Index, vectors: &[f64], ks: &[i64]) {
     let (dims, rows) = (index.about().dims, index.rows());
-    let count = celled(index).unwrap().0.cells() as i64;
+    let count = ivf_of(index).unwrap().0.cells() as i64;
     let mask: Vec<bool> = (0..rows).map(|row| row % 3 != 1).collect();
     let ann: Vec<i64> = (0..rows as i64).step_by(7).chain([0, rows as i64 - 1]).collect();
     for metric in METRICS {
@@ -121,16 +121,16 @@ fn same_as_exact(index: &Index, asked: &[f64], ks: &[i64]) {
                 let exact = SearchParams { k, metric: Some(metric), filter, method: Method::Scalar, ..SearchParams::default() };
                 let all = SearchParams { method: Method::Auto, nprobe: Some(count), threads: Some(2), ..exact };
                 let context = format!("{:?} {metric:?} k {k} of {rows} rows, filter {filter:?}", index.about());
-                let (want, got) = (ask(index, asked, &exact), ask(index, asked, &all));
+                let (want, got) = (search(index, vectors, &exact), search(index, vectors, &all));
                 assert_eq!(bits(&got), bits(&want), "{context}");
                 assert!(got.certificates.iter().all(|certificate| certificate.exact));
-                for (i, query) in asked.chunks_exact(dims).enumerate() {
-                    assert_eq!(bits(&ask(index, query, &all)), bits(&ask(index, query, &exact)), "{context}, query {i} alone");
-                    // The score of a row that was found, so that it is met exactly, and one between.
+                for (i, query) in vectors.chunks_exact(dims).enumerate() {
+                    assert_eq!(bits(&search(index, query, &all)), bits(&search(index, query, &exact)), "{context}, query {i} alone");
+                    // Bounds equal to the score of a found row, and between scores.
                     let Some(&key) = want.keys.get(i * want.per_query + want.per_query / 2) else { continue };
-                    let reached = if metric == Metric::Euclidean { key.sqrt() } else { key };
-                    for bound in [reached, reached * 0.75] {
-                        let bounded = |params: &SearchParams| ask(index, query, &SearchParams { bound: Some(bound), ..*params });
+                    let score = if metric == Metric::Euclidean { key.sqrt() } else { key };
+                    for bound in [score, score * 0.75] {
+                        let bounded = |params: &SearchParams| search(index, query, &SearchParams { bound: Some(bound), ..*params });
                         assert_eq!(bits(&bounded(&all)), bits(&bounded(&exact)), "{context}, query {i} bound {bound}");
                     }
                 }
@@ -147,7 +147,7 @@ fn visiting_all_cells_is_an_exact_search() {
         for metric in METRICS {
             for (values, spill) in [(rows.clone(), true), (rows.clone(), false), (unit(&clustered(400, dims, 8, 0.4, 2), dims), true)] {
                 let index = build(level, metric, &values, dims, cells(21, spill));
-                let (ivf, _) = celled(&index).unwrap();
+                let (ivf, _) = ivf_of(&index).unwrap();
                 assert_eq!((ivf.cells(), ivf.spilled()), (21, spill));
                 same_as_exact(&index, &queries(&values, dims), &[1, 10, 500]);
             }
@@ -155,7 +155,7 @@ fn visiting_all_cells_is_an_exact_search() {
     }
 }
 
-/// A table with codes: more than four megabytes.
+/// An index that is large enough for codes: more than 4 MiB.
 fn coded(level: Level, metric: Metric, unit_rows: bool, spill: bool) -> (Index, Vec<f64>, usize) {
     let (rows, dims) = match level {
         Level::F64 => (9_000, 64),
@@ -163,10 +163,10 @@ fn coded(level: Level, metric: Metric, unit_rows: bool, spill: bool) -> (Index, 
         _ => (17_000, 64),
     };
     let mut values = if unit_rows { unit(&clustered(rows, dims, 40, 0.5, 3), dims) } else { uneven(rows, dims, 6) };
-    // Of falling width, as codes like them.
+    // Falling variance, as of principal axes.
     values.iter_mut().enumerate().for_each(|(i, x)| *x /= if unit_rows { 1.0 } else { 1.0 + (i % dims) as f64 / 8.0 });
     let index = build(level, metric, &values, dims, cells(64, spill));
-    assert!(index.quantizer().is_some() && celled(&index).unwrap().0.lists().codes.is_some());
+    assert!(index.quantizer().is_some() && ivf_of(&index).unwrap().0.lists().codes.is_some());
     (index, values, dims)
 }
 
@@ -194,19 +194,19 @@ fn key_of(metric: Metric, rows: &Rows, row: usize, queries: &Queries, query: usi
     metric.key(sum[0], queries.norm(query), rows.norms[row])
 }
 
-/// Cells by the keys of their centroids, nearest first.
+/// Cells by the exact keys of their centroids, nearest first.
 fn by_keys(ivf: &Ivf, metric: Metric, queries: &Queries, query: usize) -> Vec<u32> {
     let narrow = queries.narrow(&scalar::KERNEL);
-    let (asked, by) = (narrow.as_ref().unwrap_or(queries), if ivf.metric() == Metric::Cosine { Metric::Cosine } else { metric });
-    let entry = |cell: usize| Entry { key: key_of(by, &ivf.centroids(), cell, asked, query), row: cell as u64 };
+    let (vectors, by) = (narrow.as_ref().unwrap_or(queries), if ivf.metric() == Metric::Cosine { Metric::Cosine } else { metric });
+    let entry = |cell: usize| Entry { key: key_of(by, &ivf.centroids(), cell, vectors, query), row: cell as u64 };
     let mut order: Vec<Entry> = (0..ivf.cells()).map(entry).collect();
     order.sort_by(best_first);
     order.iter().map(|entry| entry.row as u32).collect()
 }
 
-/// The order in which a query visits cells: that of keys or, by codes, nearly that.
+/// The order in which a query visits cells: without codes that of exact keys, with codes close to it.
 fn order(index: &Index, metric: Metric, queries: &Queries, query: usize) -> Vec<u32> {
-    let ivf = celled(index).unwrap().0;
+    let ivf = ivf_of(index).unwrap().0;
     let exact = by_keys(ivf, metric, queries, query);
     if index.quantizer().is_none() {
         return exact;
@@ -226,8 +226,8 @@ fn order(index: &Index, metric: Metric, queries: &Queries, query: usize) -> Vec<
     order
 }
 
-/// The best of all rows in the `probes` cells nearest to a query, or in twice as many, until there are `k`: by the
-/// scalar kernel, sorted in full.
+/// The best rows of the `probes` cells nearest to a query, doubled until there are `k`: by the scalar kernel and a full
+/// sort.
 fn oracle(
     index: &Index,
     metric: Metric,
@@ -237,7 +237,7 @@ fn oracle(
     queries: &Queries,
     query: usize,
 ) -> Vec<Entry> {
-    let (ivf, views) = (celled(index).unwrap().0, index.views());
+    let (ivf, views) = (ivf_of(index).unwrap().0, index.views());
     let (rows, lists) = (&views[0], ivf.lists());
     let order = order(index, metric, queries, query);
     let wanted = k.min((0..rows.len()).filter(|&row| allowed(row)).count());
@@ -259,11 +259,11 @@ fn oracle(
     }
 }
 
-/// On every kernel and for any number of threads, alone and together, the answer is the oracle's; by codes it is the
-/// same on all, and nearly the oracle's.
-fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
+/// Every kernel, number of threads and batch gives the same answer: without codes the oracle's, with codes at least
+/// 99.5 % of it.
+fn same_as_oracle(index: &Index, vectors: &[f64], metrics: &[Metric]) {
     let (dims, level, rows) = (index.about().dims, index.about().level, index.rows());
-    let ivf: &Ivf = celled(index).unwrap().0;
+    let ivf: &Ivf = ivf_of(index).unwrap().0;
     let views = index.views();
     let mut third = Mask::none(rows);
     (0..rows).step_by(3).for_each(|row| third.allow(row));
@@ -274,7 +274,7 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
         {
             let mask = masked.then_some((&third, third_rows));
             let allowed = |row: usize| !masked || row.is_multiple_of(3);
-            let ready = Queries::new(&scalar::KERNEL, level, Block::F64(asked), dims, 0).unwrap();
+            let ready = Queries::new(&scalar::KERNEL, level, Block::F64(vectors), dims, 0).unwrap();
             let want: Vec<_> = (0..ready.len()).map(|query| oracle(index, metric, k, probes, &allowed, &ready, query)).collect();
             let mut same = None;
             for kernel in kernel::available() {
@@ -282,8 +282,8 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
                     let (quantizer, unit) = (index.quantizer(), index.about().unit);
                     let plan = Plan { metric, k, kernel, method, threads, quantizer, unit, threshold: f64::NEG_INFINITY };
                     let watch = Watch::new(&|| true);
-                    let search = |queries: &Queries| {
-                        let asked = Request {
+                    let run = |queries: &Queries| {
+                        let request = Request {
                             plan: &plan,
                             segments: &views,
                             queries,
@@ -292,14 +292,14 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
                             ratio: None,
                             reorder: None,
                             mask,
-                            least: 0.0,
+                            expected_entries: 0.0,
                         };
-                        let found = ivf.search(&asked, &watch).unwrap();
+                        let found = ivf.search(&request, &watch).unwrap();
                         found.into_iter().map(|found| found.top.into_sorted()).collect::<Vec<_>>()
                     };
-                    let queries = Queries::new(kernel, level, Block::F64(asked), dims, 0).unwrap();
-                    let alone = (0..queries.len()).flat_map(|query| search(&queries.only(query))).collect();
-                    for (found, how) in [(search(&queries), "together"), (alone, "alone")] {
+                    let queries = Queries::new(kernel, level, Block::F64(vectors), dims, 0).unwrap();
+                    let alone = (0..queries.len()).flat_map(|query| run(&queries.only(query))).collect();
+                    for (found, how) in [(run(&queries), "batch"), (alone, "alone")] {
                         assert_eq!(found.len(), want.len());
                         let bits = |all: &[Vec<Entry>]| -> Vec<Vec<(u64, u64)>> {
                             all.iter().map(|entries| entries.iter().map(|e| (e.row, e.key.to_bits())).collect()).collect()
@@ -322,7 +322,7 @@ fn same_as_oracle(index: &Index, asked: &[f64], metrics: &[Metric]) {
 }
 
 #[test]
-fn ann_cells_give_the_best_of_their_rows_on_every_kernel() {
+fn probed_cells_give_the_best_of_their_rows_on_every_kernel() {
     let dims = 12;
     for level in LEVELS {
         let rows = uneven(300, dims, 6);
@@ -337,7 +337,7 @@ fn ann_cells_give_the_best_of_their_rows_on_every_kernel() {
 }
 
 #[test]
-fn ann_cells_of_a_table_with_codes_give_the_best_of_their_rows_on_every_kernel() {
+fn probed_cells_of_a_table_with_codes_give_the_best_of_their_rows_on_every_kernel() {
     for (level, metric, unit_rows) in
         [(Level::F32, Metric::Cosine, true), (Level::F32, Metric::Dot, false), (Level::F64, Metric::Euclidean, false)]
     {
@@ -347,27 +347,27 @@ fn ann_cells_of_a_table_with_codes_give_the_best_of_their_rows_on_every_kernel()
     }
 }
 
-/// A query along one axis loses too much of the others in eight bits; one like the rows does not.
+/// A query along one axis is kept in 16 bits, as its other coordinates vanish in 8; a query like the rows in 8.
 #[test]
 fn queries_in_sixteen_bits_and_in_eight_give_the_best_of_their_rows_on_every_kernel() {
     let (rows, dims) = (6_000, 640);
     let mut random = Random::seeded(41);
-    // Of rows that point everywhere alike, lines hold most axes.
+    // For isotropic rows, the 4-bit codes cover most axes.
     let values: Vec<f64> = (0..rows * dims).map(|_| normal(&mut random)).collect();
     let index = build(Level::F32, Metric::Cosine, &values, dims, cells(16, true));
     let axis = &index.quantizer().unwrap().axes()[..dims];
     let along = |random: &mut Random| axis.iter().map(|&a| f64::from(a) + 0.05 * normal(random)).collect::<Vec<f64>>();
     let like = |row: usize| values[row * dims..(row + 1) * dims].iter().map(|x| x + 0.01).collect::<Vec<f64>>();
-    let asked = [along(&mut random), like(3), along(&mut random), like(700), like(4000), along(&mut random)].concat();
-    let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F64(&asked), dims, 0).unwrap();
+    let vectors = [along(&mut random), like(3), along(&mut random), like(700), like(4000), along(&mut random)].concat();
+    let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F64(&vectors), dims, 0).unwrap();
     let query_code = |i: usize| QueryCode::new(&scalar::KERNEL, index.quantizer().unwrap(), queries.wide(i), queries.norm(i)).probable();
     assert_eq!([0, 1, 2, 3, 4, 5].map(|i| query_code(i).coarse_query().low.is_empty()), [false, true, false, true, true, false]);
-    // Twice, so that they share cells enough to be bounded together.
-    same_as_oracle(&index, &asked.repeat(2), &[Metric::Cosine]);
+    // Twice, so that cells are visited often enough for batch bounds.
+    same_as_oracle(&index, &vectors.repeat(2), &[Metric::Cosine]);
 }
 
 #[test]
-fn the_same_cells_are_made_by_any_number_of_threads() {
+fn cells_are_the_same_for_any_number_of_threads() {
     let values = uneven(2000, 16, 8);
     let build = |threads| {
         let watch = Watch::new(&|| true);
@@ -377,18 +377,18 @@ fn the_same_cells_are_made_by_any_number_of_threads() {
         builder.finish(&watch).unwrap()
     };
     let (one, three) = (build(1), build(3));
-    let ((a, tuned_a), (b, tuned_b)) = (celled(&one).unwrap(), celled(&three).unwrap());
+    let ((a, tuned_a), (b, tuned_b)) = (ivf_of(&one).unwrap(), ivf_of(&three).unwrap());
     assert!(a.payload() == b.payload() && tuned_a == tuned_b);
 }
 
-/// Asks for few cells; an answer that is said to be exact is that of all rows. Returns how many were said to be, and how
-/// many were wrong.
-fn never_wrongly_exact(index: &Index, asked: &[f64], metric: Metric, k: i64, probes: &[i64]) -> (usize, usize) {
+/// Visits `probes` cells and checks that every answer reported as exact is that of all rows. Returns the number of
+/// answers reported as exact, and of those that differ from the exact one.
+fn never_wrongly_exact(index: &Index, vectors: &[f64], metric: Metric, k: i64, probes: &[i64]) -> (usize, usize) {
     let exact = SearchParams { k, metric: Some(metric), method: Method::Simd, ..SearchParams::default() };
-    let want = ask(index, asked, &exact);
+    let want = search(index, vectors, &exact);
     let (mut proven, mut wrong) = (0, 0);
     for &nprobe in probes {
-        let got = ask(index, asked, &SearchParams { method: Method::Auto, nprobe: Some(nprobe), ..exact });
+        let got = search(index, vectors, &SearchParams { method: Method::Auto, nprobe: Some(nprobe), ..exact });
         for (query, certificate) in got.certificates.iter().enumerate() {
             let own = query * got.per_query..(query + 1) * got.per_query;
             let bits =
@@ -404,9 +404,9 @@ fn never_wrongly_exact(index: &Index, asked: &[f64], metric: Metric, k: i64, pro
     (proven, wrong)
 }
 
-/// Queries that point where the codes of a row err: likely margins miss rows of the cells visited, and a proof must not.
+/// Queries parallel to the coding error of a row: probable bounds miss rows of the visited cells, a proof must not.
 #[test]
-fn what_probable_margins_miss_is_not_said_to_be_exact() {
+fn rows_that_probable_bounds_miss_are_not_reported_as_exact() {
     let dims = 96;
     let values = unit(&clustered(12_000, dims, 96, 0.1, 31), dims);
     let index = build(Level::F32, Metric::Cosine, &values, dims, cells(96, true));
@@ -415,27 +415,27 @@ fn what_probable_margins_miss_is_not_said_to_be_exact() {
         let mut query: Vec<f64> = vec![0.0; dims];
         let mut length = 0.0;
         for (axis, &step) in quantizer.axes().chunks_exact(dims).zip(quantizer.steps()).take(quantizer.leading) {
-            let seen: f64 = row.iter().zip(quantizer.centre()).zip(axis).map(|((x, &m), &a)| (x - f64::from(m)) * f64::from(a)).sum();
+            let coordinate: f64 = row.iter().zip(quantizer.centre()).zip(axis).map(|((x, &m), &a)| (x - f64::from(m)) * f64::from(a)).sum();
             let step = f64::from(step);
-            let left = seen - step * f64::from(level_value(nearest_level((seen / step).round_ties_even() as f32).0));
-            query.iter_mut().zip(axis).for_each(|(q, &a)| *q += left * f64::from(a));
-            length += left * left;
+            let error = coordinate - step * f64::from(level_value(nearest_level((coordinate / step).round_ties_even() as f32).0));
+            query.iter_mut().zip(axis).for_each(|(q, &a)| *q += error * f64::from(a));
+            length += error * error;
         }
         query.iter().zip(row).map(|(q, x)| part * q / f64::sqrt(length) + (1.0 - part) * x).collect::<Vec<f64>>()
     };
-    let asked: Vec<f64> =
+    let vectors: Vec<f64> =
         values.chunks_exact(dims).step_by(20).zip([0.3, 0.4, 0.5, 0.6].into_iter().cycle()).flat_map(towards_error).collect();
-    same_as_exact(&index, &asked[..20 * dims], &[1, 10]);
+    same_as_exact(&index, &vectors[..20 * dims], &[1, 10]);
     let (mut proven, mut wrong) = (0, 0);
     for k in [1, 10] {
-        let (more, others) = never_wrongly_exact(&index, &asked, Metric::Cosine, k, &[1, 8]);
+        let (more, others) = never_wrongly_exact(&index, &vectors, Metric::Cosine, k, &[1, 8]);
         (proven, wrong) = (proven + more, wrong + others);
     }
     assert!(proven > 100 && wrong > 50, "{proven} proven, {wrong} wrong");
 }
 
 #[test]
-fn no_answer_is_said_to_be_exact_that_is_not() {
+fn no_answer_is_reported_as_exact_that_is_not() {
     for level in LEVELS {
         for metric in METRICS {
             let (mut proven, mut wrong) = (0, 0);
@@ -447,9 +447,9 @@ fn no_answer_is_said_to_be_exact_that_is_not() {
                     }
                     let index = build(level, metric, &values, dims, cells(24, true));
                     let near = clustered(200, dims, centres, spread, 9);
-                    let asked = [&near[..], &clustered(50, dims, 50, 1.0, 10), &values[..50 * dims], &vec![0.0; dims]].concat();
+                    let vectors = [&near[..], &clustered(50, dims, 50, 1.0, 10), &values[..50 * dims], &vec![0.0; dims]].concat();
                     for k in [1, 10] {
-                        let (more, others) = never_wrongly_exact(&index, &asked, metric, k, &[1, 3]);
+                        let (more, others) = never_wrongly_exact(&index, &vectors, metric, k, &[1, 3]);
                         (proven, wrong) = (proven + more, wrong + others);
                     }
                 }
@@ -460,7 +460,7 @@ fn no_answer_is_said_to_be_exact_that_is_not() {
 }
 
 #[test]
-fn no_answer_with_a_filter_or_a_bound_is_said_to_be_exact_that_is_not() {
+fn no_answer_with_a_filter_or_a_bound_is_reported_as_exact_that_is_not() {
     let dims = 4;
     let values = clustered(800, dims, 16, 0.2, 11);
     for metric in METRICS {
@@ -472,23 +472,23 @@ fn no_answer_with_a_filter_or_a_bound_is_said_to_be_exact_that_is_not() {
                 [(Some(Filter::Mask(&mask)), 30, None), (None, 20, Some(0.98)), (Some(Filter::Mask(&mask)), 100, Some(0.9))]
             {
                 let exact = SearchParams { k, filter, method: Method::Simd, ..SearchParams::default() };
-                let best = ask(&index, query, &exact).keys[0];
+                let best = search(&index, query, &exact).keys[0];
                 let bound = share.map(|share| if metric == Metric::Euclidean { best.sqrt() + 4.0 * (1.0 - share) } else { best * share });
-                let want = ask(&index, query, &SearchParams { bound, ..exact });
-                let got = ask(&index, query, &SearchParams { bound, method: Method::Auto, nprobe: Some(1), ..exact });
-                let (same, said) = (bits(&got) == bits(&want), got.certificates[0].exact);
-                assert!(same || !said, "{metric:?} k {k} bound {bound:?}");
-                (proven, wrong) = (proven + usize::from(said), wrong + usize::from(!same));
+                let want = search(&index, query, &SearchParams { bound, ..exact });
+                let got = search(&index, query, &SearchParams { bound, method: Method::Auto, nprobe: Some(1), ..exact });
+                let (same, reported) = (bits(&got) == bits(&want), got.certificates[0].exact);
+                assert!(same || !reported, "{metric:?} k {k} bound {bound:?}");
+                (proven, wrong) = (proven + usize::from(reported), wrong + usize::from(!same));
             }
         }
         assert!(proven > 50 && wrong > 50, "{metric:?}: {proven} proven, {wrong} wrong");
     }
 }
 
-/// Rows and a query of the plane, where bounds are attained: one row found in the first cell, and another in the second
-/// that is nearer by `gap`, and on the near side of its centroid.
-fn attained(metric: Metric, turn: f64, gap: f64) -> (Vec<f64>, [f64; 2]) {
-    let (u, v) = ([turn.cos(), turn.sin()], [-turn.sin(), turn.cos()]);
+/// Rows and a query in the plane whose keys attain the bounds of the proof: one row in the first cell, and one in the
+/// second that is nearer by `gap` and lies between its centroid and the query.
+fn attained(metric: Metric, rotation: f64, gap: f64) -> (Vec<f64>, [f64; 2]) {
+    let (u, v) = ([rotation.cos(), rotation.sin()], [-rotation.sin(), rotation.cos()]);
     let at = |along: f64, across: f64| [along * u[0] + across * v[0], along * u[1] + across * v[1]];
     let (query, first, near, far) = match metric {
         Metric::Cosine => {
@@ -502,7 +502,7 @@ fn attained(metric: Metric, turn: f64, gap: f64) -> (Vec<f64>, [f64; 2]) {
 }
 
 #[test]
-fn no_answer_is_said_to_be_exact_that_is_not_for_keys_a_hair_apart() {
+fn no_answer_is_reported_as_exact_that_is_not_when_keys_nearly_tie() {
     let mut random = Random::seeded(12);
     for level in [Level::F64, Level::F32] {
         for metric in METRICS {
@@ -520,36 +520,36 @@ fn no_answer_is_said_to_be_exact_that_is_not_for_keys_a_hair_apart() {
 }
 
 #[test]
-fn rows_too_short_for_float32_are_not_said_to_be_found() {
+fn rows_that_vanish_in_float32_give_no_wrong_certificate() {
     let dims = 3;
     for scale in [1e-30, 1e-42, 1e-50] {
         for metric in METRICS {
             let mut values = clustered(200, dims, 8, 0.2, 13);
             values.iter_mut().enumerate().for_each(|(i, x)| *x *= if i / dims % 2 == 0 { scale } else { 1.0 });
             let index = build(Level::F64, metric, &values, dims, cells(10, true));
-            let mut asked = clustered(100, dims, 8, 0.2, 13);
-            asked.extend(asked.clone().iter().map(|x| x * scale));
-            never_wrongly_exact(&index, &asked, metric, 1, &[1, 3]);
-            never_wrongly_exact(&index, &asked, metric, 8, &[1, 3]);
+            let mut vectors = clustered(100, dims, 8, 0.2, 13);
+            vectors.extend(vectors.clone().iter().map(|x| x * scale));
+            never_wrongly_exact(&index, &vectors, metric, 1, &[1, 3]);
+            never_wrongly_exact(&index, &vectors, metric, 8, &[1, 3]);
         }
     }
 }
 
 #[test]
-fn as_many_rows_are_found_as_are_asked_for() {
+fn k_rows_are_found_where_there_are_k() {
     let dims = 6;
     for (rows, count) in [(1, 1), (2, 1), (2, 2), (15, 15), (17, 4), (300, 100)] {
         let values = clustered(rows, dims, 5, 0.2, 14);
         for metric in METRICS {
             for spill in [false, true] {
                 let index = build(Level::F32, metric, &values, dims, cells(count, spill));
-                assert_eq!(celled(&index).unwrap().0.cells(), count);
+                assert_eq!(ivf_of(&index).unwrap().0.cells(), count);
                 for k in [1, 2, rows as i64 - 1, rows as i64, rows as i64 + 1, 1 << 40].into_iter().filter(|&k| k > 0) {
                     for nprobe in [1, 2, i64::MAX] {
-                        let asked = queries(&values, dims);
-                        let hits = ask(&index, &asked, &SearchParams { k, nprobe: Some(nprobe), ..SearchParams::default() });
+                        let vectors = queries(&values, dims);
+                        let hits = search(&index, &vectors, &SearchParams { k, nprobe: Some(nprobe), ..SearchParams::default() });
                         let want = (k as usize).min(rows);
-                        assert_eq!((hits.per_query, hits.rows.len()), (want, want * asked.len() / dims));
+                        assert_eq!((hits.per_query, hits.rows.len()), (want, want * vectors.len() / dims));
                         for found in hits.rows.chunks_exact(want) {
                             let mut once = found.to_vec();
                             once.sort_unstable();
@@ -567,13 +567,13 @@ fn as_many_rows_are_found_as_are_asked_for() {
 }
 
 #[test]
-fn a_filter_that_leaves_ann_rows_still_gives_all_of_them() {
+fn a_filter_that_allows_fewer_than_k_rows_gives_all_of_them() {
     let dims = 6;
     let values = clustered(300, dims, 5, 0.2, 15);
     let index = build(Level::F32, Metric::Euclidean, &values, dims, cells(40, true));
     for rows in [vec![], vec![299], vec![3, 77, 150, 151, 299]] {
         let params = SearchParams { k: 10, nprobe: Some(1), filter: Some(Filter::Rows(&rows)), ..SearchParams::default() };
-        let hits = ask(&index, &values[..dims], &params);
+        let hits = search(&index, &values[..dims], &params);
         let mut found = hits.rows.clone();
         found.sort_unstable();
         assert_eq!(found, rows);
@@ -587,11 +587,11 @@ fn a_ratio_leaves_out_cells_and_never_all() {
     let values = clustered(500, dims, 10, 0.2, 16);
     for metric in METRICS {
         let index = build(Level::F32, metric, &values, dims, cells(25, true));
-        let asked = queries(&values, dims);
+        let vectors = queries(&values, dims);
         let found = |ratio: Option<f64>| {
             let params = SearchParams { nprobe: Some(25), ratio_threshold: ratio, k: 5, ..SearchParams::default() };
-            let hits = ask(&index, &asked, &params);
-            assert_eq!(hits.rows.len(), 5 * asked.len() / dims);
+            let hits = search(&index, &vectors, &params);
+            assert_eq!(hits.rows.len(), 5 * vectors.len() / dims);
             hits.certificates.iter().map(|certificate| certificate.refined).sum::<u64>()
         };
         let read = [1.0, 0.99, 0.5, 0.0].map(|ratio| found(Some(ratio)));
@@ -615,16 +615,16 @@ fn a_saved_index_answers_as_the_built_one_and_without_cells_exactly() {
     for (built, values, dims) in indexes {
         built.save(&path, &Watch::new(&|| true)).unwrap();
         let content = std::fs::read(&path).unwrap();
-        let asked = queries(&values, dims);
+        let vectors = queries(&values, dims);
         let visited = |nprobe| SearchParams { nprobe: Some(nprobe), threads: Some(2), ..SearchParams::default() };
-        let exact = bits(&ask(&built, &asked, &SearchParams { method: Method::Scalar, ..SearchParams::default() }));
+        let exact = bits(&search(&built, &vectors, &SearchParams { method: Method::Scalar, ..SearchParams::default() }));
         for mode in [Mode::Mmap, Mode::Ram] {
             let opened = open(&path, mode, Verify::Full).unwrap();
-            let ((a, tuned), (b, tuned_again)) = (celled(&built).unwrap(), celled(&opened).unwrap());
+            let ((a, tuned), (b, tuned_again)) = (ivf_of(&built).unwrap(), ivf_of(&opened).unwrap());
             assert!(a.payload() == b.payload() && tuned == tuned_again);
             assert_eq!((built.bytes(), built.about()), (opened.bytes(), opened.about()));
             for params in [visited(1), visited(4), visited(20), SearchParams::default(), SearchParams { recall: Some(0.5), ..visited(2) }] {
-                let (want, got) = (ask(&built, &asked, &params), ask(&opened, &asked, &params));
+                let (want, got) = (search(&built, &vectors, &params), search(&opened, &vectors, &params));
                 assert_eq!(bits(&got), bits(&want));
                 let said = |hits: &Hits| hits.certificates.iter().map(|certificate| certificate.exact).collect::<Vec<_>>();
                 assert_eq!(said(&got), said(&want));
@@ -632,8 +632,8 @@ fn a_saved_index_answers_as_the_built_one_and_without_cells_exactly() {
             opened.save(&again, &Watch::new(&|| true)).unwrap();
             assert!(std::fs::read(&again).unwrap() == content);
             let without = opened.without_ann();
-            assert!(celled(&without).is_none());
-            let got = ask(&without, &asked, &SearchParams::default());
+            assert!(ivf_of(&without).is_none());
+            let got = search(&without, &vectors, &SearchParams::default());
             assert!(bits(&got) == exact && got.certificates.iter().all(|certificate| certificate.exact));
             without.save(&again, &Watch::new(&|| true)).unwrap();
             assert!(Header::parse(&std::fs::read(&again).unwrap(), &again).unwrap().ann.is_none());
@@ -642,19 +642,19 @@ fn a_saved_index_answers_as_the_built_one_and_without_cells_exactly() {
 }
 
 #[test]
-fn an_index_without_cells_says_so_where_cells_are_asked_for() {
+fn arguments_of_cells_are_refused_by_an_index_without_cells() {
     let values = clustered(50, 4, 5, 0.2, 18);
     let index = build(Level::F32, Metric::Cosine, &values, 4, cells(5, true)).without_ann();
     let refused = |params: SearchParams| index.search(Block::F64(&values[..4]), 4, &params, &Watch::new(&|| true)).unwrap_err().to_string();
     assert!(
         refused(SearchParams { nprobe: Some(1), ..SearchParams::default() })
-            .starts_with("nprobe: expected it only for an index that is asked with ann='ivf'")
+            .starts_with("nprobe: expected it only for an index that is vectors with ann='ivf'")
     );
     assert!(refused(SearchParams { ratio_threshold: Some(0.5), ..SearchParams::default() }).starts_with("ratio_threshold: expected"));
-    ask(&index, &values[..4], &SearchParams { recall: Some(0.9), ..SearchParams::default() });
+    search(&index, &values[..4], &SearchParams { recall: Some(0.9), ..SearchParams::default() });
 }
 
-/// Cells made by hand: a cell's centroid and rows.
+/// An inverted file built by hand: each cell's centroid and rows, and its least key.
 struct Made<'a> {
     metric: Metric,
     cells: &'a [([f32; 2], &'a [u32])],
@@ -685,13 +685,13 @@ impl Made<'_> {
         payload
     }
 
-    /// An index of segments of such rows with these cells.
+    /// An index with this inverted file over segments of rows.
     fn index(&self, about: Metric, segments: &[&[f32]]) -> Index {
         let point = TuningPoint { k: 1, probes: 1, recall: 1.0, error: 0.0, visited: 1.0, gap: 0.0, reserved: [0; 3] };
         self.tuned(about, segments, vec![point])
     }
 
-    /// The same with these points.
+    /// The same with a given tuning.
     fn tuned(&self, about: Metric, segments: &[&[f32]], points: Vec<TuningPoint>) -> Index {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made.bin");
@@ -718,13 +718,13 @@ impl Made<'_> {
 }
 
 #[test]
-fn cells_that_are_nearest_by_another_metric_prove_nothing() {
+fn cells_of_another_metric_prove_nothing() {
     let rows = [1.0, 0.0, 0.0, 1.0, -1.0, 0.1];
     for (cells, index) in METRICS.iter().flat_map(|&cells| METRICS.map(|index| (cells, index))) {
-        // Keys of rows to their centroids that say the most by each metric.
+        // Least keys that would prove most by each metric.
         let reach = if cells == Metric::Euclidean { 0.0 } else { 9.0 };
         let made = Made { metric: cells, cells: &[([1.0, 0.0], &[0]), ([0.0, 1.0], &[1, 2])], reaches: &[reach; 2] };
-        let hits = ask(&made.index(index, &[&rows]), &[1.0, 0.25], &SearchParams { k: 1, nprobe: Some(1), ..SearchParams::default() });
+        let hits = search(&made.index(index, &[&rows]), &[1.0, 0.25], &SearchParams { k: 1, nprobe: Some(1), ..SearchParams::default() });
         let fits = (cells == Metric::Cosine) == (index == Metric::Cosine) && cells != Metric::Dot;
         assert!(hits.rows == [0] && (fits || !hits.certificates[0].exact), "{cells:?} cells, {index:?} index");
     }
@@ -738,10 +738,10 @@ fn cells_serve_rows_of_several_segments() {
     let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
     let whole = made.index(Metric::Euclidean, &[&values]);
     let split = made.index(Metric::Euclidean, &[&values[..2 * 31], &values[2 * 31..2 * 32], &values[2 * 32..]]);
-    let asked: Vec<f64> = values[..40].iter().map(|&x| f64::from(x) + 0.01).collect();
+    let vectors: Vec<f64> = values[..40].iter().map(|&x| f64::from(x) + 0.01).collect();
     for (nprobe, k) in [(1, 1), (1, 20), (2, 50), (1, 90)] {
         let params = SearchParams { k, nprobe: Some(nprobe), ..SearchParams::default() };
-        assert_eq!(bits(&ask(&split, &asked, &params)), bits(&ask(&whole, &asked, &params)));
+        assert_eq!(bits(&search(&split, &vectors, &params)), bits(&search(&whole, &vectors, &params)));
     }
 }
 
@@ -759,7 +759,7 @@ fn cells_serve_rows_with_codes_of_several_segments() {
     let cuts = [0..4096, 4096..4112, 4112..rows];
     let factors = cuts.clone().map(|cut| {
         let end = cut.end.next_multiple_of(16);
-        // Products of four bytes, then three residuals of two.
+        // Offsets of four bytes, then three residual norms of two.
         let arrays = [(0, 4), (4, 2), (6, 2), (8, 2)].map(|(before, bytes)| {
             let start = codes.factors.start + before * padded;
             &content[start + bytes * cut.start..start + bytes * end]
@@ -794,12 +794,12 @@ fn cells_serve_rows_with_codes_of_several_segments() {
     nseekfs::format::write(&again, &Contents { index: &header.index, segments: &parts, quantizer: Some(quantizer), ann }, &|| Ok(()))
         .unwrap();
     let split = open(&again, Mode::Mmap, Verify::Full).unwrap();
-    let asked = queries(&values, dims);
+    let vectors = queries(&values, dims);
     let third: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
     for (nprobe, k, filter) in [(1, 1, None), (3, 20, None), (4, 30, Some(Filter::Mask(&third))), (64, 10, None), (1, 3000, None)] {
         let params = SearchParams { k, nprobe: Some(nprobe), filter, ..SearchParams::default() };
-        let (got, want) = (ask(&split, &asked, &params), ask(&whole, &asked, &params));
-        // Segments come one after the other, and so do floors; few rows may be missed in the one way or the other.
+        let (got, want) = (search(&split, &vectors, &params), search(&whole, &vectors, &params));
+        // Thresholds depend on the order of segments, so probable bounds may miss different rows.
         let entries = |hits: &Hits, query: usize| -> Vec<(i64, u64)> {
             let own = query * hits.per_query..(query + 1) * hits.per_query;
             hits.rows[own.clone()].iter().copied().zip(hits.keys[own].iter().map(|key| key.to_bits())).collect()
@@ -814,7 +814,7 @@ fn cells_serve_rows_with_codes_of_several_segments() {
 }
 
 #[test]
-fn a_tuning_that_says_anything_ends_no_search() {
+fn no_tuning_record_breaks_a_search() {
     let values: Vec<f32> = clustered(40, 2, 6, 0.2, 22).iter().map(|&x| x as f32).collect();
     let (first, second): (Vec<u32>, Vec<u32>) = (0..40).partition(|row| row % 3 == 0);
     let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
@@ -827,10 +827,10 @@ fn a_tuning_that_says_anything_ends_no_search() {
     ];
     for points in tunings {
         let index = made.tuned(Metric::Euclidean, &[&values], points.into_iter().map(point).collect());
-        let asked: Vec<f64> = values[..20].iter().map(|&x| f64::from(x)).collect();
+        let vectors: Vec<f64> = values[..20].iter().map(|&x| f64::from(x)).collect();
         for (k, recall) in [(1, None), (10, Some(1e-300)), (40, Some(0.999)), (i64::MAX, Some(0.25)), (10, Some(1.0))] {
             for filter in [None, Some(Filter::Rows(&[3, 9, 27]))] {
-                let hits = ask(&index, &asked, &SearchParams { k, recall, filter, ..SearchParams::default() });
+                let hits = search(&index, &vectors, &SearchParams { k, recall, filter, ..SearchParams::default() });
                 assert_eq!(hits.per_query as i64, k.min(if filter.is_some() { 3 } else { 40 }));
             }
         }
@@ -838,7 +838,7 @@ fn a_tuning_that_says_anything_ends_no_search() {
 }
 
 #[test]
-fn centroids_without_a_key_end_no_search() {
+fn centroids_with_nan_or_infinite_keys_break_no_search() {
     let rows = [1.0, 0.0, 0.0, 1.0, -1.0, 0.1];
     for metric in METRICS {
         for odd in [f32::NAN, f32::INFINITY, f32::MAX, 1e-45] {
@@ -858,7 +858,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
     #[test]
-    fn cells_that_say_anything_end_no_search(
+    fn no_damage_to_lists_or_codes_breaks_a_search(
         codes in prop::bool::weighted(0.2),
         fills in prop::collection::vec((0usize..10, any::<prop::sample::Index>(), 1usize..3000, any::<[u8; 4]>()), 1..8),
         ratio in prop::option::of(0.0..=1.0f64),
@@ -904,12 +904,12 @@ proptest! {
                     filter: mask.then_some(Filter::Rows(&ann)),
                     ..SearchParams::default()
                 };
-                let asked = clustered(3, dims, 3, 0.5, 21);
-                let _ = index.search(Block::F64(&asked), dims, &params, &Watch::new(&|| true));
+                let vectors = clustered(3, dims, 3, 0.5, 21);
+                let _ = index.search(Block::F64(&vectors), dims, &params, &Watch::new(&|| true));
             }
         }
         let params = SearchParams { nprobe: Some(2), ..SearchParams::default() };
-        let asked = clustered(1, dims, 3, 0.5, 21);
-        let _ = index.explain((Block::F64(&asked), dims), 7, &params, &Watch::new(&|| true));
+        let vectors = clustered(1, dims, 3, 0.5, 21);
+        let _ = index.explain((Block::F64(&vectors), dims), 7, &params, &Watch::new(&|| true));
     }
 }

@@ -46,9 +46,9 @@ pub struct Request<'a> {
     pub reorder: Option<usize>,
     /// The rows that a filter allows, and their number; `None`: all.
     pub mask: Option<(&'a Mask, u64)>,
-    /// Of rows that may be found, the least to visit, as often as they are listed: where a filter goes against the
-    /// query, the nearest cells hold fewer of them than others do.
-    pub least: f64,
+    /// List entries of allowed rows that `probes` cells hold on average. Where the nearest cells hold far fewer, because
+    /// the filter excludes rows near the query, more cells are visited.
+    pub expected_entries: f64,
 }
 
 /// The result for one query.

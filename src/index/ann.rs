@@ -1,7 +1,7 @@
 //! Approximate search of an index: building its cells or buckets, and choosing how many of them a query visits.
 
 use super::{Index, SearchParams};
-use crate::ann::ivf::{self, Cluster};
+use crate::ann::ivf::{self, IvfParams};
 use crate::ann::lsh::cost_model::{self, Costs, Estimate, Workload};
 use crate::ann::lsh::hash::{Hasher, Params};
 use crate::ann::lsh::search::Lsh;
@@ -120,10 +120,10 @@ impl Index {
         let cosine = self.about.metric == Metric::Cosine || self.about.unit;
         let metric = if cosine { Metric::Cosine } else { Metric::Euclidean };
         let [tuned, tested] = samples(self.rows(), self.about.seed);
-        let mut held = [tuned.as_slice(), &tested].concat();
-        held.sort_unstable();
-        let how = Cluster { cells, metric, spill, held: &held, seed: self.about.seed, threads };
-        Ok(Ann::Ivf(ivf::build(&self.only_view()?, self.quantizer.as_ref(), &how, watch)?))
+        let mut held_out = [tuned.as_slice(), &tested].concat();
+        held_out.sort_unstable();
+        let params = IvfParams { cells, metric, spill, held_out: &held_out, seed: self.about.seed, threads };
+        Ok(Ann::Ivf(ivf::build(&self.only_view()?, self.quantizer.as_ref(), &params, watch)?))
     }
 
     fn buckets(&self, params: &AnnParams, threads: usize, watch: &Watch) -> Result<Ann> {
@@ -212,7 +212,7 @@ impl Index {
             ratio: params.ratio_threshold,
             reorder: params.reorder_k.and_then(|most| usize::try_from(most).ok()),
             mask: mask.as_ref().map(|mask| (mask, allowed)),
-            least: effort.visited * allowed as f64 / self.rows() as f64,
+            expected_entries: effort.visited * allowed as f64 / self.rows() as f64,
         };
         Ok(ann.ann.search(&request, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
     }

@@ -1,4 +1,4 @@
-//! Bounds for a batch, cell by cell: the codes of a cell are read once for all queries that visit it.
+//! Coarse bounds for a batch of queries, cell by cell: a cell's codes are read once for all queries that visit it.
 
 use super::coarse;
 use crate::error::{Result, filled};
@@ -10,63 +10,62 @@ use crate::store::lists::Lists;
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Visits of a cell that are worth writing bounds down for.
-const VISITS: usize = 2;
-/// Bytes of bounds that are written down at a time: what a cache holds until they are read again; and where these are
-/// those of too few visits, at most.
+/// Storing bounds pays where each cell is visited this often on average.
+const MIN_VISITS_PER_CELL: usize = 2;
+/// Bytes of stored bounds: what stays in cache until they are read, and the most where that is too few visits per cell.
 const BYTES: usize = 8 << 20;
-const MOST_BYTES: usize = 64 << 20;
-/// Cells in a job.
-const CELLS: usize = 16;
+const MAX_BYTES: usize = 64 << 20;
+/// Cells per job.
+const JOB_CELLS: usize = 16;
 
 /// A query and the cells that it visits.
-pub type Ask<'a> = (&'a QueryCode, &'a [u32]);
-/// A cell, and who visits it as which of its cells.
-type Visits = (usize, Vec<(usize, usize)>);
+pub type BatchQuery<'a> = (&'a QueryCode, &'a [u32]);
+/// A cell, and for each visit the query and the cell's index among the query's cells.
+type CellVisits = (usize, Vec<(usize, usize)>);
 
-/// How many of so many queries to take at a time that visit `probes` of the cells each; none where they share too little.
-pub fn group(lists: &Lists, probes: usize, queries: usize) -> Option<usize> {
+/// How many of `queries` to bound at a time, each visiting `probes` cells; `None` where they share too few cells.
+pub fn group_size(lists: &Lists, probes: usize, queries: usize) -> Option<usize> {
     let bytes = 4 * (lists.rows.len() / lists.cells().max(1) * probes).max(1);
-    let enough = (VISITS * lists.cells()).div_ceil(probes.max(1));
+    let enough = (MIN_VISITS_PER_CELL * lists.cells()).div_ceil(probes.max(1));
     let some = (BYTES / bytes).max(enough).min(queries);
-    (some >= enough && some * bytes <= MOST_BYTES).then_some(some)
+    (some >= enough && some * bytes <= MAX_BYTES).then_some(some)
 }
 
-/// Bounds of the rows of cells for some queries.
+/// The bounds of the rows that each query of a batch visits.
 pub struct BatchBounds<'a> {
     bounds: &'a [f32],
-    /// For each query, where the bounds of each of its cells lie.
-    places: Vec<Vec<Range<usize>>>,
+    /// For each query, the range in `bounds` of each of its cells.
+    ranges: Vec<Vec<Range<usize>>>,
 }
 
 impl<'a> BatchBounds<'a> {
-    /// Bounds of all rows of the cells that queries visit, in `room`, which may hold anything and grows as needed: it
-    /// is for one group of queries after the other, as new room costs more than bounds do.
+    /// Computes the bounds of all rows of the cells that queries visit. `buffer` grows as needed and is meant to be
+    /// reused, as allocating takes longer than computing bounds; its content is overwritten.
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn new(listing: &Listing, asks: &[Ask], room: &'a mut Vec<f32>, threads: usize, watch: &Watch) -> Result<Self> {
+    pub fn new(listing: &Listing, queries: &[BatchQuery], buffer: &'a mut Vec<f32>, threads: usize, watch: &Watch) -> Result<Self> {
         let lists = listing.lists;
-        let mut visits: Vec<Visits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
-        for (query, (_, cells)) in asks.iter().enumerate() {
+        let mut visits: Vec<CellVisits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
+        for (query, (_, cells)) in queries.iter().enumerate() {
             cells.iter().enumerate().for_each(|(at, &cell)| visits[cell as usize].1.push((query, at)));
         }
         visits.retain(|(_, visits)| !visits.is_empty());
-        let mut places: Vec<Vec<Range<usize>>> = asks.iter().map(|ask| vec![0..0; ask.1.len()]).collect();
+        let mut ranges: Vec<Vec<Range<usize>>> = queries.iter().map(|query| vec![0..0; query.1.len()]).collect();
         let mut end = 0;
         for (cell, visits) in &visits {
             let rows = lists.places(*cell).len();
             for &(query, at) in visits {
-                places[query][at] = end..end + rows;
+                ranges[query][at] = end..end + rows;
                 end += rows;
             }
         }
-        if room.len() < end {
-            drop(std::mem::take(room));
-            *room = filled(end, 0.0, "the bounds of a batch")?;
+        if buffer.len() < end {
+            drop(std::mem::take(buffer));
+            *buffer = filled(end, 0.0, "the bounds of a batch")?;
         }
-        let mut left = &mut room[..end];
-        let jobs: Vec<_> = visits.chunks(CELLS).collect();
+        let mut left = &mut buffer[..end];
+        let jobs: Vec<_> = visits.chunks(JOB_CELLS).collect();
         let outs: Vec<_> = jobs
             .iter()
             .map(|cells| {
@@ -81,8 +80,8 @@ impl<'a> BatchBounds<'a> {
             let mut left = &mut out[..];
             for (i, (cell, visits)) in cells.iter().enumerate() {
                 let next = cells.get(i + 1).map(|next| next.0);
-                let probes: Vec<CoarseQuery> = visits.iter().map(|&(query, _)| asks[query].0.coarse_query()).collect();
-                for probes in probes.chunks(coarse::TOGETHER) {
+                let probes: Vec<CoarseQuery> = visits.iter().map(|&(query, _)| queries[query].0.coarse_query()).collect();
+                for probes in probes.chunks(coarse::BATCH) {
                     let (own, remainder) = left.split_at_mut(probes.len() * lists.places(*cell).len());
                     listing.bound(probes, *cell, next, own);
                     left = remainder;
@@ -92,11 +91,11 @@ impl<'a> BatchBounds<'a> {
         };
         pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
         drop(outs);
-        Ok(BatchBounds { bounds: room, places })
+        Ok(BatchBounds { bounds: buffer, ranges })
     }
 
-    /// The bounds of a query's cells, one cell after the other.
+    /// The bounds of a query's rows, one slice per cell.
     pub fn of(&self, query: usize) -> impl Iterator<Item = &[f32]> {
-        self.places[query].iter().map(|places| &self.bounds[places.clone()])
+        self.ranges[query].iter().map(|range| &self.bounds[range.clone()])
     }
 }

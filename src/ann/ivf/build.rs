@@ -1,5 +1,5 @@
-//! Making cells: k-means on a sample, every row to its nearest cell and perhaps a second one, and the rows of
-//! each cell laid out side by side with their codes.
+//! Builds an inverted file: k-means on a sample, the nearest cell of every row and perhaps a second one, and the inverted
+//! lists with copies of the rows' codes.
 
 use super::{Ivf, soar};
 use crate::cluster::assign::Centroids;
@@ -19,103 +19,104 @@ use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
 use std::borrow::Cow;
 use std::sync::Mutex;
 
-/// Centroids for each root of the number of rows: ranking cells then costs about what visiting them does.
-const CELLS_A_ROOT: f64 = 5.0;
-/// Rows a cell on average, at least.
-const ROWS_A_CELL: usize = 16;
-/// Rows that train a cell, at most, and updates of the centroids.
-const TRAINED: usize = 24;
+/// The default number of cells is this times sqrt(rows): ranking cells then takes about as long as visiting them.
+const CELLS_PER_SQRT_ROW: f64 = 5.0;
+/// The least average number of rows per cell, by default.
+const MIN_ROWS_PER_CELL: usize = 16;
+/// k-means trains on this many rows per cell at most, with this many updates of the centroids.
+const TRAINING_ROWS: usize = 24;
 const ITERATIONS: usize = 5;
-/// An iteration that gains less than this part is the last.
+/// Training ends once an iteration lowers the objective by less than this share.
 const TOLERANCE: f64 = 2e-3;
-/// Centroids of a job.
-const JOB_CELLS: usize = 16;
+/// Blocks of list entries per job.
+const JOB_BLOCKS: usize = 16;
 
-/// How to make cells.
+/// Parameters of [`build`].
 #[derive(Debug, Clone)]
-pub struct Cluster<'a> {
-    /// How many; `None`: as many as rows deserve.
+pub struct IvfParams<'a> {
+    /// The number of cells; `None`: 5 sqrt(rows), but at least 16 rows per cell.
     pub cells: Option<usize>,
-    /// What rows are nearest to centroids by: cosine or euclidean.
+    /// The metric by which rows are assigned to centroids: cosine or euclidean.
     pub metric: Metric,
-    /// Whether every row gets a second cell.
+    /// Whether every row gets a second cell (SOAR).
     pub spill: bool,
-    /// Rows that train no centroid, in order.
-    pub held: &'a [usize],
-    /// Seed of everything random.
+    /// Rows to hold out of training, ascending.
+    pub held_out: &'a [usize],
+    /// Seed of all random choices.
     pub seed: u64,
-    /// Workers.
+    /// Worker threads.
     pub threads: usize,
 }
 
-/// Makes the cells of `rows`.
+/// Builds the inverted file of `rows`.
 ///
 /// # Errors
 /// More cells than rows, named `nlist`; no memory; [`Error::Interrupted`].
-pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, how: &Cluster, watch: &Watch) -> Result<Ivf> {
+pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, params: &IvfParams, watch: &Watch) -> Result<Ivf> {
     let _mode = FloatMode::standard();
     let (kernel, dims, count) = (kernel::selected()?, rows.dims, rows.len());
-    let cells = how.cells.unwrap_or_else(|| default_cells(count));
+    let cells = params.cells.unwrap_or_else(|| default_cells(count));
     if cells == 0 || cells > count {
         return Err(Error::input("nlist", format!("a whole number from 1 to {count}, the number of rows"), cells));
     }
-    let (values, losses) = narrow(rows)?;
-    let samples = Samples::new("embeddings", values, dims, kernel, how.threads, watch)?;
-    let trained = train(&samples, cells, how, watch)?;
-    let cells = Centroids::new("embeddings", trained, dims, how.metric, how.threads, watch)?;
-    let among = if how.spill { soar::AMONG.min(cells.rows.len()) } else { 1 };
-    let nearest = cells.nearest(&samples, among, how.threads, watch)?;
-    let second = if among > 1 { Some(soar::second(&samples, &cells, &nearest, how.metric, how.threads, watch)?) } else { None };
+    let (values, errors) = to_f32(rows)?;
+    let samples = Samples::new("embeddings", values, dims, kernel, params.threads, watch)?;
+    let trained = train(&samples, cells, params, watch)?;
+    let cells = Centroids::new("embeddings", trained, dims, params.metric, params.threads, watch)?;
+    let candidates = if params.spill { soar::CANDIDATES.min(cells.rows.len()) } else { 1 };
+    let nearest = cells.nearest(&samples, candidates, params.threads, watch)?;
+    let second =
+        if candidates > 1 { Some(soar::second_cells(&samples, &cells, &nearest, params.metric, params.threads, watch)?) } else { None };
 
-    let mut reaches = filled(cells.rows.len(), f64::INFINITY, "the reaches of cells")?;
-    for (row, (&cell, &key)) in nearest.cells.iter().zip(&nearest.keys).step_by(among).enumerate() {
-        let loss = losses.get(row).copied().unwrap_or(0.0);
-        let key = match how.metric {
-            // A row whose norm is 0 has a cosine of 0 as it is and in float32.
-            Metric::Cosine if rows.norms[row] > 0.0 => (key - super::exactness::rotated(loss, rows.norms[row])).max(-1.0),
-            Metric::Euclidean if loss > 0.0 => -((-key).sqrt() + loss).powi(2),
+    let mut min_keys = filled(cells.rows.len(), f64::INFINITY, "the least keys of cells")?;
+    for (row, (&cell, &key)) in nearest.cells.iter().zip(&nearest.keys).step_by(candidates).enumerate() {
+        let error = errors.get(row).copied().unwrap_or(0.0);
+        let key = match params.metric {
+            // A zero row is exact in float32, and its cosine is 0.
+            Metric::Cosine if rows.norms[row] > 0.0 => (key - super::exactness::cosine_error(error, rows.norms[row])).max(-1.0),
+            Metric::Euclidean if error > 0.0 => -((-key).sqrt() + error).powi(2),
             _ => key,
         };
-        reaches[cell as usize] = reaches[cell as usize].min(key);
+        min_keys[cell as usize] = min_keys[cell as usize].min(key);
     }
-    let first = nearest.cells.iter().copied().step_by(among);
-    let lists = Listed::new(cells.rows.len(), count, first, second.as_deref())?;
+    let first = nearest.cells.iter().copied().step_by(candidates);
+    let lists = InvertedLists::new(cells.rows.len(), count, first, second.as_deref())?;
     let codes = rows.codes.zip(quantizer);
     let shape =
         CellShape { dims, cells: cells.rows.len(), blocks: lists.blocks(), leading: codes.map_or(0, |(_, quantizer)| quantizer.leading) };
     let parts = shape.parts(0);
     let mut payload = BytesMut::zeroed(parts.end, "the cells")?;
-    let record = CellRecord::record(&shape, how.metric, second.is_some());
+    let record = CellRecord::record(&shape, params.metric, second.is_some());
     payload.view_mut::<u8>(0..size_of_val(&record)).copy_from_slice(bytemuck::bytes_of(&record));
     payload.view_mut::<u32>(parts.starts.clone()).copy_from_slice(&lists.starts);
-    payload.view_mut::<f64>(parts.reaches.clone()).copy_from_slice(&reaches);
-    let norms: Vec<f64> = measure(kernel, cells.rows.values(), dims);
+    payload.view_mut::<f64>(parts.reaches.clone()).copy_from_slice(&min_keys);
+    let norms: Vec<f64> = (0..cells.rows.len()).map(|cell| cells.rows.norm(cell)).collect();
     payload.view_mut::<f64>(parts.norms.clone()).copy_from_slice(&norms);
     payload.view_mut::<f32>(parts.centroids.clone()).copy_from_slice(cells.rows.values());
     payload.view_mut::<u32>(parts.rows.clone()).copy_from_slice(&lists.rows);
     if let Some((codes, quantizer)) = codes {
         encode_centroids(quantizer, cells.rows.values(), &norms, &parts, &mut payload)?;
-        copy_codes(&lists, &codes, quantizer, &parts, &mut payload, (how.threads, watch))?;
+        copy_codes(&lists, &codes, quantizer, &parts, &mut payload, (params.threads, watch))?;
     }
 
     let payload = payload.freeze()?;
-    let record = CellRecord { metric: how.metric, spilled: second.is_some(), shape, payload: 0..parts.end, parts };
+    let record = CellRecord { metric: params.metric, spilled: second.is_some(), shape, payload: 0..parts.end, parts };
     Ok(Ivf::new(record, &payload))
 }
 
 fn default_cells(rows: usize) -> usize {
-    let wanted = (CELLS_A_ROOT * (rows as f64).sqrt()) as usize;
-    wanted.min(rows / ROWS_A_CELL).next_multiple_of(BLOCK).clamp(1, rows)
+    let cells = (CELLS_PER_SQRT_ROW * (rows as f64).sqrt()) as usize;
+    cells.min(rows / MIN_ROWS_PER_CELL).next_multiple_of(BLOCK).clamp(1, rows)
 }
 
-/// The rows in float32, where they lie if they are, and how far each of them is from what it was; nothing where none
-/// is.
-fn narrow<'a>(rows: &Rows<'a>) -> Result<(Cow<'a, [f32]>, Vec<f64>)> {
+/// The rows in float32, borrowed if they are stored so, and the distance of each float64 row from its rounded values;
+/// other levels are exact in float32, and have no distances.
+fn to_f32<'a>(rows: &Rows<'a>) -> Result<(Cow<'a, [f32]>, Vec<f64>)> {
     if let Values::F32(values) = rows.values {
         return Ok((Cow::Borrowed(values), Vec::new()));
     }
     let wide = matches!(rows.values, Values::F64(_));
-    let mut losses = filled(if wide { rows.len() } else { 0 }, 0.0, "the rows in float32")?;
+    let mut errors = filled(if wide { rows.len() } else { 0 }, 0.0, "the rows in float32")?;
     let kernel = kernel::selected()?;
     let mut values = filled(rows.len() * rows.dims, 0.0f32, "the rows in float32")?;
     let mut buffer = PanelBuffer::default();
@@ -126,50 +127,44 @@ fn narrow<'a>(rows: &Rows<'a>) -> Result<(Cow<'a, [f32]>, Vec<f64>)> {
             PanelValues::F32(values) => out.copy_from_slice(values),
             PanelValues::F64(values) => {
                 out.iter_mut().zip(values).for_each(|(out, &x)| *out = x as f32);
-                losses[row] = out.iter().zip(values).map(|(&near, x)| (x - f64::from(near)).powi(2)).sum::<f64>().sqrt();
+                errors[row] = out.iter().zip(values).map(|(&rounded, x)| (x - f64::from(rounded)).powi(2)).sum::<f64>().sqrt();
             }
         }
     }
-    Ok((Cow::Owned(values), losses))
+    Ok((Cow::Owned(values), errors))
 }
 
-fn measure(kernel: &kernel::Kernel, values: &[f32], dims: usize) -> Vec<f64> {
-    let mut norms = vec![0.0; values.len() / dims];
-    (kernel.squared_norm)(values, dims, &mut norms);
-    norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
-    norms
-}
-
-/// Centroids from a sample of the rows that are not held out.
-fn train(samples: &Samples, cells: usize, how: &Cluster, watch: &Watch) -> Result<Vec<f32>> {
-    let params = Params {
+/// Trains centroids on a sample of the rows that are not held out, or on the first rows if these are too few.
+fn train(samples: &Samples, cells: usize, params: &IvfParams, watch: &Watch) -> Result<Vec<f32>> {
+    let kmeans = Params {
         cells,
-        metric: how.metric,
+        metric: params.metric,
         iterations: ITERATIONS,
         tolerance: TOLERANCE,
         init: Init::Random,
         sample: None,
-        seed: how.seed,
-        threads: Some(how.threads as i64),
+        seed: params.seed,
+        threads: Some(params.threads as i64),
     };
-    let left: Vec<usize> = (0..samples.len()).filter(|row| how.held.binary_search(row).is_err()).collect();
-    let enough = left.len() >= cells;
-    let wanted = (TRAINED * cells).min(if enough { left.len() } else { samples.len() });
-    // Spread evenly: neighbours in a table are often alike, and the sample should not be.
+    let free: Vec<usize> = (0..samples.len()).filter(|row| params.held_out.binary_search(row).is_err()).collect();
+    let enough = free.len() >= cells;
+    let wanted = (TRAINING_ROWS * cells).min(if enough { free.len() } else { samples.len() });
+    // Spread evenly over the table, as adjacent rows are often alike.
     let chosen: Vec<usize> =
-        (0..wanted).map(|i| if enough { left[(i as u64 * left.len() as u64 / wanted as u64) as usize] } else { i }).collect();
+        (0..wanted).map(|i| if enough { free[(i as u64 * free.len() as u64 / wanted as u64) as usize] } else { i }).collect();
     let sample = samples.pick(&chosen)?;
-    Ok(lloyd::train(&sample, &params, &mut |_, _, _| true, watch)?.centroids)
+    Ok(lloyd::train(&sample, &kmeans, &mut |_, _, _| true, watch)?.centroids)
 }
 
-/// Rows by cell, in blocks.
-struct Listed {
+/// The inverted lists, padded with [`NO_ROW`] to whole blocks.
+struct InvertedLists {
+    /// The first block of every cell, and the end of the last.
     starts: Vec<u32>,
     rows: Vec<u32>,
 }
 
-impl Listed {
-    /// Every row in its first cell, and in its second if that is another; each list in the order of rows.
+impl InvertedLists {
+    /// Lists every row in its first cell, and in its second if that is different; each list ascends.
     fn new(cells: usize, rows: usize, first: impl Iterator<Item = u32> + Clone, second: Option<&[u32]>) -> Result<Self> {
         let pairs = || {
             let second = second.map(|cells| cells.iter().copied());
@@ -187,11 +182,11 @@ impl Listed {
         for (cell, &size) in sizes.iter().enumerate() {
             starts[cell + 1] = starts[cell] + size.div_ceil(BLOCK as u32);
         }
-        let mut listed = filled(starts[cells] as usize * BLOCK, NO_ROW, "the rows of cells")?;
+        let mut entries = filled(starts[cells] as usize * BLOCK, NO_ROW, "the rows of cells")?;
         let mut next: Vec<usize> = starts.iter().map(|&start| start as usize * BLOCK).collect();
         for (row, (one, other)) in (0..rows as u32).zip(pairs()) {
             let mut put = |cell: u32| {
-                listed[next[cell as usize]] = row;
+                entries[next[cell as usize]] = row;
                 next[cell as usize] += 1;
             };
             put(one);
@@ -199,7 +194,7 @@ impl Listed {
                 put(other);
             }
         }
-        Ok(Listed { starts, rows: listed })
+        Ok(InvertedLists { starts, rows: entries })
     }
 
     fn blocks(&self) -> usize {
@@ -207,35 +202,35 @@ impl Listed {
     }
 }
 
-/// Writes the codes of the centroids.
+/// Encodes the centroids into `payload`.
 fn encode_centroids(quantizer: &Quantizer, values: &[f32], norms: &[f64], parts: &CellParts, payload: &mut BytesMut) -> Result<()> {
-    let Some(places) = &parts.codes else { return Ok(()) };
+    let Some(ranges) = &parts.codes else { return Ok(()) };
     let padded = norms.len().next_multiple_of(BLOCK);
-    let (mut lines, mut remainder) = (filled(places.lines.len(), 0u8, "codes")?, filled(places.remainder.len(), 0u8, "codes")?);
+    let (mut lines, mut remainder) = (filled(ranges.lines.len(), 0u8, "codes")?, filled(ranges.remainder.len(), 0u8, "codes")?);
     let mut offsets = filled(padded, 0.0f32, "codes")?;
-    let [mut leading, mut trailing, mut fine] = [0; 3].map(|_| vec![0u16; padded]);
+    let [mut leading, mut trailing, mut rest] = [0; 3].map(|_| vec![0u16; padded]);
     let mut out = CodesMut {
         lines: &mut lines,
         offsets: &mut offsets,
         leading_residuals: &mut leading,
         trailing_residuals: &mut trailing,
-        remainder_residuals: &mut fine,
+        remainder_residuals: &mut rest,
         remainder: &mut remainder,
     };
     Encoder::new(kernel::selected()?, quantizer).encode(PanelValues::F32(values), norms, &mut EncodeScratch::default(), &mut out, 0);
-    payload.view_mut::<u8>(places.lines.clone()).copy_from_slice(&lines);
-    payload.view_mut::<u8>(places.remainder.clone()).copy_from_slice(&remainder);
-    let (first, halves) = payload.view_mut::<u8>(places.factors.clone()).split_at_mut(4 * padded);
+    payload.view_mut::<u8>(ranges.lines.clone()).copy_from_slice(&lines);
+    payload.view_mut::<u8>(ranges.remainder.clone()).copy_from_slice(&remainder);
+    let (first, halves) = payload.view_mut::<u8>(ranges.factors.clone()).split_at_mut(4 * padded);
     first.copy_from_slice(bytemuck::cast_slice(&offsets));
     halves
         .chunks_exact_mut(2 * padded)
-        .zip([&leading, &trailing, &fine])
+        .zip([&leading, &trailing, &rest])
         .for_each(|(out, half)| out.copy_from_slice(bytemuck::cast_slice(half)));
     Ok(())
 }
 
-/// Where the codes of some cells go.
-struct ListedMut<'a> {
+/// Some list entries, and where their codes go.
+struct ListCodesMut<'a> {
     rows: &'a [u32],
     lines: &'a mut [u8],
     offsets: &'a mut [f32],
@@ -244,9 +239,9 @@ struct ListedMut<'a> {
     remainder: &'a mut [u16],
 }
 
-/// Copies the codes of listed rows to where the lists are.
+/// Copies the codes of rows into `payload`, in list order.
 fn copy_codes(
-    lists: &Listed,
+    lists: &InvertedLists,
     codes: &Codes,
     quantizer: &Quantizer,
     parts: &CellParts,
@@ -255,22 +250,22 @@ fn copy_codes(
 ) -> Result<()> {
     let Some([lines, factors]) = &parts.listed else { return Ok(()) };
     let count = lists.rows.len();
-    // Both lie after each other, with zeros between.
+    // One mutable view of both: factors follow lines, after padding.
     let both = payload.view_mut::<u8>(lines.start..factors.end);
     let (all_lines, all_factors) = both.split_at_mut(factors.start - lines.start);
     let (offsets, halves) = all_factors.split_at_mut(4 * count);
     let (leading, others) = bytemuck::cast_slice_mut::<u8, u16>(halves).split_at_mut(count);
     let (trailing, remainder) = others.split_at_mut(count);
-    let per_job = JOB_CELLS * BLOCK;
+    let per_job = JOB_BLOCKS * BLOCK;
     let mut leading = leading.chunks_mut(per_job);
     let mut trailing = trailing.chunks_mut(per_job);
     let mut remainder = remainder.chunks_mut(per_job);
     let mut offsets = bytemuck::cast_slice_mut::<u8, f32>(offsets).chunks_mut(per_job);
-    let line_parts = all_lines[..lines.len()].chunks_mut(JOB_CELLS * quantizer.block_bytes());
+    let line_parts = all_lines[..lines.len()].chunks_mut(JOB_BLOCKS * quantizer.block_bytes());
     let jobs: Vec<_> = line_parts
         .zip(lists.rows.chunks(per_job))
         .map(|(lines, rows)| {
-            Mutex::new(ListedMut {
+            Mutex::new(ListCodesMut {
                 rows,
                 lines,
                 offsets: offsets.next().unwrap_or_default(),

@@ -1,7 +1,7 @@
-//! Which cells are nearest to a query: by the codes of their centroids, in whole numbers.
+//! Ranks the cells of an inverted file for a query, by the codes of their centroids, and selects those to visit.
 //!
-//! A bound of a score must hold; an order of cells must only be good, and the same on every CPU and in every batch.
-//! So a product with a centroid is that of its cells with the query's high bytes, an exact integer.
+//! Unlike a bound, a rank need not be exact, only the same on every CPU and in every batch. So a dot product with a
+//! centroid is estimated from its 4-bit codes and the query's high bytes, an exact integer.
 
 use super::Ivf;
 use crate::error::Result;
@@ -16,89 +16,87 @@ use crate::scan::{self, Plan, Queries, Run};
 use crate::topk::TopK;
 use std::ops::Range;
 
-/// Lanes that the best key is looked for in.
+/// Lanes of the search for the best key.
 const LANES: usize = 64;
-/// How many cells count as near at most, as a multiple of those that are visited on average.
-const CROWD: usize = 4;
+/// At most this many times `probes` cells count as near, see [`Nprobe`].
+const MAX_NEAR_FACTOR: usize = 4;
 
-/// How many cells queries visit.
+/// How many cells a query visits.
 #[derive(Debug, Clone, Copy)]
 pub struct Nprobe {
-    /// All of them, or on average.
+    /// The number of cells; the average over queries where there is a `gap`.
     pub probes: usize,
-    /// A query that has more cells than others within this of its nearest, see [`Nprobe::gap_unit`], visits more:
-    /// where the nearest are hardly nearer than the next, neighbours may be anywhere.
+    /// A cell is *near* if its centroid's key is at most this far below the best one's, in units of
+    /// [`Nprobe::gap_unit`]. A query with n near cells visits sqrt(probes * n): more where many are about equally near.
     pub gap: Option<f64>,
 }
 
-/// Cells in order, nearest first, with keys of their centroids; of these a query visits `count`.
+/// The nearest cells of a query, and how many of them it visits.
 #[derive(Debug, Default)]
 pub struct CellOrder {
-    /// The cells, at least one more than are visited where there are more.
+    /// (Key of the centroid, cell), nearest first: those to visit, and at least one more if there are more.
     pub cells: Vec<(f64, u32)>,
     /// How many are visited.
     pub count: usize,
 }
 
 impl Nprobe {
-    /// What gaps are measured in: products grow with the query.
+    /// The unit of gaps: the query's norm for dot products, which are proportional to it, and 1 otherwise.
     pub fn gap_unit(metric: Metric, norm: f64) -> f64 {
         if metric == Metric::Dot { norm } else { 1.0 }
     }
 
-    /// How many cells come into question.
-    fn most(&self) -> usize {
-        self.gap.map_or(self.probes, |_| self.probes.saturating_mul(CROWD))
+    /// The most cells that count as near.
+    fn max_near(&self) -> usize {
+        self.gap.map_or(self.probes, |_| self.probes.saturating_mul(MAX_NEAR_FACTOR))
     }
 
-    /// How many of `cells` a query visits whose centroids have these keys.
-    pub fn of(&self, keys: impl Iterator<Item = f64> + Clone, unit: f64, cells: usize) -> usize {
+    /// How many of `cells` a query visits whose centroids have these keys, in any order.
+    pub fn resolve(&self, keys: impl Iterator<Item = f64> + Clone, unit: f64, cells: usize) -> usize {
         let near = |gap: f64| {
             let least = keys.clone().fold(f64::NEG_INFINITY, f64::max) - gap * unit;
             keys.filter(|&key| key >= least).count()
         };
-        self.telling(cells).map_or(self.probes.min(cells), |gap| self.among(near(gap), cells))
+        self.effective_gap(cells).map_or(self.probes.min(cells), |gap| self.adapt(near(gap), cells))
     }
 
-    /// The gap, if it has a say in how many of `cells` are visited.
-    fn telling(&self, cells: usize) -> Option<f64> {
+    /// The gap, unless `probes` is all of `cells`.
+    fn effective_gap(&self, cells: usize) -> Option<f64> {
         self.gap.filter(|_| self.probes < cells)
     }
 
-    /// How many of `cells` a query visits that has so many near ones.
-    ///
-    /// It is the geometric mean of `probes` and the cells that are near: the number of near ones by itself is too wild a
-    /// guess of those that are worth a visit.
-    fn among(&self, near: usize, cells: usize) -> usize {
-        let near = near.clamp(1, self.most());
+    /// How many of `cells` a query visits that has `near` near ones: the geometric mean of `probes` and `near`, which by
+    /// itself varies too much between queries.
+    fn adapt(&self, near: usize, cells: usize) -> usize {
+        let near = near.clamp(1, self.max_near());
         ((self.probes as f64 * near as f64).sqrt().round() as usize).clamp(1, cells)
     }
 }
 
-/// What a worker needs besides centroids.
+/// The scratch memory of one thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
     keys: Vec<f32>,
     near: Vec<u32>,
-    /// Residuals of cells, which are no matter.
-    none: Vec<u16>,
+    /// Residual norms: estimates multiply them by 0.
+    zeros: Vec<u16>,
 }
 
-/// Queries whose bounds are made together: they share what a kernel makes of a line.
-pub const TOGETHER: usize = 4;
+/// Queries per kernel call: they share the unpacking of a line of codes.
+pub const BATCH: usize = 4;
 
-/// Queries that rank cells.
+/// Ranks the cells of an inverted file for some queries.
 pub struct CoarseSearch<'a> {
     pub ivf: &'a Ivf,
     plan: &'a Plan<'a>,
     queries: &'a Queries,
-    /// The queries along the axes of codes, as cells and their rows meet them; none where there are no codes.
+    /// The queries encoded for the codes of centroids and rows; empty where these have none.
     query_codes: &'a [Option<QueryCode>],
     watch: &'a Watch<'a>,
 }
 
 impl<'a> CoarseSearch<'a> {
-    /// Sees the queries along the axes of codes.
+    /// Encodes the queries, if centroids have codes.
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
@@ -113,22 +111,22 @@ impl<'a> CoarseSearch<'a> {
         Ok(CoarseSearch { ivf, plan, queries, query_codes, watch })
     }
 
-    /// Whether there are codes.
-    pub fn coded(&self) -> bool {
+    /// Whether centroids and rows have codes.
+    pub fn has_codes(&self) -> bool {
         !self.query_codes.is_empty()
     }
 
-    /// A query as codes see it, if they do.
+    /// An encoded query; `None` for one without a direction, or without codes.
     pub fn query_code(&self, query: usize) -> Option<&'a QueryCode> {
         self.query_codes.get(query).and_then(Option::as_ref)
     }
 
-    /// The same as rows are likely to meet it.
+    /// An encoded query whose bounds hold with high probability.
     pub fn probable(&self, query: usize) -> Option<QueryCode> {
         self.query_code(query).map(QueryCode::probable)
     }
 
-    /// All cells.
+    /// The [`Nprobe`] of all cells.
     pub fn all(&self) -> Nprobe {
         Nprobe { probes: self.ivf.cells(), gap: None }
     }
@@ -137,53 +135,53 @@ impl<'a> CoarseSearch<'a> {
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn nearest(&self, query: usize, count: Nprobe, scratch: &mut Scratch) -> Result<CellOrder> {
-        Ok(self.nearest_of(query..query + 1, count, scratch)?.swap_remove(0))
+    pub fn nearest(&self, query: usize, nprobe: Nprobe, scratch: &mut Scratch) -> Result<CellOrder> {
+        Ok(self.nearest_of(query..query + 1, nprobe, scratch)?.swap_remove(0))
     }
 
     /// The nearest cells of some queries.
     ///
     /// # Errors
     /// As [`CoarseSearch::nearest`].
-    pub fn nearest_of(&self, queries: Range<usize>, count: Nprobe, scratch: &mut Scratch) -> Result<Vec<CellOrder>> {
-        let ask = |query| Some((self.query_code(query)?, self.queries.norm(query)));
-        match queries.clone().map(ask).collect::<Option<Vec<_>>>().zip(self.ivf.centroids().codes) {
-            Some((asks, codes)) => Ok(self.by_codes(&asks, &codes, count, scratch)),
-            // One without a direction among them: the order of any other must not depend on it.
-            None if queries.len() > 1 => queries.map(|query| self.nearest(query, count, scratch)).collect(),
-            None => queries.map(|query| self.by_rows(query, count)).collect(),
+    pub fn nearest_of(&self, queries: Range<usize>, nprobe: Nprobe, scratch: &mut Scratch) -> Result<Vec<CellOrder>> {
+        let with_norm = |query| Some((self.query_code(query)?, self.queries.norm(query)));
+        match queries.clone().map(with_norm).collect::<Option<Vec<_>>>().zip(self.ivf.centroids().codes) {
+            Some((encoded, codes)) => Ok(self.by_codes(&encoded, &codes, nprobe, scratch)),
+            // A query without codes must not change the order of the others in its batch.
+            None if queries.len() > 1 => queries.map(|query| self.nearest(query, nprobe, scratch)).collect(),
+            None => queries.map(|query| self.by_rows(query, nprobe)).collect(),
         }
     }
 
-    /// By the rows that centroids are.
-    fn by_rows(&self, query: usize, count: Nprobe) -> Result<CellOrder> {
+    /// Ranks cells by exact keys of their centroids.
+    fn by_rows(&self, query: usize, nprobe: Nprobe) -> Result<CellOrder> {
         let (metric, all) = (self.ivf.rank_metric(self.plan.metric), self.ivf.cells());
         let only = self.queries.only(query);
-        let narrow = only.narrow(self.plan.kernel).unwrap_or(only);
-        let k = count.most().saturating_add(1).min(all);
+        let rounded = only.narrow(self.plan.kernel).unwrap_or(only);
+        let k = nprobe.max_near().saturating_add(1).min(all);
         let plan = Plan { metric, k, threshold: f64::NEG_INFINITY, threads: 1, quantizer: None, ..*self.plan };
-        let best = scan::search(&plan, &[self.ivf.centroids()], &[Run { segment: 0, rows: 0..all }], &narrow, self.watch)?;
+        let best = scan::search(&plan, &[self.ivf.centroids()], &[Run { segment: 0, rows: 0..all }], &rounded, self.watch)?;
         let mut cells: Vec<(f64, u32)> = best.into_iter().flat_map(TopK::into_sorted).map(|cell| (cell.key, cell.row as u32)).collect();
-        // A centroid whose key is no number comes last.
+        // Centroids whose key is NaN are not found: they come last.
         if k == all && cells.len() < all {
             let mut ranked = vec![false; all];
-            cells.iter().for_each(|rank| ranked[rank.1 as usize] = true);
+            cells.iter().for_each(|cell| ranked[cell.1 as usize] = true);
             cells.extend((0..).zip(ranked).filter(|cell| !cell.1).map(|(cell, _)| (f64::NEG_INFINITY, cell)));
         }
-        let count = count.of(cells.iter().map(|cell| cell.0), Nprobe::gap_unit(metric, narrow.norm(0)), all).min(cells.len());
+        let count = nprobe.resolve(cells.iter().map(|cell| cell.0), Nprobe::gap_unit(metric, rounded.norm(0)), all).min(cells.len());
         Ok(CellOrder { cells, count })
     }
 
-    /// By codes, each query as they see it with its norm.
-    fn by_codes(&self, asks: &[(&QueryCode, f64)], codes: &Codes, count: Nprobe, scratch: &mut Scratch) -> Vec<CellOrder> {
+    /// Ranks cells by estimated keys, for encoded queries with their norms.
+    fn by_codes(&self, encoded: &[(&QueryCode, f64)], codes: &Codes, nprobe: Nprobe, scratch: &mut Scratch) -> Vec<CellOrder> {
         let (kernel, metric, norms) = (self.plan.kernel, self.ivf.rank_metric(self.plan.metric), self.ivf.centroids().norms);
         let (cells, padded) = (norms.len(), codes.offsets.len());
-        let Scratch { keys, near, none } = scratch;
-        keys.resize(padded * asks.len(), 0.0);
-        none.resize(padded, 0);
+        let Scratch { keys, near, zeros } = scratch;
+        keys.resize(padded * encoded.len(), 0.0);
+        zeros.resize(padded, 0);
         near.resize(cells, 0);
-        let probes: Vec<CoarseQuery> = asks.iter().map(|(query_code, _)| query_code.estimate_query()).collect();
-        (kernel.bounds)(&probes, &Lines { codes: codes.lines, offsets: codes.offsets, leading: none, trailing: none, next: &[] }, keys);
+        let probes: Vec<CoarseQuery> = encoded.iter().map(|(query_code, _)| query_code.estimate_query()).collect();
+        (kernel.bounds)(&probes, &Lines { codes: codes.lines, offsets: codes.offsets, leading: zeros, trailing: zeros, next: &[] }, keys);
         let rank = |(&(_, norm), keys): (&(&QueryCode, f64), &mut [f32])| {
             let keys = &mut keys[..cells];
             if metric != Metric::Cosine {
@@ -192,17 +190,17 @@ impl<'a> CoarseSearch<'a> {
                     *key = (f64::from(*key) * (1.0 + squares) * (norm * length) - squares * (norm * norm + length * length)) as f32;
                 }
             }
-            let (count, mut reached) = match count.telling(cells) {
+            let (count, mut reached) = match nprobe.effective_gap(cells) {
                 Some(gap) => {
-                    let mut most = [f32::NEG_INFINITY; LANES];
-                    (kernel.lane_max)(keys, &mut most);
-                    let best = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+                    let mut lanes = [f32::NEG_INFINITY; LANES];
+                    (kernel.lane_max)(keys, &mut lanes);
+                    let best = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
                     let reached = (kernel.at_least)(keys, up(f64::from(best) - gap * Nprobe::gap_unit(metric, norm)), near);
-                    (count.among(reached, cells), reached)
+                    (nprobe.adapt(reached, cells), reached)
                 }
-                None => (count.probes.min(cells), 0),
+                None => (nprobe.probes.min(cells), 0),
             };
-            // The near ones are all that are needed, if they are as many.
+            // Too few cells are near: collect more.
             if reached <= count {
                 reached = (kernel.at_least)(keys, reached_by(kernel, keys, count + 1), near);
             }
@@ -215,7 +213,7 @@ impl<'a> CoarseSearch<'a> {
             ranks.sort_unstable_by(nearer);
             CellOrder { cells: ranks, count }
         };
-        asks.iter().zip(keys.chunks_exact_mut(padded)).map(rank).collect()
+        encoded.iter().zip(keys.chunks_exact_mut(padded)).map(rank).collect()
     }
 }
 
@@ -225,14 +223,14 @@ mod tests {
 
     #[test]
     fn a_query_visits_more_cells_where_more_are_near() {
-        let count = |probes, gap, unit, keys: &[f64]| Nprobe { probes, gap }.of(keys.iter().copied(), unit, keys.len());
+        let count = |probes, gap, unit, keys: &[f64]| Nprobe { probes, gap }.resolve(keys.iter().copied(), unit, keys.len());
         let crowd = [0.9, 0.88, 0.87, 0.86, 0.86, 0.85, 0.85, 0.84, 0.84, 0.1, 0.1, 0.1];
         let alone = [0.9, 0.5, 0.4, 0.4, 0.3, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1, 0.1];
         assert_eq!([count(4, None, 1.0, &crowd), count(4, None, 1.0, &alone)], [4, 4]);
-        // Nine cells are near, and one is: the roots of 36 and of 4.
+        // Nine near cells and one: sqrt(4 * 9) and sqrt(4 * 1).
         assert_eq!([count(4, Some(0.1), 1.0, &crowd), count(4, Some(0.1), 1.0, &alone)], [6, 2]);
         assert_eq!([count(4, Some(0.05), 2.0, &crowd), count(4, Some(0.0), 1.0, &crowd)], [6, 2]);
-        // Of all twelve no more than eight count for two.
+        // At most 4 * 2 of the twelve count as near: sqrt(2 * 8).
         assert_eq!(count(2, Some(1.0), 1.0, &crowd), 4);
         assert_eq!([count(12, Some(0.0), 1.0, &crowd), count(99, Some(0.0), 1.0, &crowd)], [12, 12]);
         let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0];

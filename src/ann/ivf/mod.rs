@@ -1,11 +1,11 @@
-//! An inverted file: rows by the cell of the nearest centroid, of which a query visits those whose centroids
-//! are nearest to it (Sivic and Zisserman, ICCV 2003).
+//! An inverted file (Sivic and Zisserman, ICCV 2003): every row is in the list of its nearest centroid's cell, and a
+//! query visits the lists of the cells whose centroids are nearest to it.
 //!
-//! Cells only name candidates. Their centroids are a small table of rows, ranked by their codes; the rows of
-//! the cells visited are bounded by copies of their codes, with margins that nearly all rows keep within, and
-//! refined in float64. The answer is the same on every CPU, in any batch and for any number of threads. It is the
-//! best of all rows, and said to be, where the least key of each cell's rows to its centroid proves that no other
-//! cell has a better one, and whole margins that no other row of the cells visited is.
+//! A search ranks cells by the codes of their centroids (`coarse`), bounds the rows of the first cells by copies of their
+//! codes in list order (`batch`, [`crate::scan::lists`]), with bounds that hold with high probability, and refines the
+//! candidates in float64. The answer is the same on every CPU, in any batch and for any number of threads. `exactness`
+//! proves some answers to be the best of all rows: by the least key of each cell's rows to its centroid for the cells
+//! not visited, and by bounds that always hold for the others.
 
 mod batch;
 mod build;
@@ -14,7 +14,7 @@ mod exactness;
 mod search;
 mod soar;
 
-pub use build::{Cluster, build};
+pub use build::{IvfParams, build};
 pub use coarse::Nprobe;
 
 use crate::error::Result;
@@ -34,20 +34,21 @@ use coarse::CoarseSearch;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Rows by cell.
+/// An inverted file over rows that it does not hold.
 #[derive(Debug, Clone)]
 pub struct Ivf {
     record: CellRecord,
     payload: Section,
     centroids: Segment,
-    reaches: Section,
+    /// The least key of each cell's rows to its centroid, float64; infinite for a cell without rows.
+    min_keys: Section,
     lists: ListSections,
-    /// The axes of codes in whole numbers, made when first needed.
+    /// The quantizer's rotation, made by the first search.
     rotation: OnceLock<Rotation>,
 }
 
 impl Ivf {
-    /// Cells that lie in `bytes` as their record says.
+    /// The index that lies in `bytes` as `record` says.
     pub fn new(record: CellRecord, bytes: &Bytes) -> Self {
         let section = |range: &Range<usize>| Section { bytes: bytes.clone(), range: range.clone() };
         let parts = &record.parts;
@@ -65,25 +66,25 @@ impl Ivf {
         };
         let codes = parts.listed.as_ref().map(|[lines, factors]| ListedCodes { lines: section(lines), factors: section(factors) });
         let lists = ListSections { starts: section(&parts.starts), rows: section(&parts.rows), codes };
-        Ivf { payload: section(&record.payload), reaches: section(&parts.reaches), centroids, lists, rotation: OnceLock::new(), record }
+        Ivf { payload: section(&record.payload), min_keys: section(&parts.reaches), centroids, lists, rotation: OnceLock::new(), record }
     }
 
-    /// How many cells there are.
+    /// The number of cells.
     pub fn cells(&self) -> usize {
         self.record.shape.cells
     }
 
-    /// Whether rows stand in two cells each.
+    /// Whether every row is in two cells (SOAR).
     pub fn spilled(&self) -> bool {
         self.record.spilled
     }
 
-    /// What rows are nearest to centroids by.
+    /// The metric by which rows are assigned to centroids.
     pub fn metric(&self) -> Metric {
         self.record.metric
     }
 
-    /// All of it, as it lies in a file.
+    /// The whole index, as it lies in a file.
     pub fn payload(&self) -> &[u8] {
         self.payload.view()
     }
@@ -93,27 +94,27 @@ impl Ivf {
         segment::rows(self.record.shape.dims, Level::F32, &self.centroids, 0)
     }
 
-    /// The rows of every cell.
+    /// The inverted lists.
     pub fn lists(&self) -> Lists<'_> {
         self.lists.view()
     }
 
-    /// All cells for one query, nearest first, with the keys of their centroids.
+    /// All cells for one query as (key of the centroid, cell), nearest first.
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn order(&self, plan: &Plan, queries: &Queries, query: usize, watch: &Watch) -> Result<Vec<(f64, u32)>> {
         let plan = Plan { threads: 1, ..*plan };
-        let ranking = CoarseSearch::new(self, &plan, queries, watch)?;
-        Ok(ranking.nearest(query, ranking.all(), &mut coarse::Scratch::default())?.cells)
+        let coarse = CoarseSearch::new(self, &plan, queries, watch)?;
+        Ok(coarse.nearest(query, coarse.all(), &mut coarse::Scratch::default())?.cells)
     }
 
-    /// How many cells a query visits whose [`Ivf::order`] has these keys.
-    pub fn count(&self, count: Nprobe, metric: Metric, norm: f64, order: &[(f64, u32)]) -> usize {
-        count.of(order.iter().map(|rank| rank.0), Nprobe::gap_unit(self.rank_metric(metric), norm), self.cells())
+    /// How many cells a query of this norm visits, given its [`Ivf::order`].
+    pub fn count(&self, nprobe: Nprobe, metric: Metric, norm: f64, order: &[(f64, u32)]) -> usize {
+        nprobe.resolve(order.iter().map(|cell| cell.0), Nprobe::gap_unit(self.rank_metric(metric), norm), self.cells())
     }
 
-    /// What cells are ranked by for queries of a metric.
+    /// The metric by which cells are ranked for queries of `metric`.
     pub fn rank_metric(&self, metric: Metric) -> Metric {
         if self.record.metric == Metric::Cosine { Metric::Cosine } else { metric }
     }

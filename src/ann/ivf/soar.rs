@@ -1,7 +1,8 @@
-//! A second cell for every row, chosen to fail differently: SOAR (Sun, Simcha, Dopson, Guo and Kumar, NeurIPS 2023).
+//! SOAR (Sun, Simcha, Dopson, Guo and Kumar, NeurIPS 2023): a second cell for every row, whose residual is not parallel
+//! to the first.
 //!
-//! A query misses a row when the row's residual r = x - c samples its way. The second cell is the one with the least
-//! |x - c'|^2 + lambda <r/|r|, x - c'>^2, whose residual is short and not parallel to the first.
+//! A query tends to miss a row x when the residual r = x - c from its centroid is parallel to the query. The second cell
+//! is the one with the least |x - c'|^2 + lambda <r/|r|, x - c'>^2.
 
 use crate::cluster::assign::{Assignment, Centroids};
 use crate::cluster::samples::Samples;
@@ -11,15 +12,16 @@ use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use std::sync::Mutex;
 
-/// Nearest cells of which the second is chosen.
-pub const AMONG: usize = 10;
-/// What a parallel residual counts for: on embeddings 1 to 2 serve alike.
+/// The second cell is chosen from this many nearest ones.
+pub const CANDIDATES: usize = 10;
+/// The lambda of the paper, the weight of the parallel part; on embeddings, 1 to 2 perform alike.
 const LAMBDA: f64 = 1.5;
-/// Rows of a job.
+/// Rows per job.
 const JOB_ROWS: usize = 512;
 
-/// The second cell of every row, of its [`AMONG`] nearest, as [`Centroids::nearest`] gives them.
-pub fn second(
+/// The second cell of every row, from its nearest ones as [`Centroids::nearest`] gives them; the first where there is one
+/// cell only.
+pub fn second_cells(
     samples: &Samples,
     cells: &Centroids,
     nearest: &Assignment,
@@ -27,22 +29,22 @@ pub fn second(
     threads: usize,
     watch: &Watch,
 ) -> Result<Vec<u32>> {
-    let (kernel, dims, among) = (kernel::selected()?, samples.dims(), nearest.cells.len() / samples.len());
+    let (kernel, dims, candidates) = (kernel::selected()?, samples.dims(), nearest.cells.len() / samples.len());
     let mut second = filled(samples.len(), 0u32, "the second cells of rows")?;
     let jobs: Vec<_> = second.chunks_mut(JOB_ROWS).map(Mutex::new).collect();
     let work = |wide: &mut Vec<f64>, job: usize| {
         let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for (i, out) in slot.iter_mut().enumerate() {
             let row = job * JOB_ROWS + i;
-            let own = row * among..(row + 1) * among;
+            let own = row * candidates..(row + 1) * candidates;
             let (near, keys) = (&nearest.cells[own.clone()], &nearest.keys[own]);
             let centroid = |cell: u32| &cells.rows.values()[cell as usize * dims..(cell as usize + 1) * dims];
             let scale = if metric == Metric::Cosine && samples.norm(row) > 0.0 { 1.0 / samples.norm(row) } else { 1.0 };
-            // Rounded to float32, so that products are the same on every CPU.
+            // Rounded to float32 values, as the kernels require for equal bits on every CPU.
             wide.clear();
             wide.extend(samples.row(row).iter().zip(centroid(near[0])).map(|(&x, &c)| f64::from((f64::from(x) * scale) as f32 - c)));
             wide.resize(padded(dims), 0.0);
-            let mut products = [0.0; AMONG];
+            let mut products = [0.0; CANDIDATES];
             let mut sum = [0.0];
             for (product, &cell) in products.iter_mut().zip(near) {
                 (kernel.dot)(wide, centroid(cell), dims, &mut sum);
@@ -50,10 +52,10 @@ pub fn second(
             }
             (kernel.dot)(wide, samples.row(row), dims, &mut sum);
             let squared: f64 = wide.iter().map(|r| r * r).sum();
-            let along = |product: f64| if squared > 0.0 { (sum[0] * scale - product).powi(2) / squared } else { 0.0 };
+            let parallel = |product: f64| if squared > 0.0 { (sum[0] * scale - product).powi(2) / squared } else { 0.0 };
             let cost = |i: usize| {
                 let distance = if metric == Metric::Cosine { 2.0 - 2.0 * keys[i] } else { -keys[i] };
-                distance + LAMBDA * along(products[i])
+                distance + LAMBDA * parallel(products[i])
             };
             let best = (1..near.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
             *out = best.map_or(near[0], |i| near[i]);
