@@ -1,10 +1,10 @@
 //! nseekfs finds the nearest vectors, exactly: the answer of a float64 brute force, bit for bit, on
 //! every CPU, for any number of threads and queries.
 //!
-//! An index is a table of rows and, once it is large, compact codes that bound every row's score. A
-//! search is: choose candidates, bound them by codes, read the undecided rows, keep the best k; or,
-//! where codes do not pay, visit all rows in panels that fit a cache. An approximate search differs in one thing:
-//! cells or buckets name its candidates.
+//! An index is a table of rows and, if it is large enough, compact codes that bound every row's score. A search
+//! chooses candidates, bounds them by codes, refines the undecided rows and keeps the best k; where codes do not
+//! pay, it visits all rows in panels that fit a cache. An approximate search differs in one thing: cells or buckets
+//! name its candidates.
 //!
 //! ```text
 //!  Index.query(v, top_k)            python/nseekfs/index.py    a contiguous (m, dims) array
@@ -13,7 +13,7 @@
 //!        candidates                 src/candidates.rs              which rows? runs of row numbers
 //!        Queries::new               src/scan/query.rs              rounded once, checked, measured
 //!        effort                     src/index/ann.rs               all rows, or so many cells or buckets
-//!        Ann::search                src/ann/{ivf,lsh}/search.rs    the nearest cells | the likeliest buckets
+//!        Ann::search                src/ann/{ivf,lsh}/search.rs    the nearest cells | the most probable buckets
 //!        scan::search               src/scan/mod.rs                jobs in parallel (src/pool.rs)
 //!          single | batch           src/scan/{single,batch}.rs         codes of one query | of a batch
 //!          lists                    src/scan/lists.rs                  codes of the rows of some cells
@@ -45,8 +45,33 @@
 //! | [`build`] | rows into an index | lines above |
 //! | `python` | views in, arrays out | lines above |
 //!
-//! `tests/layers.rs` holds the table to its word. Unsafe code is in `kernel` and `store/bytes.rs`
-//! alone, file names and fsync in `format/write.rs` alone, threads in `pool.rs` alone.
+//! `tests/layers.rs` checks the table, that no files use each other in a circle, and that each power has one place:
+//! unsafe code in `kernel` and `store/bytes.rs`, file names and fsync in `format/write.rs`, threads in `pool.rs`.
+//!
+//! # Glossary
+//!
+//! | word | meaning | source |
+//! |---|---|---|
+//! | key | float64 score that ranks rows, larger is better: cosine, dot product, minus the squared distance | [`metric`] |
+//! | threshold | key of the k-th best row so far: no row below it can be among the best | Seidl and Kriegel 1998 |
+//! | quantizer | centre, orthonormal axes and steps that turn a row into a code | faiss `ScalarQuantizer` |
+//! | reconstruction level | value that a 4-bit code stands for, close together where values are dense | Lloyd 1982, Max 1960 |
+//! | residual norm | length of what a code leaves of a row | RaBitQ 2024, ScaNN 2020 |
+//! | leading, trailing dims | coordinates along the axes of largest variance, and the others | ADSampling 2023 |
+//! | coarse bound | upper bound of a cosine from the leading dims' levels | VA-file 1998, RaBitQ 2024 |
+//! | full bound | upper bound from all codes of a row | multi-step search, Seidl and Kriegel 1998 |
+//! | probable bound | bound that holds with high probability, for approximate search only | RaBitQ and ADSampling `epsilon0` |
+//! | refine | to read a row in full and compute its key | faiss `IndexRefine`, ScaNN reorder |
+//! | certificate | counts and the best bound of all rows not read, which show that an answer is exact | [`hits`] |
+//! | panel | consecutive rows decoded for kernels, which fit a cache | BLIS, Van Zee and van de Geijn 2015 |
+//! | cell, inverted list | rows nearest to one centroid | Sivic and Zisserman 2003, faiss IVF |
+//! | nprobe | cells or buckets that a query visits | faiss |
+//! | coarse search | ranking centroids by their keys with a query | faiss coarse quantizer |
+//! | spill, SOAR | listing a row in a second cell, whose residual is not parallel to the first | Sun and others 2023 |
+//! | bucket | rows with the same signs of projections on hyperplanes, in one hash table | Charikar 2002 |
+//! | probing sequence | buckets in the order of the probability that they hold a neighbour | Lv and others 2007 |
+//! | segment | rows that were written together | Lucene |
+//! | section | part of a file with a checksum of its own | FORMAT.md |
 
 pub mod ann;
 pub mod build;
