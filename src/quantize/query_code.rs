@@ -52,14 +52,14 @@ impl QueryCode {
     }
 
     /// Quantises several queries, each with its norm as for [`QueryCode::new`].
-    pub fn several<'a>(kernel: &Kernel, quantizer: &Quantizer, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
+    pub fn several(kernel: &Kernel, quantizer: &Quantizer, queries: &[(&[f64], f64)]) -> Vec<Self> {
         let directions = directions(quantizer, queries);
         let coordinates = encode::project_all(kernel, quantizer, &directions);
         directions.iter().zip(coordinates).map(|(w, z)| Self::from_coordinates(quantizer, w, &z, 0.0)).collect()
     }
 
     /// Quantises several queries whose coordinates come from an int16 [`Rotation`]: faster, with wider bounds.
-    pub fn rotated<'a>(kernel: &Kernel, quantizer: &Quantizer, rotation: &Rotation, queries: &[(&'a [f64], f64)]) -> Vec<Self> {
+    pub fn rotated(kernel: &Kernel, quantizer: &Quantizer, rotation: &Rotation, queries: &[(&[f64], f64)]) -> Vec<Self> {
         let directions = directions(quantizer, queries);
         let rotated = rotation.rotate(kernel, quantizer, &directions);
         let code = |(w, rotated): (&Vec<f64>, RotatedQuery)| Self::from_coordinates(quantizer, w, &rotated.coordinates, rotated.error);

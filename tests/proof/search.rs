@@ -163,17 +163,17 @@ fn a_least_score_only_cuts_the_answer() {
         let index = index(level, Block::F32(&rows), DIMS);
         for metric in METRICS {
             for query in queries(&rows, DIMS).chunks_exact(DIMS) {
-                let search = |bound| {
+                let find = |bound| {
                     answer(&index, Block::F32(query), DIMS, SearchParams { k: 40, metric: Some(metric), bound, ..SearchParams::default() })
                 };
-                let all = search(None);
+                let all = find(None);
                 let keys: Vec<f64> = all.iter().map(|hit| f64::from_bits(hit.1)).collect();
                 // Public keys: of distances they are squares.
                 let outer = |key: f64| if metric == Metric::Euclidean { key.sqrt() } else { key };
                 for bound in [outer(keys[0]), outer(keys[17]), outer(keys[17]).next_up(), outer(keys[17]).next_down(), 0.0, 1e30, -1e30] {
                     let reaches = |key: &f64| if metric == Metric::Euclidean { key.sqrt() <= bound } else { *key >= bound };
                     let expected: Vec<_> = all.iter().filter(|hit| reaches(&f64::from_bits(hit.1))).copied().collect();
-                    assert_eq!(search(Some(bound)), expected, "{kind} {metric:?} {bound:e}");
+                    assert_eq!(find(Some(bound)), expected, "{kind} {metric:?} {bound:e}");
                 }
             }
         }
@@ -240,18 +240,18 @@ fn codes_change_no_answer_where_squares_underflow() {
     let queries: Vec<f64> = [&values[..6 * dims], &random.normals(3 * dims), &vec![1.0; dims]].concat();
     for metric in METRICS {
         for queries in queries.chunks_exact(dims).chain([&queries[..]]) {
-            let search = |method| {
+            let find = |method| {
                 answer(&index, Block::F64(queries), dims, SearchParams { method, metric: Some(metric), ..SearchParams::default() })
             };
-            assert_eq!(search(Method::Auto), search(Method::Simd), "{metric:?}");
+            assert_eq!(find(Method::Auto), find(Method::Simd), "{metric:?}");
         }
     }
 }
 
 #[test]
 fn codes_change_no_answer_where_norms_vanish() {
-    // Rows whose norm as computed is 0 have keys above 0, as have some rows nearly orthogonal to the query; all other keys
-    // are negative.
+    // Rows whose norm as computed is 0 have positive dot products with the query, as have some nearly orthogonal rows; all
+    // others have negative ones.
     let (rows, dims) = (9_000, 64);
     let mut random = Random::seeded(14);
     let mut values = Vec::new();
@@ -268,11 +268,11 @@ fn codes_change_no_answer_where_norms_vanish() {
     let queries: Vec<f64> = (0..12).flat_map(|i| (0..dims).map(move |j| if j == 0 { 1.0 + i as f64 } else { 0.0 })).collect();
     for metric in METRICS {
         for queries in [&queries[..dims], &queries] {
-            let search = |method| {
+            let find = |method| {
                 let params = SearchParams { method, metric: Some(metric), threads: Some(1), ..SearchParams::default() };
                 answer(&index, Block::F64(queries), dims, params)
             };
-            assert_eq!(search(Method::Auto), search(Method::Simd), "{metric:?}, {} queries", queries.len() / dims);
+            assert_eq!(find(Method::Auto), find(Method::Simd), "{metric:?}, {} queries", queries.len() / dims);
         }
     }
 }
@@ -311,13 +311,8 @@ fn same_scan_by(kernel: &'static Kernel, quantizer: &Quantizer, values: &[f32], 
                 let bits = |top: nseekfs::topk::TopK| top.into_sorted().iter().map(|e| (e.row, e.key.to_bits())).collect::<Vec<_>>();
                 found.into_iter().map(bits).collect::<Vec<_>>()
             };
-            assert_eq!(
-                find(Some(quantizer)),
-                find(None),
-                "{} {metric:?} k {k} threads {threads} leading {}",
-                kernel.name,
-                quantizer.leading
-            );
+            let (name, leading) = (kernel.name, quantizer.leading);
+            assert_eq!(find(Some(quantizer)), find(None), "{name} {metric:?} k {k} threads {threads} leading {leading}");
         }
     }
 }
