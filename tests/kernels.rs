@@ -271,6 +271,19 @@ fn products_are_what_float64_says_for_every_shape() {
 }
 
 #[test]
+fn products_are_summed_before_they_are_added() {
+    // Each product is a quarter of a unit in the last place of what is there: added one by one, all are lost.
+    let (dims, start) = (128, 16_777_216.0f32);
+    for kernel in runnable() {
+        for rows in [1, 5] {
+            let mut out = vec![start; rows * COLUMNS];
+            (kernel.products)(&vec![1.0; dims * COLUMNS], &vec![0.5; rows * dims], dims, &mut out);
+            assert_eq!(out, vec![start + 64.0; rows * COLUMNS], "{}", kernel.name);
+        }
+    }
+}
+
+#[test]
 fn ordered_products_are_the_same_bits_everywhere() {
     let mut random = Random::seeded(12);
     for dims in all_dims() {

@@ -247,7 +247,8 @@ pub struct Kernel {
     /// Products of rows with [`COLUMNS`] columns, added to what is there: `(columns, rows, dims, out)`.
     ///
     /// Value j of column i stands at `columns[j * COLUMNS + i]`, `rows` holds rows of `dims` values, and
-    /// `sum x_j c_j`, in float32 in any order of summation, fused or not, is added to `out[row * COLUMNS + i]`.
+    /// `sum x_j c_j`, summed from 0 in float32 in any order, fused or not, is then added to `out[row * COLUMNS + i]`: one
+    /// rounding of the total, so that the error of many calls grows with their number and not with all dims.
     pub products: fn(&[f32], &[f32], usize, &mut [f32]),
     /// The same sums in place of what is there, each from +0.0 in the order of j, every product and every sum rounded
     /// by itself: the same bits on every CPU.

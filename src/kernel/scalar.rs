@@ -118,11 +118,11 @@ fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], k
 
 fn products(columns: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
     for (row, out) in rows.chunks_exact(dims).zip(out.chunks_exact_mut(COLUMNS)) {
-        for (&x, column) in row.iter().zip(columns.chunks_exact(COLUMNS)) {
-            for (sum, &c) in out.iter_mut().zip(column) {
-                *sum += c * x;
-            }
+        let mut sums = [0.0f32; COLUMNS];
+        for (&x, column) in row.iter().zip(columns.as_chunks::<COLUMNS>().0) {
+            sums.iter_mut().zip(column).for_each(|(sum, &c)| *sum += c * x);
         }
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
     }
 }
 
