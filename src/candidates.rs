@@ -1,12 +1,12 @@
-//! Which rows a search may visit: all, or those that a filter allows, as runs of consecutive rows.
+//! The candidates of a search: all rows, or those that a filter allows, as runs of consecutive rows.
 //!
-//! Runs serve every selectivity: a mask that allows nearly everything is a few long runs, a sparse
-//! one is single rows, and only allowed rows are ever read.
+//! Runs suit every selectivity: a filter that allows nearly all rows is a few long runs, a sparse one many runs of
+//! single rows. Only allowed rows are ever read.
 
 use crate::error::{Error, Result};
 use crate::scan::Run;
 
-/// What the caller allows, applied before the best are chosen.
+/// Which rows may be hits; applied before the best are chosen.
 #[derive(Debug, Clone, Copy)]
 pub enum Filter<'a> {
     /// One flag for every row of the index.
@@ -15,10 +15,10 @@ pub enum Filter<'a> {
     Rows(&'a [i64]),
 }
 
-/// The runs of the allowed rows, in order. `sizes` holds the rows of each segment.
+/// The runs of the allowed rows, in order. `sizes` holds the number of rows of each segment.
 ///
 /// # Errors
-/// A mask of another length than the index; a row number that is negative or too large.
+/// [`Error::Input`]: a mask whose length is not the number of rows; a row number that is negative or too large.
 pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
     let total: usize = sizes.iter().sum();
     match filter {

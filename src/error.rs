@@ -1,23 +1,22 @@
-//! Every way in which nseekfs can refuse, one variant each.
+//! Every error of the crate, one variant each.
 //!
-//! A variant carries data; `Display` carries the sentence, which names the argument, what was
-//! expected and what came. Nothing else in the crate words an error, and the Python binding only
-//! maps variants to exception types.
+//! A variant carries data; `Display` makes the sentence, which names the argument, what was expected and what was
+//! given. The Python binding only maps variants to exception types.
 
 use std::path::PathBuf;
 
-/// What a user gave that cannot be used, what the system refused, or what a file lacks.
+/// An unusable argument, a refusal of the operating system, or an invalid file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An argument has the right type and an unusable value.
     #[error("{argument}: expected {expected}, got {got}")]
     Input {
-        /// The argument's name as the caller typed it.
+        /// The argument's name.
         argument: &'static str,
-        /// What would have been accepted.
+        /// The values that are accepted.
         expected: String,
-        /// What came.
+        /// The value given.
         got: String,
     },
     /// One value of a matrix is NaN or infinite.
@@ -32,12 +31,12 @@ pub enum Error {
         /// The value, NaN or an infinity.
         value: f64,
     },
-    /// One value of a matrix is finite, and infinite once rounded to the type that stores it.
+    /// One value of a matrix is finite, but infinite when rounded to the type that stores it.
     #[error("{argument}: expected values within the range of {level}, got {value:e} at row {row}, column {column}")]
     OutOfRange {
         /// The argument's name.
         argument: &'static str,
-        /// The storing type, as `float16`.
+        /// The type that stores it, such as `float16`.
         level: &'static str,
         /// Row of the value in the whole argument.
         row: u64,
@@ -56,7 +55,7 @@ pub enum Error {
         /// Its length.
         norm: f64,
     },
-    /// `normalized=True` was said of rows that are not of unit length.
+    /// `normalized=True` was passed with rows that are not of unit length.
     #[error(
         "normalized: expected rows of unit length (within 0.002) because normalized=True, got length {norm} at row {row}; \
          leave normalized out: it never changes the answer"
@@ -75,7 +74,7 @@ pub enum Error {
         /// Which rule of FORMAT.md is broken, and how.
         reason: String,
     },
-    /// The operating system refused.
+    /// The operating system refused to read or write a file.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The file or folder.
@@ -83,15 +82,15 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Memory for a large buffer could not be had.
+    /// Memory for a large buffer could not be allocated.
     #[error("out of memory: {bytes} bytes for {purpose}")]
     Memory {
-        /// How much was asked for.
+        /// Bytes that were requested.
         bytes: u64,
-        /// For what.
+        /// What they are for.
         purpose: &'static str,
     },
-    /// The caller asked for the work to stop.
+    /// The caller interrupted the work.
     #[error("interrupted")]
     Interrupted,
 }

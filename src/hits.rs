@@ -1,21 +1,21 @@
-//! The answer of a search: the best rows of every query, best first.
+//! The answer of a search: the best rows of every query, best first, and the proof that they are.
 
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 use crate::topk::Entry;
 
-/// `queries` times `per_query` hits, query after query.
+/// The hits of all queries: `per_query` each, query after query.
 #[derive(Debug, Default)]
 pub struct Hits {
-    /// Hits of one query: min(k, allowed rows), or fewer when a bound cut them.
+    /// Hits of one query: min(k, allowed rows), or fewer where the caller bounds scores.
     pub per_query: usize,
     /// Row numbers.
     pub rows: Vec<i64>,
-    /// float32 of the key; euclidean: of its square root, the distance.
+    /// Scores in float32: the keys; euclidean: their square roots, distances.
     pub scores: Vec<f32>,
     /// The float64 keys that ranked the rows; euclidean: squared distances.
     pub keys: Vec<f64>,
-    /// What shows that they are the best, a query each.
+    /// The proof that the hits are the best, one for each query.
     pub certificates: Vec<Certificate>,
 }
 
@@ -40,7 +40,7 @@ pub struct Certificate {
 }
 
 impl Hits {
-    /// Room for the hits of `queries` queries.
+    /// Empty hits with memory for `queries` queries, or [`Error::Memory`].
     pub fn with_capacity(queries: usize, per_query: u64) -> Result<Self> {
         let mut hits = Hits { per_query: per_query as usize, ..Hits::default() };
         let count = per_query.saturating_mul(queries as u64);
@@ -52,7 +52,7 @@ impl Hits {
         Ok(hits)
     }
 
-    /// Appends the hits of one query.
+    /// Appends the hits of one query, best first.
     pub fn push(&mut self, metric: Metric, best: &[Entry]) {
         self.per_query = best.len();
         for entry in best {

@@ -1,17 +1,18 @@
-//! Numbers as callers bring them: blocks of float32, float64, int64 or uint64, rounded once.
+//! Input numbers: blocks of float32, float64, int64 or uint64, rounded once to float32 or float64, and the checks of
+//! rows and queries.
 
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
 use crate::level::Level;
 use std::ops::Range;
 
-/// Squared norms from this on are refused: 2^63 squared, so that no float32 score overflows.
+/// Rows of this squared norm or more are refused: 2^126, so that no float32 score overflows.
 const SQUARED_NORM_LIMIT: f64 = 8.507059173023462e37;
 
 /// Contiguous numbers of one of the four types that hold every real numpy type exactly.
 #[derive(Debug, Clone, Copy)]
 pub enum Block<'a> {
-    /// float32, and float16 widened.
+    /// float32, and float16 converted to it.
     F32(&'a [f32]),
     /// float64.
     F64(&'a [f64]),
@@ -21,7 +22,7 @@ pub enum Block<'a> {
     U64(&'a [u64]),
 }
 
-/// A number that floats are rounded from, as numpy's `astype` would.
+/// A number that converts to floats as by numpy's `astype`.
 trait Number: Copy {
     fn to_f32(self) -> f32;
     fn to_f64(self) -> f64;
@@ -56,12 +57,12 @@ macro_rules! each {
 }
 
 impl<'a> Block<'a> {
-    /// How many numbers there are.
+    /// Number of numbers.
     pub fn len(&self) -> usize {
         each!(self, numbers => numbers.len())
     }
 
-    /// Whether there are none.
+    /// Whether there are no numbers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -76,12 +77,12 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Each number rounded once to float64.
+    /// Writes each number, rounded once to float64; `out` is as long as the block.
     pub fn to_f64(&self, out: &mut [f64]) {
         each!(self, numbers => out.iter_mut().zip(*numbers).for_each(|(to, &from)| *to = from.to_f64()));
     }
 
-    /// Each number rounded once to float32.
+    /// Writes each number, rounded once to float32; `out` is as long as the block.
     pub fn to_f32(&self, out: &mut [f32]) {
         match self {
             Block::F32(numbers) => out.copy_from_slice(numbers),
@@ -89,13 +90,13 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Each number rounded once to float32, then widened.
+    /// Writes each number, rounded once to float32, as float64.
     pub fn to_f32_wide(&self, out: &mut [f64]) {
         each!(self, numbers => out.iter_mut().zip(*numbers).for_each(|(to, &from)| *to = f64::from(from.to_f32())));
     }
 }
 
-/// Rounds rows of `dims` numbers to float32 in `out`, the first being row `first` of the whole argument.
+/// Rounds rows of `dims` numbers to float32 in `out`; the first is row `first` of the argument, for errors.
 ///
 /// # Errors
 /// As [`check_row`].
@@ -109,10 +110,11 @@ pub fn round_rows(argument: &'static str, given: Block, dims: usize, first: u64,
     Ok(())
 }
 
-/// Accepts one row by the squared norm of what `level` made of it, or says what is wrong.
+/// Checks one row, given with its squared norm after rounding to `level`.
 ///
 /// # Errors
-/// NaN or infinity in `given`, a value beyond the level's range, a length of 2^63 or more.
+/// [`Error::NotFinite`]; [`Error::OutOfRange`] for a value beyond the level's range; [`Error::TooLong`] for a length of
+/// 2^63 or more.
 pub fn check_row(argument: &'static str, level: Level, given: Block, squared_norm: f64, row: u64) -> Result<()> {
     if squared_norm < SQUARED_NORM_LIMIT {
         return Ok(());
@@ -122,7 +124,7 @@ pub fn check_row(argument: &'static str, level: Level, given: Block, squared_nor
     if let Some((column, &value)) = wide.iter().enumerate().find(|(_, value)| !value.is_finite()) {
         return Err(Error::NotFinite { argument, row, column, value });
     }
-    // The first magnitude that the level's rounding takes to infinity.
+    // The least magnitude that the level rounds to infinity.
     let beyond = match level {
         Level::F16 => 65520.0,
         Level::F32 => f64::from(f32::MAX) + 2f64.powi(103),

@@ -1,7 +1,7 @@
-//! How two vectors are compared: one transform of (dot product or squared distance, norms).
+//! How two vectors are compared: a key computed from their dot product or squared distance and their norms.
 //!
-//! Inside the crate a larger key is always better; euclidean keys are negated squared distances
-//! and become distances only at the border ([`Metric::public_key`], [`Metric::score`]).
+//! Inside the crate a larger key is always better: euclidean keys are negated squared distances, and become distances
+//! only for users ([`Metric::public_key`], [`Metric::score`]).
 
 use crate::error::{Error, Result};
 
@@ -34,18 +34,18 @@ const NAMES: [(&str, Metric); 12] = [
 ];
 
 impl Metric {
-    /// The metric of a user's word, aliases included; `argument` names it in the error.
+    /// The metric of a name or an alias, else [`Error::Input`] about `argument`.
     pub fn parse(argument: &'static str, name: &str) -> Result<Self> {
         Metric::parse_among(argument, name, &[Metric::Cosine, Metric::Dot, Metric::Euclidean])
     }
 
-    /// The same where only some metrics are allowed; the error lists the words of these.
+    /// The same where only `allowed` metrics are accepted; the error lists their names.
     pub fn parse_among(argument: &'static str, name: &str, allowed: &[Metric]) -> Result<Self> {
         let names = || NAMES.iter().filter(|(_, metric)| allowed.contains(metric));
-        let found = names().find(|(word, _)| *word == name);
+        let found = names().find(|(accepted, _)| *accepted == name);
         found.map(|&(_, metric)| metric).ok_or_else(|| {
-            let words: Vec<&str> = names().map(|(word, _)| *word).collect();
-            Error::input(argument, format!("one of {}", words.join(", ")), format!("{name:?}"))
+            let accepted: Vec<&str> = names().map(|(accepted, _)| *accepted).collect();
+            Error::input(argument, format!("one of {}", accepted.join(", ")), format!("{name:?}"))
         })
     }
 
@@ -63,7 +63,7 @@ impl Metric {
         [Metric::Cosine, Metric::Dot, Metric::Euclidean].into_iter().find(|&m| m as u32 == code)
     }
 
-    /// The key of one row: `raw` is the squared distance for euclidean, else the dot product.
+    /// The key of one row; `raw` is the squared distance for euclidean, else the dot product.
     #[inline(always)]
     pub fn key(self, raw: f64, query_norm: f64, row_norm: f64) -> f64 {
         match self {
@@ -79,7 +79,7 @@ impl Metric {
         }
     }
 
-    /// The ranking key that users see: euclidean keys are squared distances, smallest first.
+    /// The key that users see: for euclidean the squared distance, smaller is better.
     pub fn public_key(self, key: f64) -> f64 {
         match self {
             Metric::Euclidean => 0.0 - key,
@@ -87,7 +87,7 @@ impl Metric {
         }
     }
 
-    /// What users call the bound of [`Metric::reaches`].
+    /// The name of the argument that [`Metric::reaches`] takes as `bound`.
     pub fn bound_name(self) -> &'static str {
         match self {
             Metric::Euclidean => "max_distance",
@@ -95,7 +95,7 @@ impl Metric {
         }
     }
 
-    /// Whether a hit is good enough: `bound` is the least key, or the largest distance.
+    /// Whether a key satisfies the caller's `bound`: the lowest score, or the largest distance.
     pub fn reaches(self, key: f64, bound: f64) -> bool {
         match self {
             Metric::Euclidean => (0.0 - key).sqrt() <= bound,
@@ -103,17 +103,17 @@ impl Metric {
         }
     }
 
-    /// A key such that no row below it [`reaches`](Metric::reaches) `bound`.
+    /// A threshold below which no key [`reaches`](Metric::reaches) `bound`.
     pub fn threshold(self, bound: f64) -> f64 {
         match self {
-            // No distance is negative; squares err by an ulp or two, or where they are subnormal.
+            // No distance is negative. The slack covers an ulp or two of the squares, and subnormal ones.
             Metric::Euclidean if bound < 0.0 => f64::INFINITY,
             Metric::Euclidean => -(bound * bound * (1.0 + 1e-12) + f64::MIN_POSITIVE),
             _ => bound,
         }
     }
 
-    /// The float32 score that users see: euclidean scores are distances.
+    /// The float32 score that users see: for euclidean the distance.
     pub fn score(self, key: f64) -> f32 {
         match self {
             Metric::Euclidean => (0.0 - key).sqrt() as f32,
@@ -121,7 +121,7 @@ impl Metric {
         }
     }
 
-    /// The float32 distance, which grows as rows move apart: euclidean, 1 - cosine, or the negated product.
+    /// The float32 distance, smaller is better: euclidean, 1 - cosine (not below 0), or the negated dot product.
     pub fn distance(self, key: f64) -> f32 {
         match self {
             Metric::Euclidean => self.score(key),

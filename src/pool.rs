@@ -1,8 +1,8 @@
-//! Threads of our own: jobs handed out one at a time to a fixed number of workers.
+//! The thread pool: workers take jobs from a shared counter, one at a time.
 //!
-//! The caller is always the first worker, so one thread means no thread at all. The others belong
-//! to one rayon pool, never the global one, that remembers its process: a forked child makes a
-//! fresh one. Every worker runs in the standard floating-point mode.
+//! The calling thread is always a worker, so one worker needs no other thread. The others belong to a rayon pool of
+//! this crate, not the global one; a forked child does not inherit its parent's threads and makes a pool of its own.
+//! Every worker runs in the standard floating-point mode.
 
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
@@ -12,60 +12,62 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-/// More workers than this are refused: they could only be a mistake.
-const MOST_THREADS: usize = 1024;
-/// How often the caller is asked whether to go on. Long enough that asking, which takes a lock
-/// from other threads of an interpreter, costs nothing; short enough for an impatient Ctrl-C.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// More workers than this are refused as a mistake.
+const MAX_THREADS: usize = 1024;
+/// Time between two checks for an interrupt. A check takes the interpreter's lock from other Python threads, so it must
+/// be rare; Ctrl-C should still act at once.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many workers a call gets: what it asked for, or the environment's word, or the CPUs that
-/// the process may use.
+/// The number of workers of a call: `requested`, else `NSEEKFS_NUM_THREADS` or `RAYON_NUM_THREADS` of the environment,
+/// else the number of CPUs that the process may use.
 ///
 /// # Errors
-/// [`Error::Input`] when the number is 0 or above 1024, or an environment variable is no number.
-pub fn thread_count(asked: Option<i64>) -> Result<usize> {
-    let expected = || format!("a whole number from 1 to {MOST_THREADS}");
-    if let Some(asked) = asked {
-        let count = usize::try_from(asked).ok().filter(|count| (1..=MOST_THREADS).contains(count));
-        return count.ok_or_else(|| Error::input("threads", expected(), asked));
+/// [`Error::Input`] for a number or an environment variable that is not a whole number from 1 to 1024.
+pub fn thread_count(requested: Option<i64>) -> Result<usize> {
+    let expected = || format!("a whole number from 1 to {MAX_THREADS}");
+    if let Some(requested) = requested {
+        let count = usize::try_from(requested).ok().filter(|count| (1..=MAX_THREADS).contains(count));
+        return count.ok_or_else(|| Error::input("threads", expected(), requested));
     }
     for variable in ["NSEEKFS_NUM_THREADS", "RAYON_NUM_THREADS"] {
-        if let Some(word) = std::env::var_os(variable) {
-            let count = word.to_str().and_then(|word| word.trim().parse().ok());
-            let count = count.filter(|count| (1..=MOST_THREADS).contains(count));
-            return count.ok_or_else(|| Error::input(variable, expected(), format!("{word:?}")));
+        if let Some(value) = std::env::var_os(variable) {
+            let count = value.to_str().and_then(|value| value.trim().parse().ok());
+            let count = count.filter(|count| (1..=MAX_THREADS).contains(count));
+            return count.ok_or_else(|| Error::input(variable, expected(), format!("{value:?}")));
         }
     }
-    // Asked once: the answer takes the reading of several system files.
+    // Kept, as finding it reads several system files.
     static CPUS: OnceLock<usize> = OnceLock::new();
-    Ok(*CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_THREADS)))
+    Ok(*CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, |count| count.get()).min(MAX_THREADS)))
 }
 
-/// Lets a caller stop work that is under way.
+/// Lets the caller interrupt running jobs.
 pub struct Watch<'a> {
     go_on: &'a (dyn Fn() -> bool + Sync),
     caller: ThreadId,
     start: Instant,
-    asked: AtomicU64,
+    /// When `go_on` was last called: milliseconds after `start`.
+    checked: AtomicU64,
     stop: AtomicBool,
 }
 
 impl<'a> Watch<'a> {
-    /// `go_on` is asked about ten times a second, on the thread that calls this and on no other.
+    /// `go_on` is called about ten times a second, on the thread that calls this function only; work stops once it
+    /// returns false.
     pub fn new(go_on: &'a (dyn Fn() -> bool + Sync)) -> Self {
         let caller = std::thread::current().id();
-        Watch { go_on, caller, start: Instant::now(), asked: AtomicU64::new(0), stop: AtomicBool::new(false) }
+        Watch { go_on, caller, start: Instant::now(), checked: AtomicU64::new(0), stop: AtomicBool::new(false) }
     }
 
-    /// Called by the workers between pieces of work.
+    /// Workers call this between pieces of work.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once the caller has said stop or another worker has failed.
+    /// [`Error::Interrupted`] once `go_on` has returned false or another worker has failed.
     pub fn check(&self) -> Result<()> {
         let now = self.start.elapsed();
-        let asked = Duration::from_millis(self.asked.load(Ordering::Relaxed));
-        if now - asked.min(now) >= PATIENCE && std::thread::current().id() == self.caller {
-            self.asked.store(now.as_millis() as u64, Ordering::Relaxed);
+        let checked = Duration::from_millis(self.checked.load(Ordering::Relaxed));
+        if now - checked.min(now) >= CHECK_INTERVAL && std::thread::current().id() == self.caller {
+            self.checked.store(now.as_millis() as u64, Ordering::Relaxed);
             if !(self.go_on)() {
                 self.stop.store(true, Ordering::Relaxed);
             }
@@ -74,11 +76,11 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Runs `work(state, 0..jobs)` on up to `threads` workers, each with a state of its own made by
+/// Runs `work(state, job)` for every job below `jobs` on up to `threads` workers, each with a state of its own made by
 /// `start`, and returns the states in no particular order.
 ///
 /// # Errors
-/// The error of the failing job with the lowest number; [`Error::Interrupted`].
+/// Of the failed jobs, the error of the one with the lowest number; [`Error::Interrupted`].
 pub fn run<S: Send>(
     threads: usize,
     jobs: usize,
@@ -93,7 +95,7 @@ pub fn run<S: Send>(
         watch.stop.store(true, Ordering::Relaxed);
         let mut first = failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let interrupted = matches!(error, Error::Interrupted);
-        if first.as_ref().is_none_or(|(other, seen)| matches!(seen, Error::Interrupted) || (!interrupted && job < *other)) {
+        if first.as_ref().is_none_or(|(other, error)| matches!(error, Error::Interrupted) || (!interrupted && job < *other)) {
             *first = Some((job, error));
         }
     };
@@ -131,10 +133,10 @@ pub fn run<S: Send>(
     }
 }
 
-/// As [`run`], but returns what `work` made of every job, in order.
+/// As [`run`], but returns the results of `work`, in the order of jobs.
 ///
 /// # Errors
-/// As there.
+/// As [`run`].
 pub fn map<S: Send, T: Send>(
     threads: usize,
     jobs: usize,
@@ -142,29 +144,24 @@ pub fn map<S: Send, T: Send>(
     start: impl Fn() -> Result<S> + Sync,
     work: impl Fn(&mut S, usize) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let states = run(
-        threads,
-        jobs,
-        watch,
-        || Ok((start()?, Vec::new())),
-        |(state, made), job| {
-            made.push((job, work(state, job)?));
-            Ok(())
-        },
-    )?;
-    let mut made: Vec<(usize, T)> = states.into_iter().flat_map(|state| state.1).collect();
-    made.sort_unstable_by_key(|made| made.0);
-    Ok(made.into_iter().map(|made| made.1).collect())
+    let work = |(state, results): &mut (S, Vec<(usize, T)>), job: usize| {
+        results.push((job, work(state, job)?));
+        Ok(())
+    };
+    let states = run(threads, jobs, watch, || Ok((start()?, Vec::new())), work)?;
+    let mut results: Vec<(usize, T)> = states.into_iter().flat_map(|state| state.1).collect();
+    results.sort_unstable_by_key(|result| result.0);
+    Ok(results.into_iter().map(|result| result.1).collect())
 }
 
-/// A pool of this process with at least `size` threads.
+/// The pool of this process, made anew if it has fewer than `size` threads.
 fn pool(size: usize) -> Result<Arc<ThreadPool>> {
-    /// The process that made the pool, and the pool.
+    /// The number of the process that made the pool, and the pool.
     type Owned = (u32, Arc<ThreadPool>);
     static SHARED: OnceLock<Mutex<Option<Owned>>> = OnceLock::new();
     let process = std::process::id();
     let shared = SHARED.get_or_init(Mutex::default);
-    // A fork may have copied the lock while another thread held it: wait for it, but not for ever.
+    // A fork may have copied the lock while another thread held it; it is never released then, so the wait is limited.
     let mut slot = (0..1000).find_map(|_| {
         shared.try_lock().ok().or_else(|| {
             std::thread::yield_now();
@@ -183,7 +180,7 @@ fn pool(size: usize) -> Result<Arc<ThreadPool>> {
         && let Some((owner, old)) = slot.replace((process, Arc::clone(&pool)))
         && owner != process
     {
-        // The threads of the parent do not exist here; joining them would wait for ever.
+        // The parent's threads do not exist in this process, so joining them would never end.
         std::mem::forget(old);
     }
     Ok(pool)
@@ -197,20 +194,14 @@ mod tests {
     fn every_job_runs_once_on_any_number_of_threads() {
         for threads in [1, 2, 5] {
             let watch = Watch::new(&|| true);
-            let seen = run(
-                threads,
-                100,
-                &watch,
-                || Ok(Vec::new()),
-                |mine, job| {
-                    mine.push(job);
-                    Ok(())
-                },
-            )
-            .unwrap();
-            let mut seen: Vec<usize> = seen.into_iter().flatten().collect();
-            seen.sort_unstable();
-            assert_eq!(seen, (0..100).collect::<Vec<_>>());
+            let work = |done: &mut Vec<usize>, job: usize| {
+                done.push(job);
+                Ok(())
+            };
+            let done = run(threads, 100, &watch, || Ok(Vec::new()), work).unwrap();
+            let mut done: Vec<usize> = done.into_iter().flatten().collect();
+            done.sort_unstable();
+            assert_eq!(done, (0..100).collect::<Vec<_>>());
         }
     }
 
@@ -222,18 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_can_stop_a_run() {
+    fn the_caller_can_interrupt_a_run() {
         let watch = Watch::new(&|| false);
-        let result = run(
-            2,
-            1_000_000,
-            &watch,
-            || Ok(()),
-            |(), _| {
-                std::thread::sleep(PATIENCE / 4);
-                Ok(())
-            },
-        );
+        let work = |(): &mut (), _| {
+            std::thread::sleep(CHECK_INTERVAL / 4);
+            Ok(())
+        };
+        let result = run(2, 1_000_000, &watch, || Ok(()), work);
         assert!(matches!(result, Err(Error::Interrupted)));
     }
 }

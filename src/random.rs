@@ -1,14 +1,12 @@
-//! Numbers that look random and are the same for the same seed, on every machine.
-//!
-//! SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). What becomes part of a file or of an answer may
-//! depend on this stream, so it never changes.
+//! A pseudo-random number generator whose numbers depend on the seed alone: SplitMix64 (Steele, Lea and Flood, OOPSLA
+//! 2014). Files and answers depend on its numbers, so it never changes.
 
-/// A stream of random numbers.
+/// A stream of pseudo-random numbers.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The stream of a seed.
+    /// The stream of `seed`.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }
@@ -22,17 +20,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from -1 to 1.
+    /// A uniform number from -1 to 1, without 1.
     pub fn signed(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    /// A number from 0 to 1, without 1.
+    /// A uniform number from 0 to 1, without 1.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A whole number below `end`, which is not 0; uneven by less than `end` in 2^64.
+    /// A whole number below `end`, which is not 0; its probability is uniform within `end` / 2^64.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.bits()) * end as u128) >> 64) as usize
     }

@@ -1,8 +1,8 @@
-//! The best k of a stream of (key, row), in the one order of the crate: larger key first, then
-//! smaller row. Keys compare as numbers, so -0 equals +0; a NaN is never kept.
+//! The best k of a stream of (key, row), in the one order of the crate: larger key first, then smaller row. Keys
+//! compare as numbers, so -0 equals +0; a NaN is never kept.
 //!
-//! A buffer of at most 2k entries is cut back to k by selection when full, so a push costs O(1)
-//! amortised whatever k is, and `threshold` rises each time.
+//! A buffer of about 2k entries is cut to k by selection when full: a push costs O(1) amortised for any k, and the
+//! threshold rises with each cut.
 
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
@@ -10,26 +10,26 @@ use std::cmp::Ordering;
 /// One kept row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry {
-    /// Internal key, larger is better.
+    /// Internal key: larger is better.
     pub key: f64,
     /// Row number in the whole index.
     pub row: u64,
 }
 
-/// What it took to find the best rows of a query.
+/// The cost of a query's search, and its proof.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tally {
     /// Rows read in full.
     pub refined: u64,
-    /// Rows that were bounded by all of their codes.
+    /// Rows that got a full bound, from all of their codes.
     pub bounded: u64,
-    /// Bytes of codes.
+    /// Bytes of codes read.
     pub code_bytes: u64,
-    /// No row that was not read has a key above this.
+    /// An upper bound of the keys of all rows that were not read in full.
     pub best_left: f64,
 }
 
-/// Best first: larger key, then smaller row.
+/// The order of hits: larger key first, then smaller row.
 pub fn best_first(a: &Entry, b: &Entry) -> Ordering {
     b.key.partial_cmp(&a.key).unwrap_or(Ordering::Equal).then(a.row.cmp(&b.row))
 }
@@ -41,12 +41,12 @@ pub struct TopK {
     capacity: usize,
     threshold: f64,
     entries: Vec<Entry>,
-    /// Kept by who offers the rows.
+    /// Counted by the scan that offers the rows.
     pub tally: Tally,
 }
 
 impl TopK {
-    /// An empty collector of the best `k` out of at most `most` pushes; `k` is at least 1.
+    /// An empty collector of the best `k` of at most `most` pushes, or [`Error::Memory`]; `k` is at least 1.
     pub fn new(k: usize, most: u64) -> Result<Self> {
         let k = (k as u64).min(most).max(1) as usize;
         let capacity = (2 * k).max(32).min(most.max(1) as usize);
@@ -57,18 +57,18 @@ impl TopK {
         Ok(TopK { k, capacity, threshold: f64::NEG_INFINITY, entries, tally })
     }
 
-    /// Rows with a key below this can no longer be among the best k; equal keys still can.
+    /// A lower bound of the k-th best key: rows with lower keys cannot be among the best k, rows with equal keys can.
     #[inline]
     pub fn threshold(&self) -> f64 {
         self.threshold
     }
 
-    /// How many of the best are known.
+    /// How many rows are held, at most k.
     pub fn held(&self) -> usize {
         self.entries.len().min(self.k)
     }
 
-    /// Takes over a floor from who collects the same rows' best elsewhere.
+    /// Raises the threshold to one that another collector of the same query has reached, or that the caller sets.
     pub fn raise(&mut self, threshold: f64) {
         self.threshold = self.threshold.max(threshold);
     }
@@ -87,7 +87,7 @@ impl TopK {
         }
     }
 
-    /// Raises the floor as far as what was pushed allows.
+    /// Drops all but the best k rows and raises the threshold to the k-th best key.
     pub fn cut(&mut self) {
         if self.entries.len() >= self.k {
             if self.entries.len() > self.k {
@@ -99,18 +99,19 @@ impl TopK {
         }
     }
 
-    /// What is kept so far, and what it took, to go back to.
-    pub fn kept(&self) -> (Vec<Entry>, Tally) {
+    /// The rows held and the tally, for [`TopK::restore`].
+    pub fn snapshot(&self) -> (Vec<Entry>, Tally) {
         (self.entries.clone(), self.tally)
     }
 
-    /// Forgets the rows pushed since `kept`, so that they may be read and pushed again; the floor stays.
-    pub fn go_back(&mut self, (entries, tally): (Vec<Entry>, Tally)) {
+    /// Removes the rows pushed since a [`TopK::snapshot`], so that they can be read and pushed again. The threshold
+    /// stays, and so do the counts of codes, which have been read.
+    pub fn restore(&mut self, (entries, tally): (Vec<Entry>, Tally)) {
         self.entries = entries;
         (self.tally.refined, self.tally.best_left) = (tally.refined, tally.best_left);
     }
 
-    /// Takes in everything that `other` kept.
+    /// Adds the rows and the tally of another collector of the same query.
     pub fn merge(&mut self, other: TopK) {
         for entry in other.entries {
             self.push(entry.key, entry.row);
@@ -122,7 +123,7 @@ impl TopK {
         own.best_left = own.best_left.max(other.best_left);
     }
 
-    /// The best k, best first.
+    /// The best k rows, best first.
     pub fn into_sorted(mut self) -> Vec<Entry> {
         self.cut();
         self.entries.sort_unstable_by(best_first);

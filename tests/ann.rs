@@ -244,7 +244,7 @@ fn oracle(
     let mut count = probes.min(order.len());
     loop {
         let cells = order[..count].iter().map(|&cell| cell as usize);
-        let mut found: Vec<usize> = cells.flat_map(|cell| lists.rows[lists.places(cell)].iter().map(|&row| row as usize)).collect();
+        let mut found: Vec<usize> = cells.flat_map(|cell| lists.rows[lists.entries(cell)].iter().map(|&row| row as usize)).collect();
         found.retain(|&row| row < rows.len() && allowed(row));
         found.sort_unstable();
         found.dedup();

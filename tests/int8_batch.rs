@@ -1,6 +1,5 @@
-//! What every kernel's sieve keeps, and the bounds that it gives, are what a float64 evaluation says,
-//! within the roundings that the contract of `Kernel::int8_batch` allows; `Kernel::unpack_codes` joins cells with what stands beside them, and
-//! `Kernel::remainder` sums what lies beside them.
+//! `Kernel::int8_batch` of every kernel against a float64 evaluation: the rows kept and their bounds agree within the
+//! roundings that its contract allows. `Kernel::unpack_codes` and `Kernel::remainder_dot` against plain integer loops.
 
 mod random;
 
@@ -28,7 +27,7 @@ fn bytes(word: i16) -> (i8, i8) {
     (high as i8, (i32::from(word) - 256 * high) as i8)
 }
 
-/// Queries against rows; a code and a word for each coordinate, row by row.
+/// Rows and queries, one after the other: a code for each coordinate of a row, a word for each of a query.
 #[derive(Debug)]
 struct Case {
     dims: usize,
@@ -40,7 +39,7 @@ struct Case {
 }
 
 impl Case {
-    /// Integers alone: the bounds are the sums.
+    /// Factors, offsets and residuals for which the bounds are the integer sums.
     fn whole(rows: usize, queries: usize, dims: usize, mut code: impl FnMut() -> u8, mut word: impl FnMut() -> i16) -> Self {
         let factors = BoundFactors { high_sum: 0, low_sum: 0, step: 1.0, base: 0.0, residual: 0.0, threshold: f32::NEG_INFINITY };
         Case {
@@ -71,7 +70,7 @@ impl Case {
         case
     }
 
-    /// Rows and queries as kernels want them; the codes start off alignment.
+    /// Rows and queries in the kernels' layout; the codes are not aligned.
     fn laid_out(&self) -> (Vec<u8>, Vec<i16>) {
         let (dims, stride) = (self.dims, unpacked_stride(self.dims));
         let mut codes = vec![77; 1 + self.offsets.len() * stride];
@@ -84,16 +83,16 @@ impl Case {
         (codes, words)
     }
 
-    /// Calls `each` with a kernel's name, row, query, whether the row was kept, and its bound then.
+    /// Calls `each` with a kernel's name, a row, a query and, if the row was kept, its bound.
     fn run(&self, mut each: impl FnMut(&str, usize, usize, Option<f32>)) {
         let (codes, words) = self.laid_out();
         let (high, low): (Vec<i8>, Vec<i8>) = words.iter().map(|&word| bytes(word)).unzip();
         let rows = self.offsets.len();
         for kernel in runnable() {
             let int8_batch = Int8Batch { dims: self.dims, words: &words, high: &high, low: &low, factors: &self.factors };
-            let wide = UnpackedCodes { codes: &codes[1..], offsets: &self.offsets, residuals: &self.residuals };
+            let unpacked = UnpackedCodes { codes: &codes[1..], offsets: &self.offsets, residuals: &self.residuals };
             let (mut bounds, mut keep) = (vec![f32::NAN; rows * BATCH], vec![0; rows]);
-            (kernel.int8_batch)(&int8_batch, &wide, &mut bounds, &mut keep);
+            (kernel.int8_batch)(&int8_batch, &unpacked, &mut bounds, &mut keep);
             for (row, query) in (0..rows).flat_map(|row| (0..self.factors.len()).map(move |query| (row, query))) {
                 let at = row / 16 * 16 + query;
                 let kept = keep[at] >> (row % 16) & 1 == 1;
@@ -102,14 +101,14 @@ impl Case {
         }
     }
 
-    /// `sum of code * word`.
+    /// The sum of code * word over the coordinates.
     fn sum(&self, row: usize, query: usize) -> i64 {
         let codes = &self.codes[row * self.dims..][..self.dims];
         let words = &self.words[query * self.dims..][..self.dims];
         codes.iter().zip(words).map(|(&code, &word)| i64::from(code) * i64::from(word)).sum()
     }
 
-    /// Twelve roundings, each of at most what the terms' magnitudes may add up to.
+    /// The error allowed is twelve float32 roundings, each of at most the sum of the terms' magnitudes.
     fn check(&self) {
         self.run(|name, row, query, bound| {
             let f = &self.factors[query];
@@ -132,7 +131,7 @@ impl Case {
         });
     }
 
-    /// For bounds that are nothing but sums, small enough for float32: every kernel must give them.
+    /// For bounds that are integer sums, small enough to be exact in float32.
     fn check_whole(&self) {
         self.run(|name, row, query, bound| {
             let expected = self.sum(row, query);
@@ -142,7 +141,7 @@ impl Case {
     }
 }
 
-/// Where every way to walk over blocks, queries and coordinates has its own tail.
+/// Shapes in which loops over blocks, queries and coordinates end with every kind of remainder.
 fn shapes() -> impl Iterator<Item = (usize, usize, usize)> {
     let rows = [0, 16, 32, 48];
     rows.into_iter()
@@ -150,7 +149,7 @@ fn shapes() -> impl Iterator<Item = (usize, usize, usize)> {
 }
 
 #[test]
-fn every_code_meets_its_own_row_and_query() {
+fn every_code_counts_for_its_own_row_and_query_alone() {
     let (rows, queries, dims) = (32, 3, 72);
     for at in (0..rows * dims).step_by(7) {
         let (mut code, mut coordinate) = (0.., 0..);
@@ -165,7 +164,7 @@ fn the_largest_sums_do_not_overflow() {
         for word in [32_639, -32_639] {
             let mut case = Case::whole(rows, queries, dims, || 255, || word);
             let (high, low) = bytes(word);
-            // All but one code's worth is taken off again.
+            // Leaves the word times one code.
             for factors in &mut case.factors {
                 factors.high_sum = (255 * dims as i32 - 1) * i32::from(high);
                 factors.low_sum = (255 * dims as i32 - 1) * i32::from(low);
@@ -180,7 +179,7 @@ fn the_largest_sums_do_not_overflow() {
 }
 
 #[test]
-fn what_is_kept_is_what_float64_says() {
+fn rows_kept_and_bounds_agree_with_float64() {
     let mut random = Random::seeded(3);
     for (rows, queries, dims) in shapes() {
         Case::random(rows, queries, dims, &mut random).check();
@@ -199,13 +198,13 @@ fn a_bound_that_equals_its_threshold_is_kept() {
         }
         case.run(|name, row, query, bound| {
             let (sum, threshold) = (case.sum(row, query) as f32, case.factors[query].threshold);
-            assert_eq!(bound.is_some(), sum >= threshold, "{name}: row {row}, query {query}: {sum} for a floor of {threshold}");
+            assert_eq!(bound.is_some(), sum >= threshold, "{name}: row {row}, query {query}: {sum} for a threshold of {threshold}");
         });
     }
 }
 
 #[test]
-fn what_has_no_bound_is_kept() {
+fn rows_with_infinite_or_nan_bounds_are_kept() {
     let mut case = Case::random(48, 16, 64, &mut Random::seeded(4));
     case.factors.iter_mut().for_each(|factors| factors.threshold = 1e30);
     case.factors[3].residual = 0.0;
@@ -218,11 +217,11 @@ fn what_has_no_bound_is_kept() {
 }
 
 #[test]
-fn wide_codes_are_levels_with_what_stands_beside_them_and_signed_bytes_all_moved() {
+fn unpacked_codes_are_levels_plus_low_bits_and_signed_bytes_plus_128() {
     let mut random = Random::seeded(5);
-    for (leading, tail) in [(8, 0), (24, 3), (64, 64), (120, 0), (128, 1), (136, 70), (384, 0), (256, 128), (1000, 509)] {
+    for (leading, trailing) in [(8, 0), (24, 3), (64, 64), (120, 0), (128, 1), (136, 70), (384, 0), (256, 128), (1000, 509)] {
         for rows in [16, 1, 11] {
-            let (dims, remainder_bytes) = (leading + tail, leading / 2 + tail);
+            let (dims, remainder_bytes) = (leading + trailing, leading / 2 + trailing);
             let codes: Vec<u8> = (0..rows * dims).map(|_| random.next() as u8).collect();
             let (mut lines, mut remainder, mut expected) = (vec![0; 8 * leading], vec![0xa5; rows * remainder_bytes], codes.clone());
             for (at, code) in codes.iter().enumerate() {
@@ -231,12 +230,12 @@ fn wide_codes_are_levels_with_what_stands_beside_them_and_signed_bytes_all_moved
                     remainder[row * remainder_bytes + j - leading / 2] = (i32::from(*code) - 128) as u8;
                     continue;
                 }
-                let (level, beside) = (code >> 4, code & 15);
-                expected[at] = (128 + i16::from(RECONSTRUCTION[usize::from(level)]) - i16::from(LEVEL_ZERO) + i16::from(beside)
+                let (level, low_bits) = (code >> 4, code & 15);
+                expected[at] = (128 + i16::from(RECONSTRUCTION[usize::from(level)]) - i16::from(LEVEL_ZERO) + i16::from(low_bits)
                     - i16::from(OFFSET_ZERO)) as u8;
                 lines[64 * (j / 8) + 4 * row + j % 4] |= level << (j % 8 / 4 * 4);
                 let byte = &mut remainder[row * remainder_bytes + j % (leading / 2)];
-                *byte = if j < leading / 2 { beside } else { *byte & 15 | beside << 4 };
+                *byte = if j < leading / 2 { low_bits } else { *byte & 15 | low_bits << 4 };
             }
             for kernel in runnable() {
                 let mut out = vec![0; 16 * unpacked_stride(dims)];
@@ -286,7 +285,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn what_is_kept_is_what_float64_says_of_any_shape(blocks in 0usize..6, queries in 0usize..17, lines in 1usize..80, seed: u64) {
+    fn rows_kept_and_bounds_agree_with_float64_for_any_shape(blocks in 0usize..6, queries in 0usize..17, lines in 1usize..80, seed: u64) {
         Case::random(16 * blocks, queries, 8 * lines, &mut Random::seeded(seed)).check();
     }
 }

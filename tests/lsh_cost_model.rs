@@ -53,7 +53,7 @@ impl Case {
 
     fn rows(&self) -> Rows<'_> {
         let values = Values::F32(&self.values);
-        Rows { dims: DIMS, first: 0, values, scattered: values, norms: &self.norms, codes: None, own: true }
+        Rows { dims: DIMS, first: 0, values, scattered: values, norms: &self.norms, codes: None, in_memory: true }
     }
 
     fn hasher(&self) -> Hasher {

@@ -1,4 +1,4 @@
-//! The scan against a full sort of the scalar kernel's keys: every kernel, level, metric, number of
+//! Scans without codes against a full sort of the scalar kernel's keys: every kernel, level, metric and number of
 //! queries and threads, with and without tiles and filters, must give the same rows, order and bits.
 
 use nseekfs::build::{BuildParams, Builder};
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::Euclidean];
 const LEVELS: [Level; 4] = [Level::F64, Level::F32, Level::F16, Level::F8];
 
-/// Numbers that look random, the same each time; the last of them repeat the first.
+/// Pseudo-random numbers from -1 to 1 (xorshift).
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -137,7 +137,7 @@ fn rows_of_very_different_length_equal_a_full_sort() {
 }
 
 #[test]
-fn several_segments_answer_as_one() {
+fn several_segments_give_the_answer_of_one() {
     let dims = 12;
     let (values, given) = (numbers(500 * dims, 8), numbers(4 * dims, 9));
     let (whole, left, right) =
@@ -158,9 +158,9 @@ fn several_segments_answer_as_one() {
     };
     let watch = Watch::new(&|| true);
     let runs = [Run { segment: 0, rows: 0..123 }, Run { segment: 1, rows: 0..377 }];
-    let together = scan::search(&plan, &parts, &runs, &queries, &watch).unwrap();
-    let alone = scan::search(&plan, &whole.views(), &every_row(500), &queries, &watch).unwrap();
-    for (a, b) in together.into_iter().zip(alone) {
+    let split = scan::search(&plan, &parts, &runs, &queries, &watch).unwrap();
+    let joined = scan::search(&plan, &whole.views(), &every_row(500), &queries, &watch).unwrap();
+    for (a, b) in split.into_iter().zip(joined) {
         assert_eq!(a.into_sorted(), b.into_sorted());
     }
 }
@@ -171,7 +171,7 @@ fn a_filter_is_applied_before_the_best_are_chosen() {
     let values = numbers(100 * dims, 4);
     let index = index(Level::F32, &values, dims);
     let watch = Watch::new(&|| true);
-    let ask = |filter| {
+    let search = |filter| {
         let params = SearchParams { k: 3, filter: Some(filter), method: Method::Auto, ..SearchParams::default() };
         index.search(Block::F32(&values[..dims]), dims, &params, &watch).unwrap().rows
     };
@@ -179,11 +179,11 @@ fn a_filter_is_applied_before_the_best_are_chosen() {
     for row in [90, 13, 55] {
         mask[row] = true;
     }
-    let mut found = ask(Filter::Mask(&mask));
-    assert_eq!(found, ask(Filter::Rows(&[55, 90, 13, 13])));
+    let mut found = search(Filter::Mask(&mask));
+    assert_eq!(found, search(Filter::Rows(&[55, 90, 13, 13])));
     found.sort_unstable();
     assert_eq!(found, [13, 55, 90]);
-    assert!(ask(Filter::Rows(&[])).is_empty());
+    assert!(search(Filter::Rows(&[])).is_empty());
 }
 
 proptest! {

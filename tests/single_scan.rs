@@ -1,4 +1,4 @@
-//! The certified scan against the same scan without codes, and the bounds against exact keys.
+//! Searches of single queries by codes against the same searches that read every row.
 
 use nseekfs::build::{BuildParams, Builder};
 use nseekfs::index::{Index, Method, SearchParams};
@@ -26,17 +26,17 @@ fn index(level: Level, values: &[f32], dims: usize) -> Index {
     builder.finish(&watch).unwrap()
 }
 
-fn same_with_and_without_codes(index: &Index, queries: &[f32], dims: usize) {
+fn check_with_and_without_codes(index: &Index, queries: &[f32], dims: usize) {
     let watch = Watch::new(&|| true);
     for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
         for k in [1, 10, 100] {
             for query in queries.chunks_exact(dims) {
-                let ask = |method| {
+                let search = |method| {
                     let params = SearchParams { k, method, metric: Some(metric), threads: Some(2), ..SearchParams::default() };
                     let hits = index.search(Block::F32(query), dims, &params, &watch).unwrap();
                     (hits.rows, hits.keys.iter().map(|key| key.to_bits()).collect::<Vec<_>>())
                 };
-                assert_eq!(ask(Method::Auto), ask(Method::Simd), "{metric:?} k {k}");
+                assert_eq!(search(Method::Auto), search(Method::Simd), "{metric:?} k {k}");
             }
         }
     }
@@ -52,7 +52,7 @@ fn codes_change_no_answer() {
     for level in [Level::F64, Level::F32, Level::F16] {
         let index = index(level, &values, dims);
         assert!(index.quantizer().is_some());
-        same_with_and_without_codes(&index, &values[77 * dims..87 * dims], dims);
-        same_with_and_without_codes(&index, &numbers(5 * dims, 9), dims);
+        check_with_and_without_codes(&index, &values[77 * dims..87 * dims], dims);
+        check_with_and_without_codes(&index, &numbers(5 * dims, 9), dims);
     }
 }

@@ -159,7 +159,7 @@ impl RowCells {
         let mut row_cells = RowCells { first: vec![u32::MAX; rows], second: vec![u32::MAX; rows] };
         let lists = ivf.lists();
         for cell in 0..lists.cells() {
-            for &row in lists.rows[lists.places(cell)].iter().filter(|&&row| row != NO_ROW && (row as usize) < rows) {
+            for &row in lists.rows[lists.entries(cell)].iter().filter(|&&row| row != NO_ROW && (row as usize) < rows) {
                 let row = row as usize;
                 if row_cells.first[row] == u32::MAX {
                     row_cells.first[row] = cell as u32;
@@ -219,7 +219,7 @@ impl Measurement<'_> {
         let ranks =
             near.iter().map(|&row| rank(self.row_cells.first[row as usize]).min(rank(self.row_cells.second[row as usize]))).collect();
         let (lists, mut sums) = (ivf.lists(), vec![0]);
-        order.iter().for_each(|cell| sums.push(sums[sums.len() - 1] + lists.places(cell.1 as usize).len() as u64));
+        order.iter().for_each(|cell| sums.push(sums[sums.len() - 1] + lists.entries(cell.1 as usize).len() as u64));
         let norm = queries.norm(query);
         let count = |(&probes, &gap): (&usize, &f64)| ivf.count(Nprobe { probes, gap: Some(gap) }, self.plan.metric, norm, &order);
         let probed: Vec<usize> = self.grid.iter().zip(&self.gaps).map(count).collect();

@@ -243,7 +243,7 @@ impl Slot<'_> {
             Level::F8 => Values::F8 { codes: bytemuck::cast_slice(self.values), scales: self.scales },
         };
         scratch.panel.clear();
-        let rows = Rows { dims: self.dims, first: 0, values, scattered: values, norms: self.norms, own: true, codes: None };
+        let rows = Rows { dims: self.dims, first: 0, values, scattered: values, norms: self.norms, in_memory: true, codes: None };
         rows.decode(kernel, 0..self.norms.len(), &mut scratch.panel);
         if let PanelValues::F32(decoded) = scratch.panel.values() {
             (kernel.squared_norm)(decoded, self.dims, self.norms);

@@ -189,14 +189,14 @@ impl Index {
             Ann::Ivf(ivf) => {
                 let order = ivf.order(plan, queries, 0, watch)?;
                 let lists = ivf.lists();
-                let holds = |cell: u32| lists.rows[lists.places(cell as usize)].contains(&(row as u32));
+                let holds = |cell: u32| lists.rows[lists.entries(cell as usize)].contains(&(row as u32));
                 let count = ivf.count(Nprobe { probes: effort.probes, gap: effort.gap }, plan.metric, queries.norm(0), &order);
                 let homes = (1..).zip(order).filter(|(_, entry)| holds(entry.1)).map(|(rank, entry)| (entry.1, rank));
                 Ok((homes.collect(), count))
             }
             Ann::Lsh(buckets) => {
                 let views = self.views();
-                let holds = views.iter().filter_map(|view| Some((view, view.own_number(row as u64)?)));
+                let holds = views.iter().filter_map(|view| Some((view, view.local_row(row as u64)?)));
                 let homes: Vec<u32> =
                     holds.flat_map(|(view, row)| buckets_of(plan.kernel, buckets.hasher(), view, &[row as u32])).collect();
                 let query_hash = QueryHash::new(buckets.hasher(), &queries.wide(0)[..queries.dims()], queries.norm(0));
@@ -221,7 +221,7 @@ impl Index {
         let kernel = kernel::selected()?;
         let mut buffer = PanelBuffer::default();
         for view in self.views() {
-            for row in rows.iter().filter_map(|&row| view.own_number(row as u64)) {
+            for row in rows.iter().filter_map(|&row| view.local_row(row as u64)) {
                 view.decode(kernel, row..row + 1, &mut buffer);
             }
         }

@@ -1,11 +1,9 @@
-//! float64 to IEEE 754 binary16, rounded once.
-//!
-//! Going through float32 would round twice, which differs from numpy's `astype` on ties.
+//! float64 to IEEE 754 binary16, rounded once: rounding to float32 first would differ from numpy's `astype` on ties.
 
-/// Exponent distance between binary64 (bias 1023) and binary16 (bias 15), in binary16's place.
+/// The difference of the exponent biases of binary64 (1023) and binary16 (15), shifted to binary16's exponent.
 const REBIAS: u64 = (1023 - 15) << 10;
 
-/// The nearest binary16, ties to even; what would exceed 65504 becomes infinity, NaN stays NaN.
+/// The bits of the nearest binary16, ties to even; values that would round beyond 65504 become infinity, NaN stays NaN.
 #[inline(always)]
 pub fn from_f64(value: f64) -> u16 {
     let sign = (value.to_bits() >> 48) as u16 & 0x8000;
@@ -15,7 +13,7 @@ pub fn from_f64(value: f64) -> u16 {
         // addition itself rounds to nearest even, and the low bits are the count.
         ((magnitude + 268_435_456.0).to_bits() & 0xffff) as u16
     } else if magnitude < 65520.0 {
-        // Keep 10 of 52 fraction bits: add half a unit less one, and one more when odd.
+        // Keeps 10 of 52 fraction bits: adds half a unit less one, and one more if the kept bits are odd.
         let wide = magnitude.to_bits();
         let rounded = wide + ((1 << 41) - 1) + (wide >> 42 & 1);
         ((rounded >> 42) - REBIAS) as u16

@@ -1,17 +1,16 @@
-//! One signed byte a value with one float32 scale a row.
+//! One signed byte a value and one float32 scale a row.
 //!
-//! Linear steps: on embeddings, whose values share one order of magnitude, they err about three
-//! times less than an 8-bit floating-point code, which spends its bits on exponents.
+//! On embeddings, whose values share one order of magnitude, the error of these linear steps is about a third of that
+//! of 8-bit floats, which spend bits on exponents.
 
-/// Largest code; -128 is not used, so that negating a row negates its codes.
+/// The largest code. -128 is not used, so that negating a row negates its codes.
 const LARGEST: f64 = 127.0;
 /// 1.5 * 2^52: adding and subtracting it rounds a float64 below 2^51 to the nearest even integer.
 const ROUND: f64 = 6_755_399_441_055_744.0;
 
 /// Writes the codes of a row and returns its scale, `f32(max |x| / 127)`; code = rint(x / scale).
 ///
-/// A row whose scale is 0 (all zeros, or too small for a float32 scale) gets codes 0. Values must
-/// be finite.
+/// A row whose scale is 0 (all values zero, or too small for a float32 scale) gets codes 0. Values must be finite.
 pub fn encode(row: &[f64], codes: &mut [i8]) -> f32 {
     let largest = row.iter().fold(0.0f64, |most, x| most.max(x.abs()));
     let scale = (largest / LARGEST) as f32;

@@ -1,5 +1,5 @@
-//! How precisely a row is stored. A level says how many bytes a value takes and how a value is
-//! rounded once, to nearest even, when it is written; reading it back is a kernel's work.
+//! Levels: the types in which rows are stored. A value is rounded once, to nearest even, when it is written; kernels
+//! decode it.
 
 pub mod f16;
 pub mod f8;
@@ -23,7 +23,7 @@ pub enum Level {
 const LEVELS: [Level; 4] = [Level::F64, Level::F32, Level::F16, Level::F8];
 
 impl Level {
-    /// The level of a user's word.
+    /// The level of a name; [`Error::Input`] for any other name.
     pub fn parse(name: &str) -> Result<Self> {
         let found = LEVELS.into_iter().find(|level| level.name() == name);
         found.ok_or_else(|| Error::input("level", "one of f64, f32, f16, f8", format!("{name:?}")))
@@ -34,7 +34,7 @@ impl Level {
         LEVELS.into_iter().find(|&level| level as u32 == code)
     }
 
-    /// The user's word.
+    /// The name that users pass.
     pub fn name(self) -> &'static str {
         match self {
             Level::F64 => "f64",

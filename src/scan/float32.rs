@@ -1,50 +1,50 @@
-//! Batches: a tile of queries meets a cached panel in one float32 product; the few rows that its
-//! error band cannot rule out are computed in float64.
+//! Batches without codes: one float32 product of a tile of up to 32 queries with a cached panel; rows within its
+//! error band (`float32_error.rs`) are scored in float64.
 
-use super::float32_error;
 use super::panel::Panel;
-use super::{Plan, Queries, float64};
+use super::{Job, Queries, float32_error, float64};
 use crate::error::Result;
 use crate::kernel::Tile;
-use crate::pool::Watch;
 use crate::store::rows::PanelValues;
 use crate::topk::TopK;
 
-/// Queries of a full float32; a last tile of at most half is narrower.
+/// Queries of a full tile; a last tile of at most half as many is half as wide.
 const WIDTH: usize = 32;
 
-/// The queries of a batch, packed in tiles: shared by all workers.
+/// The queries of a batch, packed in tiles that all workers share.
 #[derive(Debug, Default)]
 pub(super) struct Tiles {
     tiles: Vec<Columns>,
 }
 
+/// The queries of one tile.
 #[derive(Debug)]
 struct Columns {
     queries: Vec<usize>,
     width: usize,
+    /// Value j of the tile's query i at `j * width + i`.
     values: Vec<f32>,
 }
 
 impl Tiles {
-    /// Packs some of the queries: value j of the tile's query i at `j * width + i`.
-    pub fn new(queries: &Queries, some: &[usize]) -> Self {
-        let pack = |some: &[usize]| {
-            let width = if some.len() <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
+    /// Packs the queries numbered `which`.
+    pub fn new(queries: &Queries, which: &[usize]) -> Self {
+        let pack = |which: &[usize]| {
+            let width = if which.len() <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
             let mut values = vec![0.0; queries.dims() * width];
-            for (i, &query) in some.iter().enumerate() {
+            for (i, &query) in which.iter().enumerate() {
                 for (j, &value) in queries.wide(query)[..queries.dims()].iter().enumerate() {
-                    // The query was rounded to float32 when it came, so nothing is lost here.
+                    // Exact: `Queries::new` rounded the query to float32.
                     values[j * width + i] = value as f32;
                 }
             }
-            Columns { queries: some.to_vec(), width, values }
+            Columns { queries: which.to_vec(), width, values }
         };
-        Tiles { tiles: some.chunks(WIDTH).map(pack).collect() }
+        Tiles { tiles: which.chunks(WIDTH).map(pack).collect() }
     }
 }
 
-/// What a worker needs besides the panel.
+/// A worker's buffers.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     norms: Vec<f32>,
@@ -53,51 +53,52 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Offers every row of the panel that may be among a query's best to that query.
-    pub fn visit(&mut self, plan: &Plan, queries: &Queries, tiles: &Tiles, panel: Panel, best: &mut [TopK], watch: &Watch) -> Result<()> {
+    /// Offers the rows of the panel that may be among a query's best to that query.
+    pub fn visit(&mut self, job: &Job, tiles: &Tiles, panel: &Panel, best: &mut [TopK]) -> Result<()> {
         let PanelValues::F32(rows) = panel.values else {
-            float64::visit(plan, queries, panel, best);
+            let queries = tiles.tiles.iter().flat_map(|columns| &columns.queries);
+            queries.for_each(|&query| float64::visit(job.query(query), panel, &mut best[query]));
             return Ok(());
         };
-        let terms = panel.norms.iter().map(|&norm| float32_error::row_terms(plan.metric, norm));
+        let (metric, queries) = (job.plan.metric, job.queries);
         self.norms.clear();
         self.halves.clear();
-        for (norm, half) in terms {
+        for (norm, half) in panel.norms.iter().map(|&norm| float32_error::row_terms(metric, norm)) {
             self.norms.push(norm);
             self.halves.push(half);
         }
         self.keep.clear();
         self.keep.resize(panel.rows.len(), 0);
         for columns in &tiles.tiles {
-            watch.check()?;
+            job.watch.check()?;
             let (mut slope, mut threshold) = ([0.0; WIDTH], [f32::INFINITY; WIDTH]);
             for (i, &query) in columns.queries.iter().enumerate() {
                 best[query].tally.refined += panel.rows.len() as u64;
-                (slope[i], threshold[i]) =
-                    float32_error::threshold(plan.metric, queries.dims(), queries.norm(query), best[query].threshold());
+                (slope[i], threshold[i]) = float32_error::threshold(metric, queries.dims(), queries.norm(query), best[query].threshold());
             }
             let width = columns.width;
             let tile = Tile { width, columns: &columns.values, slope: &slope[..width], threshold: &threshold[..width] };
-            (plan.kernel.tile)(&tile, rows, queries.dims(), &self.norms, &self.halves, &mut self.keep);
-            self.refine(plan, queries, columns, &panel, best);
+            (job.plan.kernel.tile)(&tile, rows, queries.dims(), &self.norms, &self.halves, &mut self.keep);
+            self.refine(job, columns, panel, best);
         }
         Ok(())
     }
 
-    fn refine(&self, plan: &Plan, queries: &Queries, columns: &Columns, panel: &Panel, best: &mut [TopK]) {
-        let mut touched = 0u32;
+    /// Scores in float64 the rows that the tile kept.
+    fn refine(&self, job: &Job, columns: &Columns, panel: &Panel, best: &mut [TopK]) {
+        let mut changed = 0u32;
         for (row, &kept) in self.keep.iter().enumerate() {
             let mut bits = kept;
             while bits != 0 {
                 let query = columns.queries[bits.trailing_zeros() as usize];
-                best[query].push(float64::key(plan, queries, query, panel, row), panel.rows[row]);
+                best[query].push(float64::key(job.query(query), panel, row), panel.rows[row]);
                 bits &= bits - 1;
             }
-            touched |= kept;
+            changed |= kept;
         }
-        while touched != 0 {
-            best[columns.queries[touched.trailing_zeros() as usize]].cut();
-            touched &= touched - 1;
+        while changed != 0 {
+            best[columns.queries[changed.trailing_zeros() as usize]].cut();
+            changed &= changed - 1;
         }
     }
 }

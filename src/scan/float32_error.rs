@@ -1,18 +1,19 @@
-//! When a float32 product proves that a row is out: the thresholds of [`Kernel::tile`], derived.
+//! When a float32 product proves that a row's key is below the threshold: the derivation of the slopes and
+//! thresholds of [`Kernel::tile`].
 //!
-//! Let q and x be a query and a row in float32, S = <q, x> as a real number, d the dims, u = 2^-24.
-//! Summed in any order, fused or not, the float32 value s obeys (Higham, Accuracy and Stability of
-//! Numerical Algorithms, 3.1, with an absolute term for products that underflow)
+//! Let q and x be a query and a row in float32, S = <q, x> as a real number, d the dims, u = 2^-24. Summed in any
+//! order, fused or not, the float32 value s satisfies (Higham, Accuracy and Stability of Numerical Algorithms, 3.1,
+//! with an absolute term for products that underflow)
 //!
 //! ```text
 //! |s - S| <= d u / (1 - d u) * |q||x| + d * 2^-149
 //! ```
 //!
-//! The kernel keeps a row when `(s + slope * n) - h >= threshold`, n being |x| in float32 and h being 0
-//! or |x|^2 / 2 less a little. With g = 1.01 (d + 16) u the three roundings of that expression, those
-//! of n and of the float64 key (d * 2^-53) and the product bound are all within g |q||x|, and for
-//! h within 16 u of it; what underflow adds is within `tiny` = (d + |q| + 1) * 2^-148. Slopes are
-//! rounded up and floors down. d <= 65,536, so g < 0.004.
+//! The kernel keeps a row when `(s + slope * n) - h >= threshold`, where n is |x| in float32 and h is 0, for
+//! euclidean (1 - 16 u) |x|^2 / 2. Let g = 1.01 (d + 16) u. The error of s, the three roundings of that expression,
+//! the rounding of n and the error of the float64 key (d * 2^-53) are together at most g |q||x|, those of h at most
+//! 16 u |x|^2 / 2; underflow adds at most `tiny` = (d + |q| + 1) * 2^-148. Slopes are rounded up, thresholds down.
+//! d <= 65,536, so g < 0.004.
 //!
 //! A row may be dropped when its key is below `key`, the k-th best so far:
 //!
@@ -24,11 +25,11 @@
 //!
 //! [`Kernel::tile`]: crate::kernel::Kernel
 
+use super::threshold::up;
 use crate::metric::Metric;
+use crate::quantize::UNIT;
 
-const UNIT: f64 = 1.0 / 16_777_216.0;
-
-/// Slope and floor for one query: `key` is the internal key (larger is better) to be reached.
+/// Slope and threshold of one query for [`Kernel::tile`](crate::kernel::Kernel); `key` is the threshold of its keys.
 pub(super) fn threshold(metric: Metric, dims: usize, query_norm: f64, key: f64) -> (f32, f32) {
     let band = 1.01 * (dims as f64 + 16.0) * UNIT;
     let tiny = (dims as f64 + query_norm + 1.0) * 2f64.powi(-148);
@@ -46,7 +47,7 @@ pub(super) fn threshold(metric: Metric, dims: usize, query_norm: f64, key: f64) 
     (up(slope), down(threshold))
 }
 
-/// A row's part in the test: its norm, and what is taken off the sum.
+/// The terms n and h of a row.
 pub(super) fn row_terms(metric: Metric, norm: f64) -> (f32, f32) {
     let half = match metric {
         Metric::Euclidean => 0.5 * norm * norm * (1.0 - 16.0 * UNIT),
@@ -55,13 +56,7 @@ pub(super) fn row_terms(metric: Metric, norm: f64) -> (f32, f32) {
     (norm as f32, half as f32)
 }
 
-/// A float32 not below `value`.
-fn up(value: f64) -> f32 {
-    let near = value as f32;
-    if f64::from(near) < value { near.next_up() } else { near }
-}
-
-/// A float32 not above `value`.
+/// The largest float32 that is not above `value`.
 fn down(value: f64) -> f32 {
     -up(-value)
 }

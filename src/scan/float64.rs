@@ -1,55 +1,45 @@
-//! Every key in float64: the whole of methods "simd" and "scalar" for single queries, and the
-//! refinement of what tiles leave.
+//! Keys in float64: of every row for methods "simd" and "scalar", of the candidates that other strategies leave.
 
 use super::panel::Panel;
-use super::{Plan, Queries};
-use crate::kernel::Kernel;
+use super::query::Query;
 use crate::metric::Metric;
 use crate::store::rows::PanelValues;
 use crate::topk::TopK;
 
-/// Sums of one query that a panel needs at a time.
+/// Rows whose sums are computed in one call of a kernel; they are kept on the stack.
 const SUMS: usize = 1024;
 
-/// Offers every row of the panel to every query.
-pub(super) fn visit(plan: &Plan, queries: &Queries, panel: Panel, best: &mut [TopK]) {
-    for start in (0..panel.rows.len()).step_by(SUMS) {
-        let part = panel.part(start..panel.rows.len().min(start + SUMS), queries.dims());
-        best.iter_mut().enumerate().for_each(|(query, top)| visit_one(plan, queries, query, part, top));
-    }
-}
-
-/// Offers every row of the panel to one query.
-pub(super) fn visit_one(plan: &Plan, queries: &Queries, query: usize, panel: Panel, top: &mut TopK) {
+/// Offers every row of the panel to a query.
+pub(super) fn visit(query: Query, panel: &Panel, top: &mut TopK) {
     let mut sums = [0.0; SUMS];
-    let norm = queries.norm(query);
+    let (dims, norm, metric) = (query.queries.dims(), query.norm(), query.plan.metric);
     top.tally.refined += panel.rows.len() as u64;
     for start in (0..panel.rows.len()).step_by(SUMS) {
-        let end = panel.rows.len().min(start + SUMS);
-        let sums = &mut sums[..end - start];
-        raw(plan.kernel, plan.metric, queries.wide(query), queries.dims(), panel.values, start, sums);
-        for ((&sum, &row_norm), &row) in sums.iter().zip(&panel.norms[start..end]).zip(&panel.rows[start..end]) {
-            top.push(plan.metric.key(sum, norm, row_norm), row);
+        let part = panel.part(start..panel.rows.len().min(start + SUMS), dims);
+        let sums = &mut sums[..part.rows.len()];
+        products(query, part.values, sums);
+        for ((&sum, &row_norm), &row) in sums.iter().zip(part.norms).zip(part.rows) {
+            top.push(metric.key(sum, norm, row_norm), row);
         }
     }
 }
 
-/// The exact key of one row of the panel for one query.
+/// The exact key of row `row` of the panel for a query.
 #[inline]
-pub(super) fn key(plan: &Plan, queries: &Queries, query: usize, panel: &Panel, row: usize) -> f64 {
+pub(super) fn key(query: Query, panel: &Panel, row: usize) -> f64 {
     let mut sum = [0.0];
-    raw(plan.kernel, plan.metric, queries.wide(query), queries.dims(), panel.values, row, &mut sum);
-    plan.metric.key(sum[0], queries.norm(query), panel.norms[row])
+    products(query, panel.values.part(row..row + 1, query.queries.dims()), &mut sum);
+    query.plan.metric.key(sum[0], query.norm(), panel.norms[row])
 }
 
-/// What [`Metric::key`] wants of the rows from `start` on, one for each of `sums`.
+/// The squared distance (euclidean) or the dot product of the query with every row, as [`Metric::key`] takes it.
 #[inline]
-fn raw(kernel: &Kernel, metric: Metric, query: &[f64], dims: usize, values: PanelValues, start: usize, sums: &mut [f64]) {
-    let span = start * dims..(start + sums.len()) * dims;
-    match (values, metric) {
-        (PanelValues::F32(rows), Metric::Euclidean) => (kernel.squared_distance)(query, &rows[span], dims, sums),
-        (PanelValues::F32(rows), _) => (kernel.dot)(query, &rows[span], dims, sums),
-        (PanelValues::F64(rows), Metric::Euclidean) => (kernel.squared_distance_f64)(query, &rows[span], dims, sums),
-        (PanelValues::F64(rows), _) => (kernel.dot_f64)(query, &rows[span], dims, sums),
+fn products(query: Query, rows: PanelValues, sums: &mut [f64]) {
+    let (kernel, values, dims) = (query.plan.kernel, query.values(), query.queries.dims());
+    match (rows, query.plan.metric) {
+        (PanelValues::F32(rows), Metric::Euclidean) => (kernel.squared_distance)(values, rows, dims, sums),
+        (PanelValues::F32(rows), _) => (kernel.dot)(values, rows, dims, sums),
+        (PanelValues::F64(rows), Metric::Euclidean) => (kernel.squared_distance_f64)(values, rows, dims, sums),
+        (PanelValues::F64(rows), _) => (kernel.dot_f64)(values, rows, dims, sums),
     }
 }

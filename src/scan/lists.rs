@@ -1,13 +1,15 @@
-//! The scan of lists: as [`certified`](super::certified), but of the rows that some cells hold, whose lines lie
-//! cell by cell. What is left of a list's codes stands with the rows.
+//! Search by codes over the inverted lists of some cells: as `single.rs`, but codes of the leading dims and residual
+//! norms are stored list by list, copied from the rows'; the other codes are read from the rows' segments.
 //!
-//! Its answer is that of reading every listed row, or, by a look that is only likely to bound them, of nearly every
-//! one; the same on every CPU either way. A row may stand in several lists and counts once.
+//! With a query code whose bounds always hold, the answer is that of reading every row of the lists; with one whose
+//! bounds hold with high probability, rows may be missed. Either is the same on every CPU. A row may be in several
+//! lists and counts once.
 
-use super::threshold::{UNIT_LENGTHS, by_key, least, max_below, reached_by, up};
-use super::{Plan, Queries, refine};
+use super::query::Query;
+use super::refine::{self, FullBound};
+use super::threshold::{self, CoarseBounds, SeedRows, by_key, reached_by, up, zero_rows};
+use super::{Plan, Queries};
 use crate::kernel::{CoarseQuery, Kernel, Lines, prefetch};
-use crate::metric::Metric;
 use crate::quantize::bound;
 use crate::quantize::query_code::QueryCode;
 use crate::quantize::{BLOCK, Quantizer};
@@ -16,211 +18,229 @@ use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 use std::ops::Range;
 
-/// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least so many.
+/// The threshold is seeded by reading this many rows for each hit wanted, and at least `MIN_SEED_ROWS`.
 const SEED_FACTOR: usize = 2;
 const MIN_SEED_ROWS: usize = 32;
-/// How many rows ahead of a second look its codes are asked for.
+/// How many rows ahead of a full bound its codes are prefetched.
 const AHEAD: usize = 8;
+/// Bounds that are compared with the threshold at a time.
+const CHUNK: usize = 4096;
 
-/// Ranks that are compared with a floor at a time.
-const TOGETHER: usize = 4096;
-
-/// Which rows may be found, one bit each.
+/// Which rows of the index a search may return, one bit each.
 #[derive(Debug, Default)]
 pub struct Mask(Vec<u64>);
 
 impl Mask {
-    /// No row of `rows`.
+    /// A mask that allows none of `rows` rows.
     pub fn none(rows: usize) -> Self {
         Mask(vec![0; rows.div_ceil(64)])
     }
 
-    /// Lets a row be found.
+    /// Allows a row.
     pub fn allow(&mut self, row: usize) {
         self.0[row / 64] |= 1 << (row % 64);
     }
 
-    /// Whether a row may be found; one that there is not may not.
+    /// Whether a row is allowed; rows outside the mask are not.
     #[inline(always)]
     pub fn allows(&self, row: usize) -> bool {
         self.0.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
     }
 }
 
-/// The rows of cells, and what bounds them.
+/// Inverted lists and the codes of their entries.
 #[derive(Debug, Clone, Copy)]
-pub struct Listing<'a> {
-    /// What computes the bounds.
+pub struct CodedLists<'a> {
+    /// The functions that compute bounds.
     pub kernel: &'a Kernel,
-    /// What made the codes.
+    /// The quantizer of the codes.
     pub quantizer: &'a Quantizer,
-    /// Rows by cell.
+    /// Row numbers by cell.
     pub lists: &'a Lists<'a>,
-    /// Their codes.
+    /// The entries' codes.
     pub codes: &'a ListCodes<'a>,
 }
 
-impl Listing<'_> {
-    /// Bounds of the rows of a cell, probe after probe; asks for the codes of the next one.
-    pub fn bound(&self, probes: &[CoarseQuery], cell: usize, next: Option<usize>, out: &mut [f32]) {
-        let Listing { kernel, quantizer, lists, codes } = self;
+impl CodedLists<'_> {
+    /// Writes coarse bounds of the cosines of a cell's entries to `out`, query after query, and prefetches the codes
+    /// of the cell `next`.
+    pub fn bound(&self, queries: &[CoarseQuery], cell: usize, next: Option<usize>, out: &mut [f32]) {
+        let CodedLists { kernel, quantizer, lists, codes } = self;
         let block_bytes = quantizer.block_bytes();
-        let lines = |places: &Range<usize>| &codes.lines[places.start / BLOCK * block_bytes..places.end / BLOCK * block_bytes];
-        let (places, next) = (lists.places(cell), next.map_or(0..0, |next| lists.places(next)));
+        let lines = |entries: &Range<usize>| &codes.lines[entries.start / BLOCK * block_bytes..entries.end / BLOCK * block_bytes];
+        let (entries, next) = (lists.entries(cell), next.map_or(0..0, |next| lists.entries(next)));
         prefetch(&codes.offsets[next.clone()]);
         prefetch(&codes.leading_residuals[next.clone()]);
         prefetch(&codes.trailing_residuals[next.clone()]);
         prefetch(&lists.rows[next.clone()]);
         let lines = Lines {
-            codes: lines(&places),
-            offsets: &codes.offsets[places.clone()],
-            leading: &codes.leading_residuals[places.clone()],
-            trailing: &codes.trailing_residuals[places],
+            codes: lines(&entries),
+            offsets: &codes.offsets[entries.clone()],
+            leading: &codes.leading_residuals[entries.clone()],
+            trailing: &codes.trailing_residuals[entries],
             next: lines(&next),
         };
-        (kernel.bounds)(probes, &lines, out);
+        (kernel.bounds)(queries, &lines, out);
     }
 }
 
-/// What a worker needs besides rows.
+/// A worker's buffers.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    bounds: Vec<f32>,
+    /// Coarse bounds of cosines, cell after cell.
+    cosines: Vec<f32>,
+    /// Coarse bounds of keys in the same order, where [`by_key`] holds.
     keys: Vec<f32>,
-    buffer: PanelBuffer,
-    found: Vec<Listed>,
-    rows: Vec<(f64, usize)>,
-    known: Known,
-    near: Vec<u32>,
+    candidates: Candidates,
 }
 
-/// A listed row that may be among the best.
+/// The rows of one segment that are not excluded yet.
+#[derive(Debug, Default)]
+struct Candidates {
+    entries: Vec<Entry>,
+    /// Full bound and row number within the segment.
+    rows: Vec<(f64, usize)>,
+    visited: Visited,
+    positions: Vec<u32>,
+    buffer: PanelBuffer,
+}
+
+/// An entry of an inverted list whose row may be among the best.
 #[derive(Debug, Clone, Copy)]
-struct Listed {
-    /// What orders rows before they are looked at again.
-    rank: f32,
-    /// The first look's bound of the cosine.
-    first: f32,
-    /// Its place in the lists.
-    place: usize,
-    /// Its number in its segment.
+struct Entry {
+    /// The coarse bound that is compared with the threshold.
+    bound: f32,
+    /// The coarse bound of the cosine.
+    cosine: f32,
+    /// Position in the lists.
+    position: usize,
+    /// Row number within the segment.
     row: usize,
 }
 
-/// One query, and the cells that it visits.
+/// The search of one query in the inverted lists of some cells.
 #[derive(Debug, Clone, Copy)]
-pub struct Visit<'a> {
-    /// What every query shares.
+pub struct ListScan<'a> {
+    /// The parameters that all queries share.
     pub plan: &'a Plan<'a>,
     /// All queries.
     pub queries: &'a Queries,
-    /// The one that asks.
+    /// The position of this one among them.
     pub query: usize,
-    /// As codes see it.
+    /// Its code.
     pub query_code: &'a QueryCode,
-    /// Whether the look bounds scores for sure: only then does the highest bound of what is left say something.
+    /// Whether the code's bounds always hold, not only with high probability. Only then the tally's `best_left` is set.
     pub certain: bool,
-    /// The rows of cells.
-    pub listing: Listing<'a>,
+    /// The inverted lists.
+    pub lists: CodedLists<'a>,
     /// All rows.
     pub segments: &'a [Rows<'a>],
     /// The cells to visit, each once.
     pub cells: &'a [u32],
-    /// Which rows may be found; `None`: all.
+    /// Which rows may be returned; `None`: all.
     pub mask: Option<&'a Mask>,
     /// Rows at most that are read in full, those of the highest bounds; `None`: all that may be among the best.
     pub reorder: Option<usize>,
 }
 
-impl Visit<'_> {
-    /// Offers every row of the cells that may be among the query's best; `known` are its bounds, cell by cell, if there
-    /// are any yet.
-    pub fn run<'a>(&self, known: Option<impl Iterator<Item = &'a [f32]>>, top: &mut TopK, scratch: &mut Scratch) {
-        scratch.bounds.clear();
-        match known {
-            Some(known) => known.for_each(|bounds| scratch.bounds.extend_from_slice(bounds)),
-            None => self.bound(&mut scratch.bounds),
+impl ListScan<'_> {
+    /// Offers every row of the cells that may be among the query's best to `top`. `bounds` are the coarse bounds of
+    /// the cells in order, if they have been computed for a batch.
+    pub fn run<'a>(&self, bounds: Option<impl Iterator<Item = &'a [f32]>>, top: &mut TopK, scratch: &mut Scratch) {
+        let Scratch { cosines, keys, candidates } = scratch;
+        cosines.clear();
+        match bounds {
+            Some(bounds) => bounds.for_each(|bounds| cosines.extend_from_slice(bounds)),
+            None => self.coarse_bounds(cosines),
         }
-        scratch.keys.clear();
+        keys.clear();
         if by_key(self.plan) {
-            let rows = self.cells.iter().flat_map(|&cell| &self.listing.lists.rows[self.listing.lists.places(cell as usize)]);
-            scratch.keys.extend(scratch.bounds.iter().zip(rows).map(|(&cosine, &row)| self.rank(cosine, row)));
+            let rows = self.cells.iter().flat_map(|&cell| &self.lists.lists.rows[self.lists.lists.entries(cell as usize)]);
+            keys.extend(cosines.iter().zip(rows).map(|(&cosine, &row)| self.key_bound(cosine, row)));
         }
-        top.tally.code_bytes += (scratch.bounds.len() * self.listing.quantizer.line_bytes()) as u64;
+        top.tally.code_bytes += (cosines.len() * self.lists.quantizer.line_bytes()) as u64;
+        let bounds = CoarseBounds { cosines, compared: if by_key(self.plan) { keys } else { cosines } };
+        let query = Query { plan: self.plan, queries: self.queries, index: self.query };
+        let full = FullBound { query, query_code: self.query_code, quantizer: self.lists.quantizer };
         for segment in self.segments {
-            self.refine_segment(&segment.scattered(), top, scratch);
+            SegmentSearch { scan: self, full, bounds, segment: &segment.scattered() }.run(top, candidates);
         }
     }
 
-    /// Bounds of all rows of the cells, one cell after the other.
-    fn bound(&self, bounds: &mut Vec<f32>) {
-        bounds.resize(self.cells.iter().map(|&cell| self.listing.lists.places(cell as usize).len()).sum(), 0.0);
-        let (mut left, probe) = (bounds.as_mut_slice(), self.query_code.coarse_query());
+    /// Coarse bounds of the cosines of all entries of the cells, cell after cell.
+    fn coarse_bounds(&self, cosines: &mut Vec<f32>) {
+        let entries = |cell: u32| self.lists.lists.entries(cell as usize).len();
+        cosines.resize(self.cells.iter().map(|&cell| entries(cell)).sum(), 0.0);
+        let (mut left, query) = (cosines.as_mut_slice(), self.query_code.coarse_query());
         for (i, &cell) in self.cells.iter().enumerate() {
-            let (cell, next) = (cell as usize, self.cells.get(i + 1).map(|&next| next as usize));
+            let next = self.cells.get(i + 1).map(|&next| next as usize);
             let own;
-            (own, left) = left.split_at_mut(self.listing.lists.places(cell).len());
-            self.listing.bound(&[probe], cell, next, own);
+            (own, left) = left.split_at_mut(entries(cell));
+            self.lists.bound(&[query], cell as usize, next, own);
         }
     }
 
-    /// A bound of the key from one of the cosine.
-    fn rank(&self, cosine: f32, row: u32) -> f32 {
-        let norm = self.segments.iter().find_map(|segment| Some(segment.norms[segment.own_number(u64::from(row))?]));
+    /// An upper bound of a row's key from the coarse bound of its cosine; negative infinity for no row.
+    fn key_bound(&self, cosine: f32, row: u32) -> f32 {
+        let norm = self.segments.iter().find_map(|segment| Some(segment.norms[segment.local_row(u64::from(row))?]));
         norm.map_or(f32::NEG_INFINITY, |norm| {
             up(bound::key_bound(self.plan.metric, self.query_code.max_cosine(cosine), self.queries.norm(self.query), norm))
         })
     }
+}
 
-    /// What the rank of a row reaches whose key reaches the floor.
-    fn least(&self, threshold: f64) -> f32 {
-        let least = least(self.plan, threshold, self.queries.norm(self.query));
-        if by_key(self.plan) { least } else { self.query_code.min_bound(least) }
-    }
+/// The entries of one segment's rows.
+struct SegmentSearch<'a> {
+    scan: &'a ListScan<'a>,
+    full: FullBound<'a>,
+    /// Of all entries, whatever their segment.
+    bounds: CoarseBounds<'a>,
+    segment: &'a Rows<'a>,
+}
 
-    /// Reads the rows of one segment that may be among the best.
-    fn refine_segment(&self, segment: &Rows, top: &mut TopK, scratch: &mut Scratch) {
-        let Scratch { bounds, keys, buffer, found, rows, known, near } = scratch;
-        let (plan, norm) = (self.plan, self.queries.norm(self.query));
-        let ranks: &[f32] = if by_key(plan) { keys } else { bounds };
-        self.seed_threshold(segment, (bounds, ranks), top, (found, near));
-        known.clear();
-        found.retain(|listed| known.add(listed.row));
-        self.full_bounds(segment, found, top, rows);
-        // Where few may be read, these only find the floor: better ones may be among the others.
-        self.limit_refined(rows, plan.k, top);
-        let read = refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
-        if self.reorder.is_some() {
-            known.clear();
-            rows[..read].iter().for_each(|row| _ = known.add(row.1));
+impl SegmentSearch<'_> {
+    /// Reads the rows that may be among the best.
+    fn run(&self, top: &mut TopK, candidates: &mut Candidates) {
+        let (query, segment) = (self.full.query, self.segment);
+        self.seed_entries(top, candidates);
+        let Candidates { entries, rows, visited, positions, buffer } = candidates;
+        visited.clear();
+        entries.retain(|entry| visited.insert(entry.row));
+        self.full_bounds(entries, rows, top);
+        // With a limit on rows to read, this pass reads k at most: rows of higher bounds may be among the others.
+        self.limit_refined(rows, query.plan.k, top);
+        let read = refine::in_order(query, segment, rows, top, buffer);
+        if self.scan.reorder.is_some() {
+            visited.clear();
+            rows[..read].iter().for_each(|row| _ = visited.insert(row.1));
         }
-        let reached = self.least(top.threshold());
-        // Zero rows have no bound of their own, but one for all.
-        let zero = bound::zero_norm_bound(plan.metric, norm);
-        let zeros_out = zero < top.threshold();
-        found.clear();
-        self.each(segment, (bounds, ranks), reached, near, |listed| {
-            // Zero rows have infinite bounds, and no others of the norm need be looked up.
-            if zeros_out && !listed.rank.is_finite() && segment.norms[listed.row] == 0.0 {
-                top.tally.best_left = top.tally.best_left.max(zero);
-            } else if known.add(listed.row) {
-                found.push(listed);
+        let least = self.least(top);
+        let exclude_zero = zero_rows(query, segment.norms, top.threshold());
+        entries.clear();
+        self.scan(least, positions, |entry| {
+            if !exclude_zero(entry.row, entry.bound, top) && visited.insert(entry.row) {
+                entries.push(entry);
             }
-            reached
+            least
         });
-        self.full_bounds(segment, found, top, rows);
+        self.full_bounds(entries, rows, top);
         self.limit_refined(rows, usize::MAX, top);
-        refine::in_order(plan, self.queries, self.query, segment, rows, top, buffer);
-        if self.certain {
-            let below = max_below(ranks, reached);
-            let below = if by_key(plan) { below } else { bound::max_key(plan.metric, below, norm, UNIT_LENGTHS) };
-            top.tally.best_left = top.tally.best_left.max(below);
+        refine::in_order(query, segment, rows, top, buffer);
+        if self.scan.certain {
+            top.tally.best_left = top.tally.best_left.max(threshold::max_key_below(query, self.bounds.compared, least));
         }
     }
 
-    /// Leaves no more rows than may still be read in full, and than `most`, where there is a limit.
+    /// What a row's coarse bound must reach for its key to reach the threshold.
+    fn least(&self, top: &TopK) -> f32 {
+        let least = threshold::least(self.full.query, top.threshold());
+        if by_key(self.scan.plan) { least } else { self.scan.query_code.min_bound(least) }
+    }
+
+    /// Drops all but the rows of the highest bounds where there is a limit on rows to read: those that it still
+    /// allows, `most` at most.
     fn limit_refined(&self, rows: &mut Vec<(f64, usize)>, most: usize, top: &TopK) {
-        let Some(reorder) = self.reorder else { return };
+        let Some(reorder) = self.scan.reorder else { return };
         let left = reorder.saturating_sub(top.tally.refined as usize).min(most);
         if left > 0 && rows.len() > left {
             rows.select_nth_unstable_by(left - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -228,114 +248,80 @@ impl Visit<'_> {
         rows.truncate(left);
     }
 
-    /// Calls `each` with the listed rows of a segment that may be found and whose rank is not below what `each`
-    /// last returned.
-    fn each(
-        &self,
-        segment: &Rows,
-        (bounds, ranks): (&[f32], &[f32]),
-        mut least: f32,
-        near: &mut Vec<u32>,
-        mut each: impl FnMut(Listed) -> f32,
-    ) {
+    /// Calls `each` with the entries of allowed rows of the segment whose coarse bound is not below what `each` last
+    /// returned, `least` at first.
+    fn scan(&self, mut least: f32, positions: &mut Vec<u32>, mut each: impl FnMut(Entry) -> f32) {
+        let (scan, segment, CoarseBounds { cosines, compared }) = (self.scan, self.segment, self.bounds);
+        let lists = scan.lists.lists;
         let (first, end) = (segment.first, segment.first + segment.len() as u64);
-        near.resize(TOGETHER.min(ranks.len()), 0);
-        let mut cells = self.cells.iter().map(|&cell| self.listing.lists.places(cell as usize));
-        // Where the cell of the last rank begins and ends among ranks, and where it lies in the lists.
-        let (mut own, mut places) = (0..0, 0..0);
-        for (some, start) in ranks.chunks(TOGETHER).zip((0..).step_by(TOGETHER)) {
-            let count = (self.plan.kernel.at_least)(some, least, &mut near[..some.len()]);
-            for &at in &near[..count] {
+        positions.resize(CHUNK.min(compared.len()), 0);
+        let mut cells = scan.cells.iter().map(|&cell| lists.entries(cell as usize));
+        // The cell of the last bound: its range among the bounds, and among the entries of the lists.
+        let (mut own, mut entries) = (0..0, 0..0);
+        for (chunk, start) in compared.chunks(CHUNK).zip((0..).step_by(CHUNK)) {
+            let count = (scan.plan.kernel.at_least)(chunk, least, &mut positions[..chunk.len()]);
+            for &at in &positions[..count] {
                 let at = start + at as usize;
-                let rank = ranks[at];
-                if rank < least {
+                let bound = compared[at];
+                if bound < least {
                     continue;
                 }
                 while at >= own.end {
-                    places = cells.next().unwrap_or(0..usize::MAX);
-                    own = own.end..own.end.saturating_add(places.len());
+                    entries = cells.next().unwrap_or(0..usize::MAX);
+                    own = own.end..own.end.saturating_add(entries.len());
                 }
-                let place = places.start + at - own.start;
-                let row = u64::from(self.listing.lists.rows[place]);
-                if row != u64::from(NO_ROW) && (first..end).contains(&row) && self.mask.is_none_or(|mask| mask.allows(row as usize)) {
-                    least = each(Listed { rank, first: bounds[at], place, row: (row - first) as usize });
+                let position = entries.start + at - own.start;
+                let row = u64::from(lists.rows[position]);
+                if row != u64::from(NO_ROW) && (first..end).contains(&row) && scan.mask.is_none_or(|mask| mask.allows(row as usize)) {
+                    least = each(Entry { bound, cosine: cosines[at], position, row: (row - first) as usize });
                 }
             }
         }
     }
 
-    /// The rows of the highest ranks, those that have none aside.
-    fn seed_threshold(
-        &self,
-        segment: &Rows,
-        (bounds, ranks): (&[f32], &[f32]),
-        top: &TopK,
-        (found, near): (&mut Vec<Listed>, &mut Vec<u32>),
-    ) {
-        let few = (SEED_FACTOR * self.plan.k).max(MIN_SEED_ROWS);
-        found.clear();
-        let cut = |found: &mut Vec<Listed>| {
-            if found.len() > few {
-                found.select_nth_unstable_by(few - 1, |a, b| b.rank.total_cmp(&a.rank));
-                found.truncate(few);
-            }
-        };
-        let mut reached = self.least(top.threshold());
-        if self.mask.is_none() && self.segments.len() == 1 {
-            reached = reached.max(reached_by(self.plan.kernel, ranks, few));
+    /// Collects the entries of the highest coarse bounds, which are refined first to raise the threshold.
+    fn seed_entries(&self, top: &TopK, candidates: &mut Candidates) {
+        let Candidates { entries, positions, .. } = candidates;
+        let count = (SEED_FACTOR * self.scan.plan.k).max(MIN_SEED_ROWS);
+        let mut least = self.least(top);
+        if self.scan.mask.is_none() && self.scan.segments.len() == 1 {
+            least = least.max(reached_by(self.scan.plan.kernel, self.bounds.compared, count));
         }
-        self.each(segment, (bounds, ranks), reached, near, |listed| {
-            if listed.rank.is_finite() {
-                found.push(listed);
-            }
-            if found.len() == 4 * few {
-                cut(found);
-                reached = found.iter().fold(f32::INFINITY, |low, row| low.min(row.rank)).max(reached);
-            }
-            reached
-        });
-        cut(found);
+        entries.clear();
+        let mut seeds = SeedRows { rows: entries, count, bound_of: |entry: &Entry| entry.bound, least };
+        self.scan(least, positions, |entry| seeds.offer(entry.bound, entry));
+        seeds.cut();
     }
 
-    /// The found rows with bounds of their keys from all of their codes, without those below the floor.
-    fn full_bounds(&self, segment: &Rows, found: &[Listed], top: &mut TopK, rows: &mut Vec<(f64, usize)>) {
+    /// Fills `rows` with the full bounds of the entries' rows, without those below the threshold.
+    fn full_bounds(&self, entries: &[Entry], rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
         rows.clear();
-        let Some(codes) = &segment.codes else { return };
-        let (metric, norm) = (self.plan.metric, self.queries.norm(self.query));
-        let bytes = self.listing.quantizer.remainder_bytes();
+        let Some(codes) = &self.segment.codes else { return };
+        let (list_codes, bytes) = (self.scan.lists.codes, self.full.quantizer.remainder_bytes());
         let remainder = |row: usize| &codes.remainder[row * bytes..(row + 1) * bytes];
-        for (i, &Listed { first, place, row, .. }) in found.iter().enumerate() {
-            if let Some(next) = found.get(i + AHEAD) {
+        for (i, &Entry { cosine, position, row, .. }) in entries.iter().enumerate() {
+            if let Some(next) = entries.get(i + AHEAD) {
                 prefetch(remainder(next.row));
-                prefetch(&self.listing.codes.remainder_residuals[next.place..=next.place]);
+                prefetch(&list_codes.remainder_residuals[next.position..=next.position]);
             }
-            let left = [
-                self.listing.codes.leading_residuals[place],
-                self.listing.codes.trailing_residuals[place],
-                self.listing.codes.remainder_residuals[place],
-            ];
-            let cosine = self.query_code.full_bound(self.plan.kernel, self.listing.quantizer, remainder(row), left, first);
-            let row_norm = if metric == Metric::Cosine { 1.0 } else { segment.norms[row] };
-            let key = bound::key_bound(metric, cosine, norm, row_norm);
-            // What is no number bounds nothing: such a row is the first to be read.
-            rows.push((if key.is_nan() { f64::INFINITY } else { key }, row));
+            let residuals =
+                [list_codes.leading_residuals[position], list_codes.trailing_residuals[position], list_codes.remainder_residuals[position]];
+            rows.push((self.full.key(cosine, remainder(row), residuals, &self.segment.norms[row]), row));
         }
-        top.tally.bounded += rows.len() as u64;
-        top.tally.code_bytes += (rows.len() * bytes) as u64;
-        refine::keep(rows, top);
+        self.full.keep(rows, top);
     }
 }
 
-/// Row numbers that have been met: each has one bound, wherever it stands.
+/// A set of rows already visited, as a row may be in several lists.
 #[derive(Debug, Default)]
-struct Known {
-    /// A power of two of them, more than half of them free; a row stands in the first free one from its own on.
+struct Visited {
+    /// An open-addressing hash table with linear probing: a power of two of slots, more than half of them [`NO_ROW`].
     slots: Vec<u32>,
     count: usize,
 }
 
-impl Known {
-    /// How many slots there are at first.
+impl Visited {
+    /// Slots of an empty set.
     const SLOTS: usize = 1024;
 
     fn clear(&mut self) {
@@ -345,16 +331,16 @@ impl Known {
         self.count = 0;
     }
 
-    /// Whether a row is met for the first time.
-    fn add(&mut self, row: usize) -> bool {
+    /// Adds a row; returns whether it was absent.
+    fn insert(&mut self, row: usize) -> bool {
         if 2 * self.count >= self.slots.len() {
             let slots = vec![NO_ROW; (2 * self.slots.len()).max(Self::SLOTS)];
             let rows = std::mem::replace(&mut self.slots, slots);
             self.count = 0;
-            rows.into_iter().filter(|&row| row != NO_ROW).for_each(|row| _ = self.add(row as usize));
+            rows.into_iter().filter(|&row| row != NO_ROW).for_each(|row| _ = self.insert(row as usize));
         }
         let last = self.slots.len() - 1;
-        // Neighbours in number lie apart: the upper bits of a product depend on all below.
+        // Multiplicative hashing: the upper bits of the product depend on all bits below, so neighbours spread.
         let mut at = (row as u32).wrapping_mul(0x9e37_79b9) as usize >> 7 & last;
         while self.slots[at] != NO_ROW {
             if self.slots[at] == row as u32 {

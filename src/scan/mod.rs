@@ -1,10 +1,17 @@
-//! Searching candidates: rows are visited in panels that fit a cache, jobs run in parallel, each
-//! worker keeps the best k of what it saw, and the workers' best are merged.
+//! Exact search over candidate rows: jobs run in parallel, each worker keeps its best k for every query, and
+//! the workers' best are merged.
 //!
-//! Five ways give the same bits: [`plain`] computes every key in float64, [`tile`] lets a float32
-//! product with a proven error band say which keys are worth computing, [`certified`] (a query at a time)
-//! and [`int8_batch`] (batches) let codes say it, so that few rows are read at all, and [`bytes`] lets the rows
-//! themselves, where they are bytes.
+//! Five strategies give the same bits; [`Strategy::choose`] picks one for a search:
+//!
+//! | strategy | which rows are read in full, and scored in float64 |
+//! |---|---|
+//! | `float64.rs` | all of them |
+//! | `float32.rs` | all, by a float32 product with up to 32 queries; scored: those within its error band |
+//! | `int8.rs` | level f8: all, by an int8 product; scored: those whose upper bound reaches the threshold |
+//! | `single.rs` | those whose upper bound from codes reaches the threshold, one query at a time |
+//! | `batch.rs` | the same for up to 16 queries at a time |
+//!
+//! `lists.rs` is the counterpart of `single.rs` for the inverted lists of some cells.
 
 mod batch;
 mod float32;
@@ -29,49 +36,44 @@ use crate::quantize::Quantizer;
 use crate::store::rows::{PanelBuffer, Rows, Values};
 use crate::topk::TopK;
 use panel::Panels;
+use query::Query;
 use std::ops::Range;
 
-/// Below this a second thread costs more than it brings: waking one takes as long as reading
-/// some hundreds of kilobytes.
+/// Bytes of rows from which a second thread pays: waking one takes as long as reading some hundreds of kilobytes.
 pub const BYTES_WORTH_A_THREAD: u64 = 1 << 20;
-/// Bytes of stored rows in one job of the plain scan: long enough for the prefetcher, short
-/// enough to share out and to interrupt.
+/// Bytes of a job that reads all rows: long enough for hardware prefetching, short enough to balance and interrupt.
 const JOB_BYTES: usize = 2 << 20;
-/// From this many queries on, a tile beats one float64 pass a query over the cached panel.
-const TILE_FROM: usize = 3;
-
-/// Up to this many queries, whole numbers beat a tile over decoded bytes.
-const BYTES_UP_TO: usize = 6;
-
-/// From this many queries on, a sieve over joined codes, or of few rows tiles, beat one pass over the
-/// lines a query.
-const BATCH_FROM: usize = 8;
-/// Batches are sieved when there are at least this many rows for each dim: turning a query to the axes
-/// of codes takes dims products of float64 a dim.
-const BATCH_ROWS: usize = 64;
-/// Codes are streamed when a filter allows at least one row in this many.
+/// Queries from which a float32 tile is faster than one float64 pass a query over the cached panel.
+const FLOAT32_MIN_QUERIES: usize = 3;
+/// Queries up to which int8 products are faster than a float32 tile over decoded rows of level f8.
+const INT8_MAX_QUERIES: usize = 6;
+/// Queries from which the batch scan is faster than one pass over the codes a query.
+const BATCH_MIN_QUERIES: usize = 8;
+/// Rows for each dim from which the batch scan pays: encoding a query takes dims^2 float64 products.
+const BATCH_MIN_ROWS: usize = 64;
+/// Codes are scanned when a filter allows at least one row in this many.
 pub const SPARSE: u64 = 20;
-/// Or when runs of allowed rows are so long, and there are so many rows for each dim.
+/// Codes are also scanned when runs of allowed rows have this length on average, and there are as many rows for each dim.
 pub const LONG_RUN: usize = 64;
-/// Codes are streamed when at most one allowed row in this many is kept.
-const KEPT: u64 = 16;
+/// Codes are scanned when k is at most one in this many of the allowed rows.
+const ROWS_PER_HIT: u64 = 16;
 
-/// Some rows of one segment, by their numbers in it.
+/// Consecutive rows of one segment, by their numbers in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Which of the segments.
+    /// The segment's position among all segments.
     pub segment: usize,
-    /// Which of its rows.
+    /// Row numbers within the segment.
     pub rows: Range<usize>,
 }
 
 impl Run {
-    /// All rows.
+    /// The runs that hold all rows, one a segment.
     pub fn all(segments: &[Rows]) -> Vec<Run> {
         segments.iter().enumerate().map(|(segment, rows)| Run { segment, rows: 0..rows.len() }).collect()
     }
 
-    /// Runs of ascending row numbers; no run crosses a segment. `sizes` holds the rows of each.
+    /// The runs of ascending row numbers of the whole index, each in one segment; `sizes` holds the segments' rows.
     pub fn of(sizes: &[usize], rows: impl Iterator<Item = usize>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let (mut segment, mut first) = (0, 0);
@@ -89,7 +91,7 @@ impl Run {
         runs
     }
 
-    /// What of runs of one segment lies in `span`.
+    /// The parts within `span` of runs of one segment.
     fn within<'a>(runs: &'a [Run], span: &'a Range<usize>) -> impl Iterator<Item = Run> + 'a {
         let first = runs.partition_point(|run| run.rows.end <= span.start);
         let inside = runs[first..].iter().take_while(|run| run.rows.start < span.end);
@@ -97,7 +99,7 @@ impl Run {
     }
 }
 
-/// How rows are scored: three ways to the same bits.
+/// How rows are scored; every method gives the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// The fastest.
@@ -109,7 +111,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method of a user's word.
+    /// The method named `auto`, `simd` or `scalar`; [`Error::Input`] for any other name.
     pub fn parse(name: &str) -> Result<Self> {
         match name {
             "auto" => Ok(Method::Auto),
@@ -120,113 +122,132 @@ impl Method {
     }
 }
 
-/// What a scan is told besides where to look.
+/// The parameters of a scan, whatever its rows and queries.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
     /// How vectors are compared.
     pub metric: Metric,
     /// How many rows to keep for each query.
     pub k: usize,
-    /// The functions that compute.
+    /// The CPU's functions, or the scalar ones.
     pub kernel: &'static Kernel,
-    /// What may save it from computing every row.
+    /// Which strategies are allowed.
     pub method: Method,
-    /// Workers at most.
+    /// Threads at most.
     pub threads: usize,
-    /// What made the segments' codes, if they have any.
+    /// The quantizer of the segments' codes, if they have codes.
     pub quantizer: Option<&'a Quantizer>,
-    /// Whether all rows are known to have been within 2e-3 of unit length when they came.
+    /// Whether every row was within 2e-3 of unit length when the index was built.
     pub unit: bool,
-    /// Keys below this are not wanted.
+    /// Rows with keys below this are not wanted.
     pub threshold: f64,
 }
 
-/// How the rows of a search are gone through.
-enum Strategy<'a> {
-    Plain,
-    Tiles(float32::Tiles),
-    SingleScan(single::SingleScan<'a>),
-    BatchScan(batch::BatchScan<'a>),
-    Bytes(int8::Int8Queries),
+/// A part of a search that one worker does at a time.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    plan: &'a Plan<'a>,
+    segments: &'a [Rows<'a>],
+    queries: &'a Queries,
+    /// The rows to search: disjoint runs in order.
+    runs: &'a [Run],
+    watch: &'a Watch<'a>,
 }
 
-/// The best rows of every query among the rows of `runs`, which are disjoint and in order.
+impl<'a> Job<'a> {
+    fn query(&self, index: usize) -> Query<'a> {
+        Query { plan: self.plan, queries: self.queries, index }
+    }
+
+    fn has_float64_rows(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment.values, Values::F64(_)))
+    }
+}
+
+/// The best `plan.k` rows of every query among the rows of `runs`, which are disjoint and in order.
+///
+/// # Errors
+/// [`Error::Memory`]; [`Error::Interrupted`].
 pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, watch: &Watch) -> Result<Vec<TopK>> {
+    let whole = Job { plan, segments, queries, runs, watch };
     let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
     let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
-    let way = choose(plan, segments, runs.len(), allowed, queries, watch)?;
+    let strategy = Strategy::choose(&whole, allowed)?;
     let in_place = queries.len() == 1 && segments.iter().all(|segment| segment.in_place(0..0).is_some());
-    let panel_rows = panel::rows_for(matches!(way, Strategy::Tiles(_) | Strategy::BatchScan(_)), in_place, queries.dims());
+    let panel_rows = panel::rows_for(matches!(strategy, Strategy::Float32(_) | Strategy::Batch(_)), in_place, queries.dims());
     let work = allowed * row_bytes as u64 * queries.len() as u64;
     let threads = plan.threads.min((work / BYTES_WORTH_A_THREAD + 1) as usize);
-    let job_rows = match &way {
-        Strategy::Plain | Strategy::Bytes(_) => (JOB_BYTES / row_bytes).max(panel_rows),
-        Strategy::Tiles(_) => 4 * panel_rows,
-        Strategy::SingleScan(query_codes) => query_codes.job_rows(allowed, threads),
-        Strategy::BatchScan(batch) => batch.job_rows(allowed, threads),
+    let job_rows = match &strategy {
+        Strategy::Float64 | Strategy::Int8(_) => (JOB_BYTES / row_bytes).max(panel_rows),
+        Strategy::Float32(_) => 4 * panel_rows,
+        Strategy::Single(scan) => scan.job_rows(allowed, threads),
+        Strategy::Batch(scan) => scan.job_rows(allowed, threads),
     };
     let jobs = share(runs, job_rows);
+    let every: Vec<usize> = (0..queries.len()).collect();
     let start = || Worker::new(plan, queries, panel_rows, allowed);
     let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
-        let Worker { panels, best, tile, doubt, sifted, buffer } = worker;
-        match &way {
-            Strategy::SingleScan(query_codes) => {
-                return single::visit(plan, segments, &jobs[job], queries, query_codes, (panels, best, tile, doubt), watch);
-            }
-            Strategy::Bytes(asked) => return int8::visit(plan, segments, &jobs[job], queries, asked, (best, buffer), watch),
-            Strategy::BatchScan(batch) => {
-                return batch::visit(plan, segments, &jobs[job], queries, batch, (panels, best, tile, sifted), watch);
-            }
-            _ => {}
+        let job = &Job { runs: &jobs[job], ..whole };
+        match &strategy {
+            Strategy::Float64 => refine::all(job, &every, None, worker),
+            Strategy::Float32(tiles) => refine::all(job, &every, Some(tiles), worker),
+            Strategy::Int8(queries) => int8::visit(job, queries, worker),
+            Strategy::Single(scan) => single::visit(job, scan, worker),
+            Strategy::Batch(scan) => batch::visit(job, scan, worker),
         }
-        panels.visit(plan.kernel, segments, &jobs[job], &mut |panel| {
-            watch.check()?;
-            match &way {
-                Strategy::Tiles(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
-                _ => float64::visit(plan, queries, panel, best),
-            }
-            Ok(())
-        })
     })?;
-    merge(workers.into_iter().map(|worker| worker.best))
+    Ok(merge(workers.into_iter().map(|worker| worker.best)))
 }
 
-fn choose<'a>(plan: &Plan<'a>, segments: &[Rows], runs: usize, allowed: u64, queries: &'a Queries, watch: &Watch) -> Result<Strategy<'a>> {
-    let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
-    let auto = plan.method == Method::Auto;
-    let coded = auto && segments.iter().all(|segment| segment.codes.is_some());
-    // A sparse filter reads its rows in full; so does a search that keeps a good part of them.
-    let (dense, few) = (allowed >= rows / SPARSE, plan.k as u64 <= allowed / KEPT);
-    // But of long runs codes are streamed too, if they are worth turning a query to the axes.
-    let long_runs = allowed >= (LONG_RUN * runs).max(LONG_RUN * queries.dims()) as u64;
-    let selective = few && (dense || long_runs && queries.len() < BATCH_FROM);
-    let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
-    let long = allowed >= (BATCH_ROWS * queries.dims()) as u64;
-    Ok(match plan.quantizer {
-        Some(quantizer) if coded && selective && long && queries.len() >= BATCH_FROM => {
-            Strategy::BatchScan(batch::BatchScan::new(plan, quantizer, queries, watch)?)
-        }
-        Some(quantizer) if coded && selective && (wide || queries.len() < BATCH_FROM) => {
-            Strategy::SingleScan(single::SingleScan::new(plan, quantizer, queries, watch)?)
-        }
-        None if auto && queries.len() <= BYTES_UP_TO && segments.iter().all(|s| matches!(s.values, Values::F8 { .. })) => {
-            Strategy::Bytes(int8::Int8Queries::new(queries))
-        }
-        _ if plan.method != Method::Scalar && !wide && queries.len() >= TILE_FROM => {
-            Strategy::Tiles(float32::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
-        }
-        _ => Strategy::Plain,
-    })
+/// How the rows of a search are scored.
+enum Strategy<'a> {
+    Float64,
+    Float32(float32::Tiles),
+    Int8(Vec<Option<int8::Int8Query>>),
+    Single(single::SingleScan<'a>),
+    Batch(batch::BatchScan<'a>),
 }
 
-/// What one worker owns.
+impl<'a> Strategy<'a> {
+    /// The fastest strategy that the method and the segments allow; `allowed` counts the rows of all runs.
+    fn choose(job: &Job<'a>, allowed: u64) -> Result<Self> {
+        let Job { plan, segments, queries, runs, .. } = *job;
+        let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
+        let auto = plan.method == Method::Auto;
+        let coded = auto && segments.iter().all(|segment| segment.codes.is_some());
+        let (dense, small_k) = (allowed >= rows / SPARSE, plan.k as u64 <= allowed / ROWS_PER_HIT);
+        let long_runs = allowed >= (LONG_RUN * runs.len()).max(LONG_RUN * queries.dims()) as u64;
+        let selective = small_k && (dense || long_runs && queries.len() < BATCH_MIN_QUERIES);
+        let float64_rows = job.has_float64_rows();
+        let large = allowed >= (BATCH_MIN_ROWS * queries.dims()) as u64;
+        Ok(match plan.quantizer {
+            Some(quantizer) if coded && selective && large && queries.len() >= BATCH_MIN_QUERIES => {
+                Strategy::Batch(batch::BatchScan::new(job, quantizer)?)
+            }
+            Some(quantizer) if coded && selective && (float64_rows || queries.len() < BATCH_MIN_QUERIES) => {
+                Strategy::Single(single::SingleScan::new(job, quantizer)?)
+            }
+            None if auto && queries.len() <= INT8_MAX_QUERIES && segments.iter().all(|s| matches!(s.values, Values::F8 { .. })) => {
+                Strategy::Int8(int8::quantize(queries))
+            }
+            _ if plan.method != Method::Scalar && !float64_rows && queries.len() >= FLOAT32_MIN_QUERIES => {
+                Strategy::Float32(float32::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
+            }
+            _ => Strategy::Float64,
+        })
+    }
+}
+
+/// The buffers of one worker, and the best rows that it has found.
 struct Worker {
-    panels: Panels,
+    /// One for each query.
     best: Vec<TopK>,
-    tile: float32::Scratch,
-    doubt: single::Scratch,
-    sifted: (batch::UnpackedPanel, batch::Scratch),
+    panels: Panels,
     buffer: PanelBuffer,
+    float32: float32::Scratch,
+    single: single::Scratch,
+    batch: batch::Scratch,
+    unpacked: batch::UnpackedPanel,
 }
 
 impl Worker {
@@ -237,50 +258,40 @@ impl Worker {
             Ok(top)
         };
         let best = (0..queries.len()).map(top).collect::<Result<_>>()?;
-        Ok(Worker {
-            panels: Panels::new(panel_rows),
-            best,
-            tile: float32::Scratch::default(),
-            doubt: single::Scratch::default(),
-            sifted: <(batch::UnpackedPanel, batch::Scratch)>::default(),
-            buffer: PanelBuffer::default(),
-        })
+        let (buffer, float32, single, batch, unpacked) = Default::default();
+        Ok(Worker { best, panels: Panels::new(panel_rows), buffer, float32, single, batch, unpacked })
     }
 }
 
 /// Cuts runs into jobs of about `rows` rows; short runs share a job, long ones fill several.
 fn share(runs: &[Run], rows: usize) -> Vec<Vec<Run>> {
     let mut jobs: Vec<Vec<Run>> = Vec::new();
-    let mut room = 0;
+    let mut left = 0;
     for run in runs {
         let mut at = run.rows.start;
         while at < run.rows.end {
-            if room == 0 {
+            if left == 0 {
                 jobs.push(Vec::new());
-                room = rows;
+                left = rows;
             }
-            let end = run.rows.end.min(at + room);
+            let end = run.rows.end.min(at + left);
             if let Some(job) = jobs.last_mut() {
                 job.push(Run { segment: run.segment, rows: at..end });
             }
-            room -= end - at;
+            left -= end - at;
             at = end;
         }
     }
     jobs
 }
 
-/// The best of what all workers kept, query by query.
-fn merge(workers: impl Iterator<Item = Vec<TopK>>) -> Result<Vec<TopK>> {
-    let mut merged: Vec<TopK> = Vec::new();
-    for best in workers {
-        if merged.is_empty() {
-            merged = best;
-        } else {
-            merged.iter_mut().zip(best).for_each(|(all, some)| all.merge(some));
-        }
-    }
-    Ok(merged)
+/// The best of all workers' best, query by query.
+fn merge(workers: impl Iterator<Item = Vec<TopK>>) -> Vec<TopK> {
+    let merged = workers.reduce(|mut merged, best| {
+        merged.iter_mut().zip(best).for_each(|(all, some)| all.merge(some));
+        merged
+    });
+    merged.unwrap_or_default()
 }
 
 #[cfg(test)]

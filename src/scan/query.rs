@@ -1,6 +1,7 @@
-//! Queries made ready: rounded once to the type that the rows decode to, widened, measured, and seen along
-//! the axes of codes when first asked for.
+//! Prepared queries: rounded once to the type that the rows decode to, widened to float64, with their norms, and
+//! encoded for bounds when a scan first needs it.
 
+use super::Plan;
 use crate::error::{Result, filled};
 use crate::input::{Block, check_row};
 use crate::kernel::{Kernel, padded};
@@ -11,10 +12,10 @@ use crate::quantize::rotate::Rotation;
 use crate::quantize::{LEAST_NORM, Quantizer};
 use std::sync::OnceLock;
 
-/// Queries that meet the axes together.
-const TOGETHER: usize = 16;
+/// Queries that are encoded in one job: they share each load of the axes.
+const CODES_PER_JOB: usize = 16;
 
-/// Some queries of equal length.
+/// Queries of equal length.
 #[derive(Debug)]
 pub struct Queries {
     dims: usize,
@@ -22,14 +23,35 @@ pub struct Queries {
     wide: Vec<f64>,
     norms: Vec<f64>,
     /// Whether all values are float32 values.
-    single: bool,
+    float32: bool,
     query_codes: OnceLock<Vec<Option<QueryCode>>>,
     rotated: OnceLock<Vec<Option<QueryCode>>>,
 }
 
+/// One query of a search.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Query<'a> {
+    pub plan: &'a Plan<'a>,
+    pub queries: &'a Queries,
+    /// The query's position among `queries`.
+    pub index: usize,
+}
+
+impl<'a> Query<'a> {
+    /// The query's values, padded with zeros to `padded(dims)`.
+    pub fn values(&self) -> &'a [f64] {
+        self.queries.wide(self.index)
+    }
+
+    /// The query's euclidean norm.
+    pub fn norm(&self) -> f64 {
+        self.queries.norm(self.index)
+    }
+}
+
 impl Queries {
-    /// Rounds the queries of `block` as the level's rows decode; `first` is the number of the
-    /// first one, for errors.
+    /// Rounds the queries of `block`, `dims` values each, as the level's rows decode; `first` is the number of the
+    /// first query, for errors.
     ///
     /// # Errors
     /// NaN, infinity, a value beyond float32, a length of 2^63 or more; no memory.
@@ -50,15 +72,20 @@ impl Queries {
             check_row("query", if level == Level::F64 { level } else { Level::F32 }, given, norms[i], first + i as u64)?;
             norms[i] = norms[i].sqrt();
         }
-        Ok(Queries { dims, stride, wide, norms, single: level != Level::F64, query_codes: OnceLock::new(), rotated: OnceLock::new() })
+        Ok(Self::uncoded(dims, wide, norms, level != Level::F64))
     }
 
-    /// How many there are.
+    /// Queries that are not encoded yet: `wide` holds `padded(dims)` values a query.
+    fn uncoded(dims: usize, wide: Vec<f64>, norms: Vec<f64>, float32: bool) -> Self {
+        Queries { dims, stride: padded(dims), wide, norms, float32, query_codes: OnceLock::new(), rotated: OnceLock::new() }
+    }
+
+    /// Number of queries.
     pub fn len(&self) -> usize {
         self.norms.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no queries.
     pub fn is_empty(&self) -> bool {
         self.norms.is_empty()
     }
@@ -68,7 +95,7 @@ impl Queries {
         self.dims
     }
 
-    /// Query `i`, padded with zeros as kernels want it.
+    /// Query `i`, padded with zeros to `padded(dims)` values.
     pub fn wide(&self, i: usize) -> &[f64] {
         &self.wide[i * self.stride..(i + 1) * self.stride]
     }
@@ -78,9 +105,9 @@ impl Queries {
         self.norms[i]
     }
 
-    /// The queries rounded to float32, as kernels want them for float32 rows; none if they are already.
+    /// The queries rounded to float32, which kernels require with float32 rows; `None` if they are float32 already.
     pub fn narrow(&self, kernel: &Kernel) -> Option<Queries> {
-        if self.single {
+        if self.float32 {
             return None;
         }
         let wide: Vec<f64> = self.wide.iter().map(|&x| f64::from(x as f32)).collect();
@@ -89,15 +116,7 @@ impl Queries {
             (kernel.squared_norm_f64)(&row[..self.dims], self.dims, std::slice::from_mut(norm));
             *norm = norm.sqrt();
         }
-        Some(Queries {
-            dims: self.dims,
-            stride: self.stride,
-            wide,
-            norms,
-            single: true,
-            query_codes: OnceLock::new(),
-            rotated: OnceLock::new(),
-        })
+        Some(Self::uncoded(self.dims, wide, norms, true))
     }
 
     /// Query `i` alone.
@@ -105,34 +124,26 @@ impl Queries {
         self.some(&[i])
     }
 
-    /// Some of the queries.
+    /// The queries numbered `which`, in that order.
     pub fn some(&self, which: &[usize]) -> Queries {
         let wide = which.iter().flat_map(|&i| self.wide(i)).copied().collect();
         let norms = which.iter().map(|&i| self.norms[i]).collect();
-        Queries {
-            dims: self.dims,
-            stride: self.stride,
-            wide,
-            norms,
-            single: self.single,
-            query_codes: OnceLock::new(),
-            rotated: OnceLock::new(),
-        }
+        Self::uncoded(self.dims, wide, norms, self.float32)
     }
 
-    /// Every query as codes see it; none for one without a direction, such as zero. Made once, for the one
-    /// coder that the queries' index has.
+    /// The code of every query; `None` for a query shorter than [`LEAST_NORM`], such as zero, which has no direction.
+    /// Computed once: all calls must pass the same quantizer.
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn query_codes(&self, kernel: &Kernel, quantizer: &Quantizer, threads: usize, watch: &Watch) -> Result<&[Option<QueryCode>]> {
-        self.seen(&self.query_codes, threads, watch, |queries| QueryCode::several(kernel, quantizer, queries))
+        self.encode(&self.query_codes, threads, watch, |queries| QueryCode::several(kernel, quantizer, queries))
     }
 
-    /// The same by a `rotation`: sooner, and less sharply.
+    /// The same by a rotation in int16: faster, with wider bounds.
     ///
     /// # Errors
-    /// As there.
+    /// [`Error::Interrupted`].
     pub fn rotated(
         &self,
         kernel: &Kernel,
@@ -141,27 +152,28 @@ impl Queries {
         threads: usize,
         watch: &Watch,
     ) -> Result<&[Option<QueryCode>]> {
-        self.seen(&self.rotated, threads, watch, |queries| QueryCode::rotated(kernel, quantizer, rotation, queries))
+        self.encode(&self.rotated, threads, watch, |queries| QueryCode::rotated(kernel, quantizer, rotation, queries))
     }
 
-    fn seen<'a>(
+    /// The codes in `cache`, computed by `encode` from (values, norm) pairs if the cache is empty.
+    fn encode<'a>(
         &'a self,
-        kept: &'a OnceLock<Vec<Option<QueryCode>>>,
+        cache: &'a OnceLock<Vec<Option<QueryCode>>>,
         threads: usize,
         watch: &Watch,
-        see: impl Fn(&[(&'a [f64], f64)]) -> Vec<QueryCode> + Sync,
+        encode: impl Fn(&[(&'a [f64], f64)]) -> Vec<QueryCode> + Sync,
     ) -> Result<&'a [Option<QueryCode>]> {
-        if kept.get().is_none() {
-            let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
-            let chunks: Vec<&[usize]> = some.chunks(TOGETHER).collect();
-            let work = |(): &mut (), job: usize| {
-                Ok(see(&chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect::<Vec<(&[f64], f64)>>()))
-            };
-            let made = pool::map(threads, chunks.len(), watch, || Ok(()), work)?;
-            let mut query_codes: Vec<Option<QueryCode>> = (0..self.len()).map(|_| None).collect();
-            some.into_iter().zip(made.into_iter().flatten()).for_each(|(i, query_code)| query_codes[i] = Some(query_code));
-            return Ok(kept.get_or_init(|| query_codes));
+        if let Some(query_codes) = cache.get() {
+            return Ok(query_codes);
         }
-        Ok(kept.get().map_or(&[], Vec::as_slice))
+        let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
+        let chunks: Vec<&[usize]> = some.chunks(CODES_PER_JOB).collect();
+        let work = |(): &mut (), job: usize| {
+            Ok(encode(&chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect::<Vec<(&[f64], f64)>>()))
+        };
+        let encoded = pool::map(threads, chunks.len(), watch, || Ok(()), work)?;
+        let mut query_codes: Vec<Option<QueryCode>> = (0..self.len()).map(|_| None).collect();
+        some.into_iter().zip(encoded.into_iter().flatten()).for_each(|(i, query_code)| query_codes[i] = Some(query_code));
+        Ok(cache.get_or_init(|| query_codes))
     }
 }

@@ -1,44 +1,77 @@
-//! Reading in full the rows that codes left undecided, in the order of their bounds: no method that
-//! relies on the same bounds reads fewer (Seidl and Kriegel, SIGMOD 1998). Or all rows, for queries that
-//! codes decide too little for.
+//! Refinement: candidates are read in full in the order of their upper bounds, until a bound is below the threshold.
+//! No method that relies on the same bounds reads fewer rows (Seidl and Kriegel, SIGMOD 1998). Queries for which
+//! codes exclude too few rows read all of them.
 
-use super::float32::{self, Tiles};
-use super::panel::{Panel, Panels};
-use super::{Plan, Queries, Run, TILE_FROM, float64};
+use super::float32::Tiles;
+use super::panel::Panel;
+use super::query::Query;
+use super::{FLOAT32_MIN_QUERIES, Job, Worker, float64};
 use crate::error::Result;
 use crate::kernel::prefetch;
-use crate::pool::Watch;
+use crate::metric::Metric;
+use crate::quantize::Quantizer;
+use crate::quantize::bound;
+use crate::quantize::query_code::QueryCode;
 use crate::store::ReadAhead;
-use crate::store::rows::{PanelBuffer, Rows, Values};
+use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 
-/// How many rows are asked for at a time where they come from disk: more than are read at all would be
-/// read from disk in vain.
+/// Rows requested from disk at a time: the threshold rises meanwhile, and rows requested but never read are wasted.
 const DISK_AHEAD: usize = 4;
 
-/// How many rows ahead of the one read a row is asked for: as much as a CPU can wait for at a time.
+/// How many rows ahead of the current one are prefetched: as many cache misses as a CPU can have open.
 const AHEAD: usize = 2;
 
-/// Offers rows of a segment, given with bounds of their keys, highest bound first, until the next bound
-/// is below the floor. Sorts them; returns how many were read.
-pub(super) fn in_order(
-    plan: &Plan,
-    queries: &Queries,
-    query: usize,
-    segment: &Rows,
-    rows: &mut [(f64, usize)],
-    top: &mut TopK,
-    buffer: &mut PanelBuffer,
-) -> usize {
+/// Computes full bounds from codes for one query.
+#[derive(Clone, Copy)]
+pub(super) struct FullBound<'a> {
+    pub query: Query<'a>,
+    pub query_code: &'a QueryCode,
+    pub quantizer: &'a Quantizer,
+}
+
+impl FullBound<'_> {
+    /// The full bound of a row's key, infinite where it would be NaN.
+    ///
+    /// `coarse` is the coarse bound of its cosine, `remainder` its codes that the coarse bound leaves out, and
+    /// `residuals` the residual norms of its leading dims, its trailing dims and all of its codes.
+    #[inline]
+    pub fn key(&self, coarse: f32, remainder: &[u8], residuals: [u16; 3], norm: &f64) -> f64 {
+        let metric = self.query.plan.metric;
+        let cosine = self.query_code.full_bound(self.query.plan.kernel, self.quantizer, remainder, residuals, coarse);
+        // A cosine needs no norm, and loading it would cost a cache miss.
+        let norm = if metric == Metric::Cosine { 1.0 } else { *norm };
+        let key = bound::key_bound(metric, cosine, self.query.norm(), norm);
+        if key.is_nan() { f64::INFINITY } else { key }
+    }
+
+    /// Counts `rows`, given with their full bounds, and drops those whose bound is below the threshold.
+    pub fn keep(&self, rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
+        top.tally.bounded += rows.len() as u64;
+        top.tally.code_bytes += (rows.len() * self.quantizer.remainder_bytes()) as u64;
+        let (threshold, left) = (top.threshold(), &mut top.tally.best_left);
+        rows.retain(|&(bound, _)| {
+            let kept = bound >= threshold;
+            if !kept {
+                *left = left.max(bound);
+            }
+            kept
+        });
+    }
+}
+
+/// Sorts `rows` of a segment, given with upper bounds of their keys, and offers them, highest bound first, until a
+/// bound is below the threshold. Returns how many were read.
+pub(super) fn in_order(query: Query, segment: &Rows, rows: &mut [(f64, usize)], top: &mut TopK, buffer: &mut PanelBuffer) -> usize {
     let segment = segment.scattered();
     rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let mut disk = ReadAhead::new(DISK_AHEAD, rows.len(), segment.own);
+    let mut disk = ReadAhead::new(DISK_AHEAD, rows.len(), segment.in_memory);
     let mut read = 0;
-    let ask = |row: usize| {
+    let fetch = |row: usize| {
         prefetch(segment.stored(row));
         prefetch(&segment.norms[row..=row]);
     };
-    rows.iter().take(AHEAD).for_each(|&(_, row)| ask(row));
+    rows.iter().take(AHEAD).for_each(|&(_, row)| fetch(row));
     for &(bound, row) in rows.iter() {
         if bound < top.threshold() {
             top.tally.best_left = top.tally.best_left.max(bound);
@@ -47,12 +80,12 @@ pub(super) fn in_order(
         let next = rows[read..].iter().take_while(|next| next.0 >= top.threshold());
         disk.before(read, next.map(|&(_, row)| segment.stored(row)));
         if let Some(&(_, next)) = rows.get(read + AHEAD) {
-            ask(next);
+            fetch(next);
         }
         buffer.clear();
         let in_place = segment.in_place(row..row + 1);
         if in_place.is_none() {
-            segment.decode(plan.kernel, row..row + 1, buffer);
+            segment.decode(query.plan.kernel, row..row + 1, buffer);
         }
         let panel = Panel {
             values: in_place.unwrap_or_else(|| buffer.values()),
@@ -60,9 +93,9 @@ pub(super) fn in_order(
             norms: &segment.norms[row..row + 1],
         };
         top.tally.refined += 1;
-        top.push(float64::key(plan, queries, query, &panel, 0), panel.rows[0]);
-        // Cutting costs k: done for every row only while it is cheap beside reading one.
-        if read % (plan.k / 64 + 1) == 0 {
+        top.push(float64::key(query, &panel, 0), panel.rows[0]);
+        // A cut costs O(k): done after every row only while that is cheap beside reading one.
+        if read % (query.plan.k / 64 + 1) == 0 {
             top.cut();
         }
         read += 1;
@@ -71,39 +104,23 @@ pub(super) fn in_order(
     read
 }
 
-/// Drops the rows whose bound is below the floor.
-pub(super) fn keep(rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
-    let (threshold, left) = (top.threshold(), &mut top.tally.best_left);
-    rows.retain(|&(bound, _)| {
-        let reaches = bound >= threshold;
-        if !reaches {
-            *left = left.max(bound);
-        }
-        reaches
-    });
-}
-
-/// Offers every row of `runs` to the `undecided` queries, for which codes decided too little.
-pub(super) fn all(
-    plan: &Plan,
-    segments: &[Rows],
-    runs: &[Run],
-    queries: &Queries,
-    undecided: &[usize],
-    worker: (&mut Panels, &mut [TopK], &mut float32::Scratch),
-    watch: &Watch,
-) -> Result<()> {
+/// Offers every row of the job to the `undecided` queries, for which codes exclude too few rows.
+pub(super) fn undecided(job: &Job, undecided: &[usize], worker: &mut Worker) -> Result<()> {
     if undecided.is_empty() {
         return Ok(());
     }
-    let (panels, best, tile) = worker;
-    let wide = segments.iter().any(|segment| matches!(segment.values, Values::F64(_)));
-    let tiles = (undecided.len() >= TILE_FROM && !wide).then(|| Tiles::new(queries, undecided));
-    panels.visit(plan.kernel, segments, runs, &mut |panel| {
-        watch.check()?;
-        match &tiles {
-            Some(tiles) => tile.visit(plan, queries, tiles, panel, best, watch)?,
-            None => undecided.iter().for_each(|&i| float64::visit_one(plan, queries, i, panel, &mut best[i])),
+    let tiles = (undecided.len() >= FLOAT32_MIN_QUERIES && !job.has_float64_rows()).then(|| Tiles::new(job.queries, undecided));
+    all(job, undecided, tiles.as_ref(), worker)
+}
+
+/// Offers every row of the job to the queries numbered `which`, by `tiles` of the same queries if given.
+pub(super) fn all(job: &Job, which: &[usize], tiles: Option<&Tiles>, worker: &mut Worker) -> Result<()> {
+    let Worker { panels, best, float32, .. } = worker;
+    panels.visit(job, &mut |panel| {
+        job.watch.check()?;
+        match tiles {
+            Some(tiles) => float32.visit(job, tiles, panel, best)?,
+            None => which.iter().for_each(|&i| float64::visit(job.query(i), panel, &mut best[i])),
         }
         Ok(())
     })

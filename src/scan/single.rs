@@ -1,20 +1,19 @@
-//! The certified scan: codes bound every row's key from above, and only rows whose bound reaches
-//! the k-th best key are looked at again, and then read in full. The answer is that of reading
-//! every row; `code/margin.rs` has the proof, Seidl and Kriegel (SIGMOD 1998) the order.
+//! Exact search by codes, one query at a time: codes give every row an upper bound of its key, and only rows whose
+//! bound reaches the k-th best key are read. The answer is that of reading every row: `quantize/bound.rs` proves the
+//! bounds, and the order of reading is that of Seidl and Kriegel (SIGMOD 1998).
 //!
-//! A job streams the lines of its rows once and keeps every bound. The rows of the highest bounds
-//! are read first and set the floor; of the others, those that reach it get a second look, and in
-//! order of what that leaves, a full read. Where codes decide too little (isotropic rows, thousands
-//! of near copies) this is known before it costs much, and the job reads its rows in full.
+//! A job streams the codes of its rows' leading dims once and keeps a coarse bound of every row. The rows of the
+//! highest coarse bounds are read first to seed the threshold. Of the others, those whose coarse bound reaches it
+//! get a full bound from all of their codes, and those whose full bound reaches it are read, highest first. Where
+//! codes exclude too few rows (isotropic rows, thousands of near copies), a sample shows it before much is spent,
+//! and the job reads all of its rows.
 
-use super::float32;
-use super::panel::Panels;
-use super::threshold::{UNIT_LENGTHS, by_key, least, max_below, reached_by, up};
-use super::{Plan, Queries, Run, refine};
+use super::query::Query;
+use super::refine::{self, FullBound};
+use super::threshold::{self, CoarseBounds, SeedRows, by_key, reached_by, up, zero_rows};
+use super::{Job, Queries, Run, Worker};
 use crate::error::Result;
 use crate::kernel::{Lines, prefetch};
-use crate::metric::Metric;
-use crate::pool::Watch;
 use crate::quantize::bound;
 use crate::quantize::query_code::QueryCode;
 use crate::quantize::{BLOCK, Codes, Quantizer};
@@ -23,31 +22,30 @@ use crate::store::rows::{PanelBuffer, Rows};
 use crate::topk::TopK;
 use std::ops::Range;
 
-/// Bounds that a job keeps, over all its queries: 4 MB, written once and gone through a few times. In twice as
-/// many jobs twice as many rows are read, as each begins anew.
+/// Coarse bounds that a job keeps, over all its queries: 4 MB. Smaller jobs read more rows, as each seeds its own
+/// threshold.
 const JOB_BOUNDS: usize = 1 << 20;
-/// Rows that are bounded at a time: their codes fit L2 and meet every query there.
+/// Rows whose coarse bounds are computed at a time: their codes fit L2, where all queries read them.
 const SPAN: usize = 4096;
-/// What a second look costs, in bytes streamed in the same time: a few lines from memory, decoded.
+/// The cost of a full bound, in bytes streamed in the same time: a few cache misses and the decoding.
 pub const FULL_BOUND_COST: usize = 1000;
-/// What reading a row costs beyond its bytes: they come from anywhere, not in a stream.
+/// The cost of reading a row beyond its own bytes, in bytes streamed in the same time: its address is random.
 const READ_COST: usize = 2000;
-/// Rows of the highest bounds that are looked at first: this many for each row wanted, and at least
-/// so many.
+/// The threshold is seeded by reading this many rows for each hit wanted, and at least `MIN_SEED_ROWS`.
 const SEED_FACTOR: usize = 3;
 const MIN_SEED_ROWS: usize = 48;
-/// Runs are short where there is one in so many rows.
+/// Runs count as short when there is more than one for this many rows.
 const SHORT_RUN: usize = 256;
-/// One span in this many is bounded before the others, to see whether codes look like paying.
-const SPANS: usize = 16;
-/// One in this many rows is looked at before it is decided whether to look at all.
-const SAMPLE: usize = 32;
-/// How many rows ahead of a second look its codes are asked for.
+/// One span in this many is bounded before the others, as a sample of whether codes pay.
+const SAMPLE_SPANS: usize = 16;
+/// One candidate in this many gets a full bound first, as a sample of how many full bounds exclude.
+const SAMPLE_ROWS: usize = 32;
+/// How many rows ahead of a full bound its codes are prefetched.
 const AHEAD: usize = 8;
-/// The same where they come from disk: some megabytes of pages.
+/// How many rows ahead codes are requested from disk: some megabytes of pages.
 const DISK_AHEAD: usize = 1024;
 
-/// The queries of a search as codes see them; none for a query without a direction, such as zero.
+/// The queries of a search, encoded; `None` for a query without a direction, such as zero.
 #[derive(Debug)]
 pub(super) struct SingleScan<'a> {
     quantizer: &'a Quantizer,
@@ -55,32 +53,38 @@ pub(super) struct SingleScan<'a> {
 }
 
 impl<'a> SingleScan<'a> {
-    /// Prepares every query.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn new(plan: &Plan, quantizer: &'a Quantizer, queries: &'a Queries, watch: &Watch) -> Result<Self> {
-        Ok(SingleScan { quantizer, query_codes: queries.query_codes(plan.kernel, quantizer, plan.threads, watch)? })
+    /// Encodes every query.
+    pub fn new(job: &Job<'a>, quantizer: &'a Quantizer) -> Result<Self> {
+        let queries: &'a Queries = job.queries;
+        Ok(SingleScan { quantizer, query_codes: queries.query_codes(job.plan.kernel, quantizer, job.plan.threads, job.watch)? })
     }
 
-    /// Rows of a job, so that each of `threads` workers gets some.
+    /// Rows of a job, so that each of `threads` workers gets one.
     pub fn job_rows(&self, rows: u64, threads: usize) -> usize {
         let share = (rows as usize).div_ceil(threads).next_multiple_of(SPAN);
         (JOB_BOUNDS / self.query_codes.len().max(1)).next_multiple_of(SPAN).min(share)
     }
 }
 
-/// What a worker needs besides rows.
+/// A worker's buffers.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// Of cosines.
-    bounds: Vec<f32>,
-    /// Of keys, where rows differ in length.
+    /// Coarse bounds of cosines, query after query.
+    cosines: Vec<f32>,
+    /// Coarse bounds of keys in the same order, where [`by_key`] holds.
     keys: Vec<f32>,
-    buffer: PanelBuffer,
+    candidates: Candidates,
+}
+
+/// The rows of one query that are not excluded yet.
+#[derive(Debug, Default)]
+struct Candidates {
+    /// Bound and row number within the segment.
     rows: Vec<(f64, usize)>,
+    /// Rows that were read to seed the threshold, ascending.
     refined: Vec<usize>,
-    places: Vec<u32>,
+    positions: Vec<u32>,
+    buffer: PanelBuffer,
 }
 
 /// The part of a job that lies in one segment.
@@ -95,37 +99,31 @@ struct Part<'a> {
     allowed: usize,
 }
 
-/// Some blocks, and where their bounds stand among those of a query.
+/// Consecutive blocks.
 struct Span {
     rows: Range<usize>,
-    at: usize,
+    /// Position of the first row's bound among the bounds of a query.
+    start: usize,
 }
 
 impl Span {
-    /// Those that hold runs of one segment, each once; blocks that follow each other do so among bounds too.
+    /// The spans that hold some runs of one segment, each block once and in order.
     fn around(runs: &[Run]) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
-        let mut at = 0;
+        let mut position = 0;
         for run in runs {
-            let held = spans.last().map_or(0, |last| last.rows.end);
-            let rows = held.max(run.rows.start / BLOCK * BLOCK)..run.rows.end.next_multiple_of(BLOCK);
+            let covered = spans.last().map_or(0, |last| last.rows.end);
+            let rows = covered.max(run.rows.start / BLOCK * BLOCK)..run.rows.end.next_multiple_of(BLOCK);
             let mut start = rows.start;
             while start < rows.end {
                 // Short runs share spans.
                 let joined = spans.last_mut().filter(|last| last.rows.end == start && last.rows.len() < SPAN);
-                let length = match joined {
-                    Some(last) => {
-                        let length = (rows.end - start).min(SPAN - last.rows.len());
-                        last.rows.end += length;
-                        length
-                    }
-                    None => {
-                        let length = (rows.end - start).min(SPAN);
-                        spans.push(Span { rows: start..start + length, at });
-                        length
-                    }
-                };
-                at += length;
+                let length = (rows.end - start).min(SPAN - joined.as_ref().map_or(0, |last| last.rows.len()));
+                match joined {
+                    Some(last) => last.rows.end += length,
+                    None => spans.push(Span { rows: start..start + length, start: position }),
+                }
+                position += length;
                 start += length;
             }
         }
@@ -134,74 +132,72 @@ impl Span {
 }
 
 impl Part<'_> {
-    /// How many bounds a query has.
+    /// Bounds of one query.
     fn len(&self) -> usize {
-        self.spans.last().map_or(0, |last| last.at + last.rows.len())
+        self.spans.last().map_or(0, |last| last.start + last.rows.len())
     }
 
-    /// Whether its runs hold all rows of its spans, but for padding and the rest of a first and a last block.
+    /// Whether the runs hold all rows of the spans, up to padding and the ends of a first and a last block.
     fn whole(&self) -> bool {
         self.allowed + 2 * BLOCK > self.len()
     }
 
     /// Whether a row is in a run.
-    fn holds(&self, row: usize) -> bool {
+    fn contains(&self, row: usize) -> bool {
         let run = self.runs.partition_point(|run| run.rows.end <= row);
         self.runs.get(run).is_some_and(|run| run.rows.start <= row)
     }
 
-    /// Where the bound of a row stands, if it is in a span.
-    fn place(&self, row: usize) -> usize {
+    /// Position of the bound of a row, which is in a span.
+    fn position(&self, row: usize) -> usize {
         let span = &self.spans[self.spans.partition_point(|span| span.rows.end <= row)];
-        span.at + row - span.rows.start
+        span.start + row - span.rows.start
     }
 }
 
-/// Offers every row of `runs` that may be among a query's best to that query.
-pub(super) fn visit(
-    plan: &Plan,
-    segments: &[Rows],
-    runs: &[Run],
-    queries: &Queries,
-    certified: &SingleScan,
-    worker: (&mut Panels, &mut [TopK], &mut float32::Scratch, &mut Scratch),
-    watch: &Watch,
-) -> Result<()> {
-    let (panels, best, tile, scratch) = worker;
-    for runs in runs.chunk_by(|a, b| a.segment == b.segment) {
-        // Lines are streamed; of all else, a few rows here and there are looked at.
-        let segment = &segments[runs[0].segment].scattered();
+/// Offers the rows of the job that may be among a query's best to that query.
+pub(super) fn visit(job: &Job, scan: &SingleScan, worker: &mut Worker) -> Result<()> {
+    for runs in job.runs.chunk_by(|a, b| a.segment == b.segment) {
+        let job = &Job { runs, ..*job };
+        // Lines are streamed, but rows and remainders are read at random.
+        let segment = &job.segments[runs[0].segment].scattered();
         let Some(codes) = segment.codes else { continue };
         let spans = Span::around(runs);
-        let part = Part { segment, codes, quantizer: certified.quantizer, spans: &spans, runs, allowed: count(runs) };
-        let mut query_codes: Vec<Option<&QueryCode>> = certified.query_codes.iter().map(Option::as_ref).collect();
-        let chosen = |&(i, _): &(usize, &Span)| i % SPANS == SPANS / 2;
-        let (sample, others) = spans.iter().enumerate().partition::<Vec<_>, _>(chosen);
-        bound(plan, queries, &query_codes, &part, &sample, (&mut scratch.bounds, &mut scratch.keys), watch)?;
+        let part = &Part { segment, codes, quantizer: scan.quantizer, spans: &spans, runs, allowed: count(runs) };
+        let mut query_codes: Vec<Option<&QueryCode>> = scan.query_codes.iter().map(Option::as_ref).collect();
+        let sampled = |&(i, _): &(usize, &Span)| i % SAMPLE_SPANS == SAMPLE_SPANS / 2;
+        let (sample, others) = spans.iter().enumerate().partition::<Vec<_>, _>(sampled);
+        coarse_bounds(job, part, &query_codes, &sample, &mut worker.single)?;
         if !sample.is_empty() {
-            let some: Vec<Run> = sample.iter().flat_map(|(_, span)| Run::within(runs, &span.rows)).collect();
-            let trial = Part { runs: &some, allowed: count(&some), ..part };
+            let runs: Vec<Run> = sample.iter().flat_map(|(_, span)| Run::within(runs, &span.rows)).collect();
+            let trial = &Part { runs: &runs, allowed: count(&runs), ..*part };
+            let sample_rows: usize = sample.iter().map(|(_, span)| span.rows.len()).sum();
             for (i, query_code) in query_codes.iter_mut().enumerate() {
-                let search = Search { plan, queries, query: i, part: &trial };
-                if query_code.is_some_and(|query_code| !search.codes_pay(query_code, &mut best[i], scratch)) {
+                let (top, scratch) = (&mut worker.best[i], &mut worker.single);
+                let codes_pay = query_code.is_none_or(|code| {
+                    Search::new(job.query(i), code, trial, [&scratch.cosines, &scratch.keys]).codes_pay(top, &mut scratch.candidates)
+                });
+                if !codes_pay {
                     *query_code = None;
-                    let rows: usize = sample.iter().map(|(_, span)| span.rows.len()).sum();
-                    best[i].tally.code_bytes += (rows * certified.quantizer.line_bytes()) as u64;
+                    top.tally.code_bytes += (sample_rows * scan.quantizer.line_bytes()) as u64;
                 }
             }
         }
-        bound(plan, queries, &query_codes, &part, &others, (&mut scratch.bounds, &mut scratch.keys), watch)?;
+        coarse_bounds(job, part, &query_codes, &others, &mut worker.single)?;
         let mut undecided = Vec::new();
-        for (i, top) in best.iter_mut().enumerate() {
-            watch.check()?;
-            let before = top.kept();
-            let search = Search { plan, queries, query: i, part: &part };
-            if !query_codes[i].is_some_and(|query_code| search.refine_segment(query_code, top, scratch)) {
-                top.go_back(before);
+        for (i, query_code) in query_codes.into_iter().enumerate() {
+            job.watch.check()?;
+            let (top, scratch) = (&mut worker.best[i], &mut worker.single);
+            let before = top.snapshot();
+            let decided = query_code.is_some_and(|code| {
+                Search::new(job.query(i), code, part, [&scratch.cosines, &scratch.keys]).refine_segment(top, &mut scratch.candidates)
+            });
+            if !decided {
+                top.restore(before);
                 undecided.push(i);
             }
         }
-        refine::all(plan, segments, runs, queries, &undecided, (panels, best, tile), watch)?;
+        refine::undecided(job, &undecided, worker)?;
     }
     Ok(())
 }
@@ -211,40 +207,32 @@ fn count(runs: &[Run]) -> usize {
     runs.iter().map(|run| run.rows.len()).sum()
 }
 
-/// Bounds of the rows of some spans of the part, query after query, for queries that have a look.
-fn bound(
-    plan: &Plan,
-    queries: &Queries,
-    query_codes: &[Option<&QueryCode>],
-    part: &Part,
-    spans: &[(usize, &Span)],
-    (bounds, keys): (&mut Vec<f32>, &mut Vec<f32>),
-    watch: &Watch,
-) -> Result<()> {
-    let count = part.len();
-    bounds.resize(count * query_codes.len(), 0.0);
+/// Computes the coarse bounds of the rows of some spans for all queries that have a code.
+fn coarse_bounds(job: &Job, part: &Part, query_codes: &[Option<&QueryCode>], spans: &[(usize, &Span)], out: &mut Scratch) -> Result<()> {
+    let (count, plan) = (part.len(), job.plan);
+    out.cosines.resize(count * query_codes.len(), 0.0);
     if by_key(plan) {
-        keys.resize(count * query_codes.len(), 0.0);
+        out.keys.resize(count * query_codes.len(), 0.0);
     }
     let block_bytes = part.quantizer.block_bytes();
-    for (_, Span { rows: span, at }) in spans {
-        watch.check()?;
+    for (_, Span { rows, start }) in spans {
+        job.watch.check()?;
         let lines = Lines {
-            codes: &part.codes.lines[span.start / BLOCK * block_bytes..span.end / BLOCK * block_bytes],
-            offsets: &part.codes.offsets[span.clone()],
-            leading: &part.codes.leading_residuals[span.clone()],
-            trailing: &part.codes.trailing_residuals[span.clone()],
+            codes: &part.codes.lines[rows.start / BLOCK * block_bytes..rows.end / BLOCK * block_bytes],
+            offsets: &part.codes.offsets[rows.clone()],
+            leading: &part.codes.leading_residuals[rows.clone()],
+            trailing: &part.codes.trailing_residuals[rows.clone()],
             next: &[],
         };
-        for (query, (query_code, bounds)) in query_codes.iter().zip(bounds.chunks_exact_mut(count)).enumerate() {
+        for (query, query_code) in query_codes.iter().enumerate() {
             let Some(query_code) = query_code else { continue };
-            let place = *at..at + span.len();
-            (plan.kernel.bounds)(&[query_code.coarse_query()], &lines, &mut bounds[place.clone()]);
+            let own = query * count + start..query * count + start + rows.len();
+            let cosines = &mut out.cosines[own.clone()];
+            (plan.kernel.bounds)(&[query_code.coarse_query()], &lines, cosines);
             if by_key(plan) {
-                let norms = &part.segment.norms[span.start..span.end.min(part.segment.len())];
-                let keys = &mut keys[query * count + place.start..query * count + place.end];
-                for ((key, &cosine), &norm) in keys.iter_mut().zip(&bounds[place]).zip(norms) {
-                    *key = up(bound::key_bound(plan.metric, f64::from(cosine), queries.norm(query), norm));
+                let norms = &part.segment.norms[rows.start..rows.end.min(part.segment.len())];
+                for ((key, &cosine), &norm) in out.keys[own].iter_mut().zip(&*cosines).zip(norms) {
+                    *key = up(bound::key_bound(plan.metric, f64::from(cosine), job.queries.norm(query), norm));
                 }
             }
         }
@@ -254,174 +242,137 @@ fn bound(
 
 /// One query in one part.
 struct Search<'a> {
-    plan: &'a Plan<'a>,
-    queries: &'a Queries,
-    query: usize,
+    full: FullBound<'a>,
     part: &'a Part<'a>,
+    bounds: CoarseBounds<'a>,
 }
 
-impl Search<'_> {
-    /// Whether codes look like paying, from the part as a sample of one span in [`SPANS`]: from the floor
-    /// that its best rows suggest, how many rows reach it, and how many a second look would leave.
-    fn codes_pay(&self, query_code: &QueryCode, top: &mut TopK, scratch: &mut Scratch) -> bool {
-        let Scratch { bounds, keys, buffer, rows, places, .. } = scratch;
-        let [bounds, ranks] = self.own(bounds, keys);
-        let allowed = self.part.allowed;
-        let k = self.plan.k.div_ceil(SPANS);
-        let Ok(mut best) = TopK::new(k, allowed as u64) else { return true };
-        best.raise(top.threshold());
-        self.seed_threshold(ranks, k, self.least(&best), (rows, places));
-        self.full_bounds(query_code, bounds, &mut best, rows);
-        refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, &mut best, buffer);
-        top.tally.refined += best.tally.refined;
-        self.at_least(ranks, self.least(&best), &mut best, &[], (rows, places), allowed);
-        let reach = rows.len();
-        let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
-        self.full_bounds(query_code, bounds, &mut best, &mut sample);
-        let row_bytes = self.part.segment.row_bytes();
-        reach * FULL_BOUND_COST + sample.len() * SAMPLE * (row_bytes + READ_COST) <= allowed * row_bytes / 10 * 9
+impl<'a> Search<'a> {
+    /// `cosines` and `keys` hold the coarse bounds of all queries of the job.
+    fn new(query: Query<'a>, query_code: &'a QueryCode, part: &'a Part, [cosines, keys]: [&'a [f32]; 2]) -> Self {
+        let own = query.index * part.len()..(query.index + 1) * part.len();
+        let cosines = &cosines[own.clone()];
+        let bounds = CoarseBounds { cosines, compared: if by_key(query.plan) { &keys[own] } else { cosines } };
+        Search { full: FullBound { query, query_code, quantizer: part.quantizer }, part, bounds }
     }
 
-    /// Reads the rows that may be among the best, or gives up where codes do not pay: false then.
-    fn refine_segment(&self, query_code: &QueryCode, top: &mut TopK, scratch: &mut Scratch) -> bool {
-        let Scratch { bounds, keys, buffer, rows, refined, places } = scratch;
-        let ([bounds, ranks], count) = (self.own(bounds, keys), self.part.len());
-        refined.clear();
-        top.tally.code_bytes += (count * self.part.quantizer.line_bytes()) as u64;
-        self.seed_threshold(ranks, self.plan.k, self.least(top), (rows, places));
-        self.full_bounds(query_code, bounds, top, rows);
-        let read = refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
-        refined.extend(rows[..read].iter().map(|row| row.1));
-        refined.sort_unstable();
+    /// Whether codes pay for this query, from its part as a sample: how many rows reach the threshold that the sample's
+    /// best rows suggest, and how many of them full bounds would leave to read.
+    fn codes_pay(&self, top: &mut TopK, candidates: &mut Candidates) -> bool {
+        let (allowed, k) = (self.part.allowed, self.full.query.plan.k.div_ceil(SAMPLE_SPANS));
+        let Ok(mut best) = TopK::new(k, allowed as u64) else { return true };
+        best.raise(top.threshold());
+        self.seed_threshold(k, &mut best, candidates);
+        top.tally.refined += best.tally.refined;
+        candidates.refined.clear();
+        self.rows_at_least(allowed, &mut best, candidates);
+        let reads = self.expected_reads(&candidates.rows, &mut best);
         let row_bytes = self.part.segment.row_bytes();
-        // In the bytes of reading every row, of which codes must leave a tenth to be worth it.
-        let plain = count * row_bytes / 10 * 9;
-        let reached = self.least(top);
-        self.at_least(ranks, reached, top, refined, (rows, places), plain / FULL_BOUND_COST + 1);
-        // A sample of them tells what the second look will leave.
-        if rows.len() * (FULL_BOUND_COST + row_bytes + READ_COST) > plain {
-            let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE).collect();
-            self.full_bounds(query_code, bounds, top, &mut sample);
-            let reads = sample.len() * SAMPLE;
-            if rows.len() * FULL_BOUND_COST + reads * (row_bytes + READ_COST) > plain {
+        candidates.rows.len() * FULL_BOUND_COST + reads * (row_bytes + READ_COST) <= allowed * row_bytes / 10 * 9
+    }
+
+    /// Reads the rows that may be among the best. Returns false where codes do not pay; the rows then must all be read.
+    fn refine_segment(&self, top: &mut TopK, candidates: &mut Candidates) -> bool {
+        let (query, segment, count) = (self.full.query, self.part.segment, self.part.len());
+        top.tally.code_bytes += (count * self.part.quantizer.line_bytes()) as u64;
+        let read = self.seed_threshold(query.plan.k, top, candidates);
+        candidates.refined.clear();
+        candidates.refined.extend(candidates.rows[..read].iter().map(|row| row.1));
+        candidates.refined.sort_unstable();
+        // Bytes of nine tenths of all rows: costs beyond this are higher than those of reading all rows.
+        let row_bytes = segment.row_bytes();
+        let limit = count * row_bytes / 10 * 9;
+        let least = threshold::least(query, top.threshold());
+        self.rows_at_least(limit / FULL_BOUND_COST + 1, top, candidates);
+        let rows = &mut candidates.rows;
+        if rows.len() * (FULL_BOUND_COST + row_bytes + READ_COST) > limit {
+            let reads = self.expected_reads(rows, top);
+            if rows.len() * FULL_BOUND_COST + reads * (row_bytes + READ_COST) > limit {
                 return false;
             }
         }
-        self.full_bounds(query_code, bounds, top, rows);
-        if rows.len() * (row_bytes + READ_COST) > plain {
+        self.full_bounds(rows, top);
+        if rows.len() * (row_bytes + READ_COST) > limit {
             return false;
         }
-        refine::in_order(self.plan, self.queries, self.query, self.part.segment, rows, top, buffer);
-        let below = max_below(ranks, reached);
-        let below =
-            if by_key(self.plan) { below } else { bound::max_key(self.plan.metric, below, self.queries.norm(self.query), UNIT_LENGTHS) };
-        top.tally.best_left = top.tally.best_left.max(below);
+        refine::in_order(query, segment, rows, top, &mut candidates.buffer);
+        top.tally.best_left = top.tally.best_left.max(threshold::max_key_below(query, self.bounds.compared, least));
         true
     }
 
-    /// Of this query: bounds of cosines, and what orders rows, which may be bounds of keys.
-    fn own<'a>(&self, bounds: &'a [f32], keys: &'a [f32]) -> [&'a [f32]; 2] {
-        let count = self.part.len();
-        let own = self.query * count..(self.query + 1) * count;
-        [&bounds[own.clone()], if by_key(self.plan) { &keys[own] } else { &bounds[own] }]
+    /// Reads the rows of the highest coarse bounds for `k` hits; returns how many were read, which come first in
+    /// `candidates.rows`.
+    fn seed_threshold(&self, k: usize, top: &mut TopK, candidates: &mut Candidates) -> usize {
+        let Candidates { rows, positions, buffer, .. } = candidates;
+        let (query, count) = (self.full.query, (SEED_FACTOR * k).max(MIN_SEED_ROWS));
+        let mut least = threshold::least(query, top.threshold());
+        // Where spans hold other rows too, those may have the highest bounds.
+        if self.part.whole() {
+            least = least.max(reached_by(query.plan.kernel, self.bounds.compared, count));
+        }
+        rows.clear();
+        let mut seeds = SeedRows { rows, count, bound_of: |row: &(f64, usize)| row.0 as f32, least };
+        self.scan(least, positions, |bound, row| seeds.offer(bound, (f64::from(bound), row)));
+        seeds.cut();
+        self.full_bounds(rows, top);
+        refine::in_order(query, self.part.segment, rows, top, buffer)
     }
 
-    /// What a row must reach in the order of [`Search::own`].
-    fn least(&self, top: &TopK) -> f32 {
-        least(self.plan, top.threshold(), self.queries.norm(self.query))
+    /// Collects up to `most` rows whose coarse bound reaches the threshold and that have not been read.
+    fn rows_at_least(&self, most: usize, top: &mut TopK, candidates: &mut Candidates) {
+        let Candidates { rows, refined, positions, .. } = candidates;
+        let exclude_zero = zero_rows(self.full.query, self.part.segment.norms, top.threshold());
+        let least = threshold::least(self.full.query, top.threshold());
+        let mut refined = refined.iter().peekable();
+        rows.clear();
+        self.scan(least, positions, |bound, row| {
+            while refined.next_if(|&&read| read < row).is_some() {}
+            if !exclude_zero(row, bound, top) && refined.peek() != Some(&&row) && rows.len() < most {
+                rows.push((f64::from(bound), row));
+            }
+            least
+        });
     }
 
-    /// Calls `each` with allowed rows whose bound is not below what `each` last returned.
-    fn scan(&self, bounds: &[f32], mut least: f32, places: &mut Vec<u32>, mut each: impl FnMut(f32, usize) -> f32) {
-        places.resize(SPAN, 0);
-        let mut some = |bounds: &[f32], first: usize, sparse: bool| {
-            let count = (self.plan.kernel.at_least)(bounds, least, &mut places[..bounds.len()]);
-            for &at in &places[..count] {
+    /// Calls `each` with the bound and number of every allowed row whose coarse bound is not below what `each` last
+    /// returned, `least` at first.
+    fn scan(&self, mut least: f32, positions: &mut Vec<u32>, mut each: impl FnMut(f32, usize) -> f32) {
+        positions.resize(SPAN, 0);
+        let mut scan = |bounds: &[f32], first: usize, sparse: bool| {
+            let count = (self.full.query.plan.kernel.at_least)(bounds, least, &mut positions[..bounds.len()]);
+            for &at in &positions[..count] {
                 let bound = bounds[at as usize];
-                if !(bound < least || sparse && !self.part.holds(first + at as usize)) {
+                if !(bound < least || sparse && !self.part.contains(first + at as usize)) {
                     least = each(bound, first + at as usize);
                 }
             }
         };
-        // Looking for the runs of few rows that reach costs less than going through many short runs.
-        if self.part.runs.len() > self.part.len() / SHORT_RUN {
-            for span in self.part.spans {
-                some(&bounds[span.at..span.at + span.rows.len()], span.rows.start, true);
+        let (part, bounds) = (self.part, self.bounds.compared);
+        // Finding the runs of the few rows that reach `least` costs less than scanning many short runs.
+        if part.runs.len() > part.len() / SHORT_RUN {
+            for span in part.spans {
+                scan(&bounds[span.start..span.start + span.rows.len()], span.rows.start, true);
             }
             return;
         }
-        for run in self.part.runs {
-            let own = &bounds[self.part.place(run.rows.start)..][..run.rows.len()];
-            own.chunks(SPAN).zip((run.rows.start..).step_by(SPAN)).for_each(|(bounds, first)| some(bounds, first, false));
+        for run in part.runs {
+            let own = &bounds[part.position(run.rows.start)..][..run.rows.len()];
+            own.chunks(SPAN).zip((run.rows.start..).step_by(SPAN)).for_each(|(bounds, first)| scan(bounds, first, false));
         }
     }
 
-    /// The rows of the highest bounds, for `k` wanted, those that have none aside.
-    fn seed_threshold(&self, bounds: &[f32], k: usize, mut least: f32, (rows, places): (&mut Vec<(f64, usize)>, &mut Vec<u32>)) {
-        let few = (SEED_FACTOR * k).max(MIN_SEED_ROWS);
-        rows.clear();
-        let cut = |rows: &mut Vec<(f64, usize)>| {
-            if rows.len() > few {
-                rows.select_nth_unstable_by(few - 1, |a, b| b.0.total_cmp(&a.0));
-                rows.truncate(few);
-            }
-        };
-        // Rows that may not be found, or have no bounds yet, say nothing of those that may.
-        if self.part.whole() {
-            least = least.max(reached_by(self.plan.kernel, bounds, few));
-        }
-        self.scan(bounds, least, places, |bound, row| {
-            if bound.is_finite() {
-                rows.push((f64::from(bound), row));
-            }
-            if rows.len() == 4 * few {
-                cut(rows);
-                least = rows.iter().fold(f32::INFINITY, |low, row| low.min(row.0 as f32)).max(least);
-            }
-            least
-        });
-        cut(rows);
+    /// How many of `rows` full bounds would leave to read, from a sample of them.
+    fn expected_reads(&self, rows: &[(f64, usize)], top: &mut TopK) -> usize {
+        let mut sample: Vec<(f64, usize)> = rows.iter().copied().step_by(SAMPLE_ROWS).collect();
+        self.full_bounds(&mut sample, top);
+        sample.len() * SAMPLE_ROWS
     }
 
-    /// The rows that reach `least`, a cosine, and have not been read, `most` at most.
-    fn at_least(
-        &self,
-        bounds: &[f32],
-        least: f32,
-        top: &mut TopK,
-        refined: &[usize],
-        (rows, places): (&mut Vec<(f64, usize)>, &mut Vec<u32>),
-        most: usize,
-    ) {
-        rows.clear();
-        // Zero rows have no bound of their own, but one for all.
-        let zero = bound::zero_norm_bound(self.plan.metric, self.queries.norm(self.query));
-        let (zeros_out, mut zeros) = (zero < top.threshold(), false);
-        let norms = self.part.segment.norms;
-        let mut refined = refined.iter().peekable();
-        self.scan(bounds, least, places, |bound, row| {
-            while refined.next_if(|&&read| read < row).is_some() {}
-            // Zero rows have infinite bounds, and no others of the norm need be looked up.
-            let zero = zeros_out && !bound.is_finite() && norms[row] == 0.0;
-            zeros |= zero;
-            if !zero && refined.peek() != Some(&&row) && rows.len() < most {
-                rows.push((f64::from(bound), row));
-            }
-            least
-        });
-        if zeros {
-            top.tally.best_left = top.tally.best_left.max(zero);
-        }
-    }
-
-    /// Replaces bounds of the cosine by bounds of the key from all of a row's codes, and drops rows
-    /// below the floor.
-    fn full_bounds(&self, query_code: &QueryCode, bounds: &[f32], top: &mut TopK, rows: &mut Vec<(f64, usize)>) {
-        let codes = &self.part.codes;
-        let (norm, norms) = (self.queries.norm(self.query), self.part.segment.norms);
-        let bytes = self.part.quantizer.remainder_bytes();
+    /// Replaces the bounds of `rows` by full bounds of their keys and drops the rows below the threshold.
+    fn full_bounds(&self, rows: &mut Vec<(f64, usize)>, top: &mut TopK) {
+        let (codes, segment, bytes) = (&self.part.codes, self.part.segment, self.part.quantizer.remainder_bytes());
         let remainder = |row: usize| &codes.remainder[row * bytes..(row + 1) * bytes];
-        let mut disk = ReadAhead::new(DISK_AHEAD, rows.len(), self.part.segment.own);
+        let mut disk = ReadAhead::new(DISK_AHEAD, rows.len(), segment.in_memory);
         for i in 0..rows.len() {
             disk.before(i, rows[i..].iter().map(|&(_, row)| remainder(row)));
             if let Some(&(_, next)) = rows.get(i + AHEAD) {
@@ -429,16 +380,10 @@ impl Search<'_> {
                 prefetch(&codes.remainder_residuals[next..=next]);
             }
             let (bound, row) = &mut rows[i];
-            let first = bounds[self.part.place(*row)];
             let residuals = [codes.leading_residuals[*row], codes.trailing_residuals[*row], codes.remainder_residuals[*row]];
-            let cosine = query_code.full_bound(self.plan.kernel, self.part.quantizer, remainder(*row), residuals, first);
-            let row_norm = if self.plan.metric == Metric::Cosine { 1.0 } else { norms[*row] };
-            let key = bound::key_bound(self.plan.metric, cosine, norm, row_norm);
-            // What is no number bounds nothing: such a row is the first to be read.
-            *bound = if key.is_nan() { f64::INFINITY } else { key };
+            let coarse = self.bounds.cosines[self.part.position(*row)];
+            *bound = self.full.key(coarse, remainder(*row), residuals, &segment.norms[*row]);
         }
-        top.tally.bounded += rows.len() as u64;
-        top.tally.code_bytes += (rows.len() * bytes) as u64;
-        refine::keep(rows, top);
+        self.full.keep(rows, top);
     }
 }

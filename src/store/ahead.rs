@@ -1,28 +1,31 @@
-//! Reading ahead where the system cannot: it knows a file, but not which parts come next.
+//! Reading ahead in a mapped file where the system cannot: it does not know which parts are read next.
 
-use super::bytes::{waits, want};
+use super::bytes::{major_faults, request};
 
-/// Parts that are few enough to wait for one after the other.
-const FEW: usize = 4;
-/// Parts between two looks at whether the thread waits for the disk, at most: asking the system takes
-/// as long as a part or two.
-const SELDOM: usize = 256;
+/// Up to this many parts are read one after the other, without reading ahead.
+const MIN_PARTS: usize = 4;
+/// Parts between two counts of page faults, at most: a count takes as long as a part or two.
+const MAX_INTERVAL: usize = 256;
 
-/// For a reader of many small parts of a mapped file. As soon as one of them had to come from disk,
-/// the next are asked for together, so that the disk works on them side by side. Where all is in
-/// memory, nothing is asked for.
+/// Requests many small parts of a mapped file before they are read. As soon as one had to come from disk, the next
+/// are requested together, so that the disk reads them side by side. While all are in memory, nothing is requested.
 #[derive(Debug)]
 pub struct ReadAhead {
     window: usize,
-    /// The part before which to look or to ask next.
+    /// The part before which to count faults, or to request again.
     next: usize,
-    waits: i64,
+    /// Page faults of this thread before the first part.
+    faults: i64,
 }
 
 impl ReadAhead {
-    /// For `parts` parts, of which `window` are asked for at a time; of memory of our `own`, none.
-    pub fn new(window: usize, parts: usize, own: bool) -> Self {
-        if own || parts <= FEW { ReadAhead { window, next: usize::MAX, waits: 0 } } else { ReadAhead { window, next: 1, waits: waits() } }
+    /// For `parts` parts, `window` of them requested at a time; `in_memory` parts are never requested.
+    pub fn new(window: usize, parts: usize, in_memory: bool) -> Self {
+        if in_memory || parts <= MIN_PARTS {
+            ReadAhead { window, next: usize::MAX, faults: 0 }
+        } else {
+            ReadAhead { window, next: 1, faults: major_faults() }
+        }
     }
 
     /// To be called before part `at` is read; `parts` are that one and those after it.
@@ -31,11 +34,11 @@ impl ReadAhead {
         if at < self.next {
             return;
         }
-        if waits() > self.waits {
-            parts.take(self.window).for_each(want);
+        if major_faults() > self.faults {
+            parts.take(self.window).for_each(request);
             self.next = at + self.window;
         } else {
-            self.next = at + at.clamp(1, SELDOM);
+            self.next = at + at.clamp(1, MAX_INTERVAL);
         }
     }
 }

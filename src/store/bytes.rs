@@ -1,18 +1,15 @@
-//! A region of bytes that is shared and never changes: a mapped file, or memory that was filled once.
+//! Shared immutable bytes: a mapped file, or anonymous memory that was filled once.
 //!
-//! The only map calls of the crate, and the only unsafe code outside `kernel/`. Regions start on a
-//! page, so any section of a file that is aligned to 64 bytes can be viewed as its own type.
-//! Memory of our own is anonymous pages: it comes zeroed, large amounts of it are refused as an
-//! error instead of an abort, and the system gives it back when the last clone goes.
+//! All map calls of the crate are here, and its only unsafe code outside `kernel/`. Regions start on a page, so any
+//! section of a file that is aligned to 64 bytes can be viewed as values of its type. Anonymous memory starts
+//! zeroed, is an error instead of an abort where the system refuses it, and is freed with the last clone.
 //!
-//! A file is mapped twice. Through the one map it is streamed, and the system reads ahead; through
-//! the other single rows are picked out of it, and the system reads no page but those touched. The
-//! advice belongs to a map and never changes, so searches of different kinds cannot get in each
-//! other's way. Both maps show the same pages of memory.
+//! A file is mapped twice: one map is for streaming, and the system reads ahead; the other is for random access, and
+//! the system reads only the pages that are touched. The advice of a map never changes, so searches of different
+//! kinds do not disturb each other. Both maps share the same pages of memory.
 //!
-//! A mapped file must not be shortened or rewritten by others while it is open; nseekfs itself
-//! replaces files whole and never does. [`Bytes::check_len`] turns the shortened file, which would
-//! kill the process on the first touch of a lost page, into an error.
+//! Other programs must not shorten or rewrite a mapped file while it is open; nseekfs itself only replaces files
+//! whole. Touching a lost page of a shortened file would kill the process; [`Bytes::check_len`] gives an error first.
 
 use crate::error::{Error, Result};
 use bytemuck::{AnyBitPattern, Pod};
@@ -23,11 +20,11 @@ use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// From this size on, memory of our own asks for huge pages: two of the usual 2 MiB.
+/// Anonymous memory from this size on uses huge pages if it can: two of the usual 2 MiB.
 #[cfg(target_os = "linux")]
 const HUGE: usize = 4 << 20;
 
-/// How much of a file is read between two chances to interrupt.
+/// Bytes of a file that are read between two checks for an interrupt.
 const READ_BLOCK: usize = 4 << 20;
 
 /// An immutable region of bytes; clones share it.
@@ -37,33 +34,34 @@ pub struct Bytes(Arc<Region>);
 #[derive(Debug)]
 struct Region {
     map: Mmap,
-    /// The mapped file, none for memory of our own.
+    /// The mapped file; `None` for anonymous memory.
     file: Option<(File, PathBuf)>,
-    /// The file once more, without reading ahead; none for memory of our own.
+    /// The file's map for random access; `None` for anonymous memory.
     scattered: Option<Mmap>,
 }
 
 impl Bytes {
-    /// Maps a regular file, read-only.
+    /// Maps a regular file, read-only; [`Error::Io`] for anything else.
     pub fn map(path: &Path) -> Result<Self> {
-        // Asked before opening, because opening a pipe would wait for its other end.
+        // Checked before opening, because opening a pipe would wait for its other end.
         regular_file(path)?;
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let len = usize::try_from(len).map_err(|_| Error::Memory { bytes: len, purpose: "the map of a file" })?;
-        // SAFETY: the map is read-only and as long as the file, which Region keeps open; that nobody
-        // shortens or rewrites it meanwhile is the condition that this module states at its top.
+        // SAFETY: the map is read-only and as long as the file, which Region keeps open; the module's condition is
+        // that nobody shortens or rewrites it meanwhile.
         let map = || unsafe { MmapOptions::new().len(len).map(&file) }.map_err(|e| Error::io(path, e));
         let (map, scattered) = (map()?, map()?);
-        // Only a hint: where it is refused, more is read than needed.
+        // A hint: where it is refused, more pages are read than needed.
         #[cfg(unix)]
         let _ = scattered.advise(memmap2::Advice::Random);
         Ok(Bytes(Arc::new(Region { map, file: Some((file, path.to_owned())), scattered: Some(scattered) })))
     }
 
-    /// The same bytes in memory of our own, read from the file that is mapped; `tick` may interrupt.
+    /// Reads the mapped file into anonymous memory; anonymous memory is returned as it is.
     ///
-    /// A region that is not a mapped file is returned as it is.
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] for a shortened file; [`Error::Memory`]; that of `tick`, called every 4 MB.
     pub fn into_ram(self, tick: &dyn Fn() -> Result<()>) -> Result<Self> {
         let Some((file, path)) = &self.0.file else { return Ok(self) };
         let mut copy = BytesMut::zeroed(self.len(), "a copy of the file")?;
@@ -79,7 +77,7 @@ impl Bytes {
         copy.freeze()
     }
 
-    /// Refuses when the mapped file has been shortened since; one `fstat`, so cheap enough for every query.
+    /// [`Error::Format`] if the mapped file has been shortened: one `fstat`, cheap enough for every query.
     pub fn check_len(&self) -> Result<()> {
         let Some((file, path)) = &self.0.file else { return Ok(()) };
         let now = file.metadata().map_err(|e| Error::io(path, e))?.len();
@@ -93,8 +91,7 @@ impl Bytes {
     /// `range` as values of `T`, in place.
     ///
     /// # Panics
-    /// If `range` is outside the region, starts off the alignment of `T` or is not whole values;
-    /// ranges of a checked header never are.
+    /// If `range` is outside the region, not aligned for `T` or not whole values; a checked header has no such ranges.
     pub fn view<T: AnyBitPattern>(&self, range: Range<usize>) -> &[T] {
         values(&self[range])
     }
@@ -104,8 +101,7 @@ impl Bytes {
         self.0.file.is_some()
     }
 
-    /// The same bytes for who reads a few here and a few there: of a mapped file, only the pages that
-    /// are touched are read.
+    /// The same bytes for random access: of a mapped file, only the pages that are touched are read.
     pub fn scattered(&self) -> &[u8] {
         self.0.scattered.as_ref().unwrap_or(&self.0.map)
     }
@@ -125,11 +121,11 @@ impl Deref for Bytes {
 }
 
 fn values<T: AnyBitPattern>(bytes: &[u8]) -> &[T] {
-    // An empty range may stand at any byte.
+    // An empty range may start at any byte, aligned or not.
     if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
 }
 
-/// What `path` leads to, refused unless it is a regular file.
+/// The metadata of a regular file, following links; [`Error::Io`] for anything else.
 pub(crate) fn regular_file(path: &Path) -> Result<Metadata> {
     let found = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     let refuse = |kind, got: &str| Err(Error::io(path, std::io::Error::new(kind, format!("expected a file, got {got}"))));
@@ -140,36 +136,36 @@ pub(crate) fn regular_file(path: &Path) -> Result<Metadata> {
     }
 }
 
-/// How many times this thread has waited for a page of a file, as far as the system tells.
-pub(super) fn waits() -> i64 {
+/// How many times this thread has waited for a page from disk; 0 where the system does not tell.
+pub(super) fn major_faults() -> i64 {
     #[cfg(target_os = "linux")]
     {
         let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: the call fills the struct that it is given.
+        // SAFETY: the call writes a struct of this type.
         unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
-        // SAFETY: all of it is numbers, zero where the call left them.
+        // SAFETY: all fields are numbers, zeroed above or written by the call.
         unsafe { usage.assume_init() }.ru_majflt
     }
     #[cfg(not(target_os = "linux"))]
     0
 }
 
-/// Has the system begin to read the pages of `bytes` that are not in memory, and does not wait for them.
-pub(super) fn want(bytes: &[u8]) {
+/// Makes the system start reading the pages of `bytes` that are not in memory, without waiting for them.
+pub(super) fn request(bytes: &[u8]) {
     #[cfg(target_os = "linux")]
     {
-        // SAFETY: a question that has an answer everywhere.
+        // SAFETY: the call takes any number and touches no memory.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
         let before = bytes.as_ptr() as usize % page;
         let start = bytes.as_ptr().wrapping_sub(before);
-        // SAFETY: the pages are those of a slice that lives, and the advice changes nothing in them.
+        // SAFETY: the pages hold a live slice, and the advice does not change them.
         unsafe { libc::madvise(start as *mut libc::c_void, before + bytes.len(), libc::MADV_WILLNEED) };
     }
     #[cfg(not(target_os = "linux"))]
     let _ = bytes;
 }
 
-/// A region of zeroed memory that is being filled, to become [`Bytes`].
+/// Anonymous memory that is being filled, to become [`Bytes`].
 #[derive(Debug)]
 pub struct BytesMut(MmapMut);
 
@@ -179,20 +175,20 @@ impl BytesMut {
         let map = MmapMut::map_anon(len).map_err(|_| Error::Memory { bytes: len as u64, purpose })?;
         #[cfg(target_os = "linux")]
         if len >= HUGE {
-            // Only a hint: kernels without huge pages refuse it, and nothing is lost.
+            // A hint, which systems without huge pages refuse.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         Ok(BytesMut(map))
     }
 
-    /// The filled region, read-only from here on.
+    /// The filled memory, read-only from here on.
     pub fn freeze(self) -> Result<Bytes> {
         let bytes = self.0.len() as u64;
         let map = self.0.make_read_only().map_err(|_| Error::Memory { bytes, purpose: "write-protecting a buffer" })?;
         Ok(Bytes(Arc::new(Region { map, file: None, scattered: None })))
     }
 
-    /// `range` as values of `T`, to be written.
+    /// `range` as mutable values of `T`, in place.
     ///
     /// # Panics
     /// As [`Bytes::view`].
@@ -214,12 +210,12 @@ impl Deref for BytesMut {
 mod tests {
     use super::*;
 
-    fn never() -> Result<()> {
+    fn no_interrupt() -> Result<()> {
         Ok(())
     }
 
     #[test]
-    fn filled_memory_freezes_and_is_shared() {
+    fn filled_memory_freezes_and_clones_share_it() {
         let mut buffer = BytesMut::zeroed(64 + 12, "a test").unwrap();
         buffer.view_mut::<f32>(64..76).copy_from_slice(&[1.0, 2.0, 3.0]);
         let bytes = buffer.freeze().unwrap();
@@ -238,7 +234,7 @@ mod tests {
         assert!(bytes.view::<f64>(0..0).is_empty());
         let file = tempfile::NamedTempFile::new().unwrap();
         let mapped = Bytes::map(file.path()).unwrap();
-        assert!(mapped.is_empty() && mapped.into_ram(&never).unwrap().is_empty());
+        assert!(mapped.is_empty() && mapped.into_ram(&no_interrupt).unwrap().is_empty());
         let odd = BytesMut::zeroed(3, "a test").unwrap().freeze().unwrap();
         assert!(odd.view::<u64>(3..3).is_empty());
     }
@@ -261,7 +257,7 @@ mod tests {
         file.as_file().set_len(9_999).unwrap();
         let error = mapped.check_len().unwrap_err();
         assert!(error.to_string().contains("F16: file length: 10000 bytes when it was opened, 9999 now"), "{error}");
-        assert!(matches!(mapped.clone().into_ram(&never), Err(Error::Format { .. })));
+        assert!(matches!(mapped.clone().into_ram(&no_interrupt), Err(Error::Format { .. })));
         file.as_file().set_len(10_000).unwrap();
         file.close().unwrap();
         mapped.check_len().unwrap();
@@ -272,7 +268,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let content: Vec<u8> = (0..READ_BLOCK + 5).map(|i| (i % 251) as u8).collect();
         std::fs::write(file.path(), &content).unwrap();
-        let copy = Bytes::map(file.path()).unwrap().into_ram(&never).unwrap();
+        let copy = Bytes::map(file.path()).unwrap().into_ram(&no_interrupt).unwrap();
         assert!(copy[..] == content[..] && copy.0.file.is_none());
         let stopped = Bytes::map(file.path()).unwrap().into_ram(&|| Err(Error::Interrupted));
         assert!(matches!(stopped, Err(Error::Interrupted)));
@@ -283,7 +279,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), [3u8, 1, 4, 1, 5, 9, 2, 6]).unwrap();
         let mapped = Bytes::map(file.path()).unwrap();
-        let copy = mapped.clone().into_ram(&never).unwrap();
+        let copy = mapped.clone().into_ram(&no_interrupt).unwrap();
         for bytes in [mapped, copy] {
             assert_eq!(bytes.scattered(), &bytes[..]);
             assert_eq!(bytes.view_scattered::<u32>(4..8), bytes.view::<u32>(4..8));
@@ -291,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused() {
+    fn mapping_anything_but_a_regular_file_fails() {
         let folder = tempfile::tempdir().unwrap();
         let kind = |path: &Path| match Bytes::map(path) {
             Err(Error::Io { source, .. }) => source.kind(),

@@ -1,60 +1,60 @@
-//! The codes of a segment: where they lie, and the view of them that scans read.
+//! The codes of a segment: their sections, and the typed view that scans read. `quantize/` defines what the numbers
+//! mean.
 //!
-//! What the numbers mean is known one layer up, where codes are made and bounds drawn from them.
+//! Codes of the leading dims, four bits each, are interleaved in lines of 64 bytes, 8 dims of a block of 16 rows;
+//! the remainder (low four bits of the leading dims, eight bits of each trailing dim) is stored row by row.
 
 use super::section::Section;
 
-/// Rows of a line block: dword lane i of a line belongs to row i of the block.
+/// Rows of a block: dword i of a line belongs to row i of its block.
 pub const BLOCK: usize = 16;
-/// Bytes of factors that each row has, padding rows included.
+/// Bytes of a row's factors: a float32 offset and three residual norms in 16 bits.
 pub const FACTOR_BYTES: usize = 10;
 
-/// The codes of a segment.
+/// The sections of a segment's codes.
 #[derive(Debug, Clone)]
 pub struct CodeSections {
-    /// Blocks of 16 rows.
+    /// The lines of every block.
     pub lines: Section,
-    /// Of each row, padded to whole blocks: all float32 offsets, then the upper halves of all lead
-    /// residuals, all tail residuals, all rest residuals.
+    /// Factors of all rows, padded to whole blocks: all offsets (float32), then all leading residuals, all trailing
+    /// residuals and all remainder residuals (upper halves of float32).
     pub factors: Section,
-    /// Low bits and other coordinates, row after row.
+    /// The remainder of every row.
     pub remainder: Section,
 }
 
 impl CodeSections {
-    /// The sections as the scan reads them.
+    /// The sections of `rows` rows as values.
     pub(super) fn view(&self, rows: usize) -> Codes<'_> {
-        let padded = rows.next_multiple_of(BLOCK);
-        let start = self.factors.range.start;
-        let halves = |i: usize| self.factors.bytes.view(start + (4 + 2 * i) * padded..start + (6 + 2 * i) * padded);
-        Codes {
-            lines: self.lines.view(),
-            offsets: self.factors.bytes.view(start..start + 4 * padded),
-            leading_residuals: halves(0),
-            trailing_residuals: halves(1),
-            remainder_residuals: halves(2),
-            remainder: self.remainder.view(),
-            scattered: self.remainder.view_scattered(),
-        }
+        let (offsets, [leading_residuals, trailing_residuals, remainder_residuals]) = factors(&self.factors, rows.next_multiple_of(BLOCK));
+        let (lines, remainder, scattered) = (self.lines.view(), self.remainder.view(), self.remainder.view_scattered());
+        Codes { lines, offsets, leading_residuals, trailing_residuals, remainder_residuals, remainder, scattered }
     }
 }
 
-/// The codes of a segment in place; its last block is padded.
+/// Offsets, then leading, trailing and remainder residuals, of `rows` rows.
+pub(super) fn factors(section: &Section, rows: usize) -> (&[f32], [&[u16]; 3]) {
+    let start = section.range.start;
+    let residuals = |i: usize| section.bytes.view(start + (4 + 2 * i) * rows..start + (6 + 2 * i) * rows);
+    (section.bytes.view(start..start + 4 * rows), [residuals(0), residuals(1), residuals(2)])
+}
+
+/// The codes of a segment, in place. Factors are padded to whole blocks of 16 rows. A residual norm is the upper half
+/// of a float32, rounded up.
 #[derive(Debug, Clone, Copy)]
 pub struct Codes<'a> {
     /// `leading / 8` lines a block.
     pub lines: &'a [u8],
-    /// `<centre, direction>`, a row each.
+    /// `<centre, direction>` of each row.
     pub offsets: &'a [f32],
-    /// What the lines leave of the first `leading` coordinates, a norm a row: the upper half of a
-    /// float32, rounded up.
+    /// Residual norm of each row's leading dims after the codes in its lines.
     pub leading_residuals: &'a [u16],
-    /// The norm of the other coordinates, a row each, rounded up.
+    /// Norm of each row's trailing dims, for which the lines hold no codes.
     pub trailing_residuals: &'a [u16],
-    /// What lines and rest together leave, a norm a row, rounded up.
+    /// Residual norm of each row after all of its codes.
     pub remainder_residuals: &'a [u16],
-    /// `remainder_bytes` a row.
+    /// Remainders, `remainder_bytes` a row.
     pub remainder: &'a [u8],
-    /// The same for who reads a few rows here and there, see [`Bytes::scattered`](super::Bytes::scattered).
+    /// The same for random access, see [`Bytes::scattered`](super::Bytes::scattered).
     pub scattered: &'a [u8],
 }

@@ -1,68 +1,62 @@
-//! Rows by cell: which rows a cell holds, and their codes side by side.
+//! Inverted lists: the row numbers of every cell, in blocks of 16 entries, with copies of the rows' codes.
 
+use super::codes::factors;
 use super::section::Section;
 
-/// Stands for no row, where a cell's last block is padded.
+/// An entry that pads a cell's last block.
 pub const NO_ROW: u32 = u32::MAX;
 
-/// Where the lists of all cells lie.
+/// The sections of the lists of all cells.
 #[derive(Debug, Clone)]
 pub struct ListSections {
-    /// The first block of every cell, and the end of the last: uint32.
+    /// The first block of each cell, then the end of the last cell's blocks: uint32.
     pub starts: Section,
-    /// Row numbers, uint32, in blocks of 16.
+    /// Row numbers, or [`NO_ROW`]: uint32.
     pub rows: Section,
-    /// Copies of the rows' codes, if they have any.
-    pub codes: Option<ListedCodes>,
+    /// Codes of the entries, if the index has codes.
+    pub codes: Option<ListCodeSections>,
 }
 
-/// Where the codes of the lists lie.
+/// The sections of the entries' codes.
 #[derive(Debug, Clone)]
-pub struct ListedCodes {
+pub struct ListCodeSections {
     /// The lines of every block.
     pub lines: Section,
-    /// Of every row of every block, as [`CodeSections::factors`](super::codes::CodeSections).
+    /// Factors of all entries, as [`CodeSections::factors`](super::codes::CodeSections).
     pub factors: Section,
 }
 
 impl ListSections {
-    /// The lists as a scan reads them.
+    /// The sections as values.
     pub fn view(&self) -> Lists<'_> {
         let rows: &[u32] = self.rows.view();
         let codes = self.codes.as_ref().map(|codes| {
-            let (start, count) = (codes.factors.range.start, rows.len());
-            let halves = |i: usize| codes.factors.bytes.view(start + (4 + 2 * i) * count..start + (6 + 2 * i) * count);
-            ListCodes {
-                lines: codes.lines.view(),
-                offsets: codes.factors.bytes.view(start..start + 4 * count),
-                leading_residuals: halves(0),
-                trailing_residuals: halves(1),
-                remainder_residuals: halves(2),
-            }
+            let (offsets, [leading_residuals, trailing_residuals, remainder_residuals]) = factors(&codes.factors, rows.len());
+            ListCodes { lines: codes.lines.view(), offsets, leading_residuals, trailing_residuals, remainder_residuals }
         });
         Lists { starts: self.starts.view(), rows, codes }
     }
 }
 
-/// The rows of every cell, in blocks of 16.
+/// The inverted lists of all cells, in place.
 #[derive(Debug, Clone, Copy)]
 pub struct Lists<'a> {
-    /// The first block of every cell, and the end of the last.
+    /// The first block of each cell, then the end of the last cell's blocks.
     pub starts: &'a [u32],
     /// Row numbers, or [`NO_ROW`].
     pub rows: &'a [u32],
-    /// Their codes, if they have any.
+    /// Codes of the entries, if the index has codes.
     pub codes: Option<ListCodes<'a>>,
 }
 
-/// The codes of listed rows, in blocks of 16.
+/// The codes of the lists' entries, in place.
 #[derive(Debug, Clone, Copy)]
 pub struct ListCodes<'a> {
     /// As [`Codes::lines`](super::codes::Codes).
     pub lines: &'a [u8],
-    /// `<centre, direction>`, a row each.
+    /// As [`Codes::offsets`](super::codes::Codes).
     pub offsets: &'a [f32],
-    /// What the lines leave, as [`Codes::leading_residuals`](super::codes::Codes).
+    /// As [`Codes::leading_residuals`](super::codes::Codes).
     pub leading_residuals: &'a [u16],
     /// As [`Codes::trailing_residuals`](super::codes::Codes).
     pub trailing_residuals: &'a [u16],
@@ -71,13 +65,13 @@ pub struct ListCodes<'a> {
 }
 
 impl Lists<'_> {
-    /// How many cells there are.
+    /// Number of cells.
     pub fn cells(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Places of the rows of a cell, whole blocks.
-    pub fn places(&self, cell: usize) -> std::ops::Range<usize> {
+    /// Positions of a cell's entries in `rows`, whole blocks.
+    pub fn entries(&self, cell: usize) -> std::ops::Range<usize> {
         16 * self.starts[cell] as usize..16 * self.starts[cell + 1] as usize
     }
 }

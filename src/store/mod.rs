@@ -1,5 +1,5 @@
-//! Where the bytes of an index lie: a mapped file or memory of our own, behind one type, and the
-//! rows seen in them.
+//! The bytes of an index, in a mapped file or in anonymous memory behind one type, and typed views of its rows, codes
+//! and inverted lists.
 
 mod ahead;
 mod bytes;

@@ -1,6 +1,6 @@
-//! A borrowed view of stored rows, and panels of them decoded for the kernels.
+//! A borrowed view of stored rows, and their decoding for the kernels.
 //!
-//! A level differs from another only here: kernels see float32 or float64 values, never codes.
+//! Reading a level is defined here alone: kernels get float32 or float64 values, whatever the level.
 
 use super::codes::Codes;
 use crate::kernel::Kernel;
@@ -34,40 +34,40 @@ pub struct Rows<'a> {
     pub first: u64,
     /// The values, row after row.
     pub values: Values<'a>,
-    /// The same values for who reads a few rows here and there, see [`Bytes::scattered`](super::Bytes::scattered).
+    /// The same values for random access, see [`Bytes::scattered`](super::Bytes::scattered).
     pub scattered: Values<'a>,
     /// The euclidean norm of every decoded row.
     pub norms: &'a [f64],
-    /// Whether they lie in memory of our own, so that nothing waits for a disk.
-    pub own: bool,
-    /// What bounds their scores, if there are codes.
+    /// Whether the rows are in anonymous memory, not in a mapped file, so that no read waits for a disk.
+    pub in_memory: bool,
+    /// The rows' codes, if the index has a quantizer.
     pub codes: Option<Codes<'a>>,
 }
 
 impl<'a> Rows<'a> {
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.norms.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.norms.is_empty()
     }
 
-    /// The number here of a row of the whole index, if it is one of these.
-    pub fn own_number(&self, row: u64) -> Option<usize> {
+    /// The number within the segment of row `row` of the whole index; `None` if it is in another segment.
+    pub fn local_row(&self, row: u64) -> Option<usize> {
         let number = row.wrapping_sub(self.first);
         (number < self.len() as u64).then_some(number as usize)
     }
 
-    /// The same rows for who reads a few of them here and there.
+    /// The same rows and remainders for random access.
     pub fn scattered(self) -> Self {
         let codes = self.codes.map(|codes| Codes { remainder: codes.scattered, ..codes });
         Rows { values: self.scattered, codes, ..self }
     }
 
-    /// The stored values of one row.
+    /// The stored bytes of one row's values.
     pub fn stored(&self, row: usize) -> &'a [u8] {
         let values = row * self.dims..(row + 1) * self.dims;
         match self.values {
@@ -78,7 +78,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Bytes that one stored row takes.
+    /// Bytes of one stored row, its scale included.
     pub fn row_bytes(&self) -> usize {
         match self.values {
             Values::F64(_) => 8 * self.dims,
@@ -88,12 +88,11 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The rows of `range` where they lie, when no decoding is needed.
+    /// The rows of `range` without copying; `None` for levels that need decoding.
     pub fn in_place(&self, range: Range<usize>) -> Option<PanelValues<'a>> {
-        let values = range.start * self.dims..range.end * self.dims;
         match self.values {
-            Values::F64(stored) => Some(PanelValues::F64(&stored[values])),
-            Values::F32(stored) => Some(PanelValues::F32(&stored[values])),
+            Values::F64(stored) => Some(PanelValues::F64(stored).part(range, self.dims)),
+            Values::F32(stored) => Some(PanelValues::F32(stored).part(range, self.dims)),
             Values::F16(_) | Values::F8 { .. } => None,
         }
     }
@@ -101,27 +100,18 @@ impl<'a> Rows<'a> {
     /// Appends the decoded rows of `range` to `buffer`.
     pub fn decode(&self, kernel: &Kernel, range: Range<usize>, buffer: &mut PanelBuffer) {
         let values = range.start * self.dims..range.end * self.dims;
-        let narrow = |buffer: &mut PanelBuffer| {
-            let start = buffer.f32.len();
-            buffer.f32.resize(start + values.len(), 0.0);
-            start
-        };
         match self.values {
             Values::F64(stored) => buffer.f64.extend_from_slice(&stored[values]),
             Values::F32(stored) => buffer.f32.extend_from_slice(&stored[values]),
-            Values::F16(stored) => {
-                let start = narrow(buffer);
-                (kernel.decode_f16)(&stored[values], &mut buffer.f32[start..]);
-            }
+            Values::F16(stored) => (kernel.decode_f16)(&stored[values.clone()], buffer.append(values.len())),
             Values::F8 { codes, scales } => {
-                let start = narrow(buffer);
-                (kernel.decode_f8)(&codes[values], &scales[range], self.dims, &mut buffer.f32[start..]);
+                (kernel.decode_f8)(&codes[values.clone()], &scales[range], self.dims, buffer.append(values.len()));
             }
         }
     }
 }
 
-/// Decoded values, rows one after the other.
+/// Decoded rows, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub enum PanelValues<'a> {
     /// Levels f32, f16 and f8.
@@ -130,7 +120,18 @@ pub enum PanelValues<'a> {
     F64(&'a [f64]),
 }
 
-/// Decoded rows, one after the other, that the receiver owns.
+impl PanelValues<'_> {
+    /// The rows of `range`, `dims` values each.
+    pub fn part(self, range: Range<usize>, dims: usize) -> Self {
+        let values = range.start * dims..range.end * dims;
+        match self {
+            PanelValues::F32(rows) => PanelValues::F32(&rows[values]),
+            PanelValues::F64(rows) => PanelValues::F64(&rows[values]),
+        }
+    }
+}
+
+/// Owned decoded rows, one after the other.
 #[derive(Debug)]
 pub enum DecodedRows {
     /// Levels f32, f16 and f8.
@@ -139,7 +140,7 @@ pub enum DecodedRows {
     F64(Vec<f64>),
 }
 
-/// Room for decoded rows; one of the two is in use, as the level says.
+/// A buffer of decoded rows; the level decides which of the two vectors is used.
 #[derive(Debug, Default)]
 pub struct PanelBuffer {
     f32: Vec<f32>,
@@ -147,18 +148,25 @@ pub struct PanelBuffer {
 }
 
 impl PanelBuffer {
-    /// Forgets the rows, keeps the room.
+    /// The place of `count` more float32 values.
+    fn append(&mut self, count: usize) -> &mut [f32] {
+        let start = self.f32.len();
+        self.f32.resize(start + count, 0.0);
+        &mut self.f32[start..]
+    }
+
+    /// Removes the rows and keeps the memory.
     pub fn clear(&mut self) {
         self.f32.clear();
         self.f64.clear();
     }
 
-    /// The rows themselves, in the type that rows of `level` decode to even if there are none.
+    /// The rows, in the type that rows of `level` decode to even if there are none.
     pub fn into_rows(self, level: Level) -> DecodedRows {
         if level == Level::F64 { DecodedRows::F64(self.f64) } else { DecodedRows::F32(self.f32) }
     }
 
-    /// What was decoded since the last `clear`.
+    /// The rows decoded since the last `clear`.
     pub fn values(&self) -> PanelValues<'_> {
         if self.f64.is_empty() { PanelValues::F32(&self.f32) } else { PanelValues::F64(&self.f64) }
     }

@@ -1,4 +1,4 @@
-//! Rows that were written together.
+//! A segment: consecutive rows that were written together, as sections of bytes.
 
 use super::codes::CodeSections;
 use super::rows::{Rows, Values};
@@ -8,19 +8,19 @@ use crate::level::Level;
 /// Consecutive rows that were written together.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// How many.
+    /// Number of rows.
     pub rows: usize,
-    /// Their values, as the level stores them.
+    /// The rows' values, as the level stores them.
     pub values: Section,
-    /// float64 norm of every decoded row.
+    /// The euclidean norm of every decoded row: float64.
     pub norms: Section,
-    /// float32 scale of every row; empty but for level f8.
+    /// The scale of every row, for level f8: float32; empty for other levels.
     pub scales: Section,
-    /// Their codes, if the index has a coder.
+    /// The rows' codes, if the index has a quantizer.
     pub codes: Option<CodeSections>,
 }
 
-/// The rows of a segment, the first of which is row `first` of the index.
+/// A typed view of a segment, whose first row is row `first` of the index.
 pub fn rows(dims: usize, level: Level, segment: &Segment, first: u64) -> Rows<'_> {
     Rows {
         dims,
@@ -28,7 +28,7 @@ pub fn rows(dims: usize, level: Level, segment: &Segment, first: u64) -> Rows<'_
         values: values(level, segment.values.view(), segment.scales.view()),
         scattered: values(level, segment.values.view_scattered(), segment.scales.view()),
         norms: segment.norms.view(),
-        own: !segment.values.bytes.mapped(),
+        in_memory: !segment.values.bytes.mapped(),
         codes: segment.codes.as_ref().map(|codes| codes.view(segment.rows)),
     }
 }

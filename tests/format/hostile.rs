@@ -85,7 +85,7 @@ fn survive(content: &[u8]) -> bool {
         let ivf = Ivf::new(record, &bytes);
         let (lists, centroids) = (ivf.lists(), ivf.centroids());
         assert!(lists.cells() == ivf.cells() && centroids.len() == ivf.cells());
-        assert!((0..ivf.cells()).map(|cell| lists.rows[lists.places(cell)].len()).sum::<usize>() == lists.rows.len());
+        assert!((0..ivf.cells()).map(|cell| lists.rows[lists.entries(cell)].len()).sum::<usize>() == lists.rows.len());
         assert_eq!(centroids.codes.is_some(), lists.codes.is_some());
     }
     true

@@ -182,7 +182,7 @@ impl Coded {
 
     /// The rows as a scan takes them.
     pub fn rows<'a>(&'a self, values: Values<'a>, dims: usize, first: u64) -> Rows<'a> {
-        Rows { dims, first, values, scattered: values, norms: &self.norms, own: true, codes: Some(self.codes()) }
+        Rows { dims, first, values, scattered: values, norms: &self.norms, in_memory: true, codes: Some(self.codes()) }
     }
 }
 

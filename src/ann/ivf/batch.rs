@@ -5,7 +5,7 @@ use crate::error::{Result, filled};
 use crate::kernel::CoarseQuery;
 use crate::pool::{self, Watch};
 use crate::quantize::query_code::QueryCode;
-use crate::scan::lists::Listing;
+use crate::scan::lists::CodedLists;
 use crate::store::lists::Lists;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -44,7 +44,7 @@ impl<'a> BatchBounds<'a> {
     ///
     /// # Errors
     /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
-    pub fn new(listing: &Listing, queries: &[BatchQuery], buffer: &'a mut Vec<f32>, threads: usize, watch: &Watch) -> Result<Self> {
+    pub fn new(listing: &CodedLists, queries: &[BatchQuery], buffer: &'a mut Vec<f32>, threads: usize, watch: &Watch) -> Result<Self> {
         let lists = listing.lists;
         let mut visits: Vec<CellVisits> = (0..lists.cells()).map(|cell| (cell, Vec::new())).collect();
         for (query, (_, cells)) in queries.iter().enumerate() {
@@ -54,7 +54,7 @@ impl<'a> BatchBounds<'a> {
         let mut ranges: Vec<Vec<Range<usize>>> = queries.iter().map(|query| vec![0..0; query.1.len()]).collect();
         let mut end = 0;
         for (cell, visits) in &visits {
-            let rows = lists.places(*cell).len();
+            let rows = lists.entries(*cell).len();
             for &(query, at) in visits {
                 ranges[query][at] = end..end + rows;
                 end += rows;
@@ -69,7 +69,7 @@ impl<'a> BatchBounds<'a> {
         let outs: Vec<_> = jobs
             .iter()
             .map(|cells| {
-                let size = cells.iter().map(|(cell, visits)| lists.places(*cell).len() * visits.len()).sum();
+                let size = cells.iter().map(|(cell, visits)| lists.entries(*cell).len() * visits.len()).sum();
                 let (own, remainder) = std::mem::take(&mut left).split_at_mut(size);
                 left = remainder;
                 Mutex::new(own)
@@ -82,7 +82,7 @@ impl<'a> BatchBounds<'a> {
                 let next = cells.get(i + 1).map(|next| next.0);
                 let probes: Vec<CoarseQuery> = visits.iter().map(|&(query, _)| queries[query].0.coarse_query()).collect();
                 for probes in probes.chunks(coarse::BATCH) {
-                    let (own, remainder) = left.split_at_mut(probes.len() * lists.places(*cell).len());
+                    let (own, remainder) = left.split_at_mut(probes.len() * lists.entries(*cell).len());
                     listing.bound(probes, *cell, next, own);
                     left = remainder;
                 }

@@ -26,7 +26,7 @@ use crate::quantize::rotate::Rotation;
 use crate::scan::{Plan, Queries};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
-use crate::store::lists::{ListSections, ListedCodes, Lists};
+use crate::store::lists::{ListCodeSections, ListSections, Lists};
 use crate::store::rows::Rows;
 use crate::store::section::Section;
 use crate::store::segment::{self, Segment};
@@ -64,7 +64,7 @@ impl Ivf {
             scales: section(&(0..0)),
             codes,
         };
-        let codes = parts.listed.as_ref().map(|[lines, factors]| ListedCodes { lines: section(lines), factors: section(factors) });
+        let codes = parts.listed.as_ref().map(|[lines, factors]| ListCodeSections { lines: section(lines), factors: section(factors) });
         let lists = ListSections { starts: section(&parts.starts), rows: section(&parts.rows), codes };
         Ivf { payload: section(&record.payload), min_keys: section(&parts.reaches), centroids, lists, rotation: OnceLock::new(), record }
     }

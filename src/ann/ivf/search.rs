@@ -7,7 +7,7 @@ use crate::ann::{Found, Request};
 use crate::error::Result;
 use crate::pool::{self, Watch};
 use crate::quantize::query_code::QueryCode;
-use crate::scan::lists::{self, Listing};
+use crate::scan::lists::{self, CodedLists};
 use crate::scan::{self, Queries};
 use crate::store::lists::{Lists, NO_ROW};
 use crate::topk::TopK;
@@ -118,9 +118,9 @@ impl Search<'_> {
     }
 
     /// The lists, if they have codes.
-    fn listing(&self) -> Option<Listing<'_>> {
+    fn listing(&self) -> Option<CodedLists<'_>> {
         let (kernel, quantizer) = (self.request.plan.kernel, self.request.plan.quantizer?);
-        Some(Listing { kernel, quantizer, lists: &self.lists, codes: self.lists.codes.as_ref()? })
+        Some(CodedLists { kernel, quantizer, lists: &self.lists, codes: self.lists.codes.as_ref()? })
     }
 
     /// The bounds of all rows that some queries visit, if all of the queries are encoded.
@@ -168,7 +168,7 @@ impl Search<'_> {
     /// List entries of allowed rows in some cells; infinitely many without a filter.
     fn allowed_entries(&self, cells: &[(f64, u32)]) -> f64 {
         let Some((mask, _)) = self.request.mask else { return f64::INFINITY };
-        let entries = cells.iter().flat_map(|&(_, cell)| &self.lists.rows[self.lists.places(cell as usize)]);
+        let entries = cells.iter().flat_map(|&(_, cell)| &self.lists.rows[self.lists.entries(cell as usize)]);
         entries.filter(|&&row| row != NO_ROW && mask.allows(row as usize)).count() as f64
     }
 
@@ -198,13 +198,13 @@ impl Search<'_> {
         };
         let mut top = TopK::new(request.plan.k, self.request.allowed())?;
         top.raise(request.plan.threshold);
-        let visit = lists::Visit {
+        let visit = lists::ListScan {
             plan: request.plan,
             queries: request.queries,
             query,
             query_code: probable.unwrap_or(query_code),
             certain: probable.is_none(),
-            listing,
+            lists: listing,
             segments: request.segments,
             cells,
             mask: request.mask.map(|mask| mask.0),
@@ -217,7 +217,7 @@ impl Search<'_> {
     /// The best rows of some cells, all read in full: for an index or a query without codes.
     fn scan_cells_in_full(&self, query: usize, cells: &[u32]) -> Result<TopK> {
         let request = self.request;
-        let entries = cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.places(cell as usize)]);
+        let entries = cells.iter().flat_map(|&cell| &self.lists.rows[self.lists.entries(cell as usize)]);
         let rows: u64 = request.segments.iter().map(|rows| rows.len() as u64).sum();
         let mut rows: Vec<u32> = entries
             .copied()
