@@ -1,4 +1,4 @@
-"""What the documentation shows runs as shown."""
+"""The code that the documentation shows runs, and its links lead to files."""
 
 import contextlib
 import doctest
@@ -18,8 +18,12 @@ MODULES = sorted(
     for module in pkgutil.iter_modules(nseekfs.__path__, "nseekfs.")
     if not module.name.endswith(("_core", "__main__"))
 )
-README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def python_blocks(page):
+    """The fenced Python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["nseekfs", *MODULES])
@@ -41,21 +45,29 @@ def test_the_functions_show_a_runnable_example():
         assert any(test.examples for test in finder.find(thing)), thing
 
 
-def test_the_readme_shows_code():
-    assert BLOCKS
+@pytest.mark.parametrize("name", ["README.md", "docs/how-it-works.md"])
+def test_the_page_shows_code(name):
+    assert python_blocks(ROOT / name)
 
 
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
-    """Block after block in one namespace, as a reader types them."""
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name)
+def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch):
+    """The blocks of a page run one after the other in one namespace, as a reader types them."""
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "readme", "embeddings": np.random.default_rng(71).standard_normal((500, 384))}
-    for block in BLOCKS:
+    names = {"__name__": page.stem}
+    for block in python_blocks(page):
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(block, "README.md", "exec"), names)
+            exec(compile(block, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_the_page_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
 def test_the_calls_of_the_first_release_work_verbatim(tmp_path, monkeypatch):
-    """What earlier READMEs of nseekfs showed, with the names that they used."""
+    """The calls that the README of nseekfs 1.x shows, with its names."""
     monkeypatch.chdir(tmp_path)
     embeddings = np.random.default_rng(72).standard_normal((400, 384)).astype(np.float32)
     query_vector = embeddings[0]
