@@ -1,12 +1,12 @@
-"""Exact vector search that returns the float64 answer, bit for bit, on every machine; approximate search by recall.
+"""Vector search: exact, with the float64 answer bit for bit, or approximate, with a recall that you name.
 
 >>> import nseekfs
 >>> index = nseekfs.from_embeddings([[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]])
 >>> index.query([0.0, 1.0], top_k=2).indices
 array([1, 2])
 
-`from_embeddings` builds an index, `create_index` builds one into a file, `load_index` opens it;
-`Index.query` asks for one vector and `Index.search` for many.
+`from_embeddings` builds an index, `create_index` builds one and writes it to a file, `load_index` opens a file.
+`Index.query` searches for one vector, `Index.search` for several.
 """
 
 from nseekfs._core import __version__, simd_info

@@ -1,4 +1,4 @@
-"""``python -m nseekfs``."""
+"""Entry point of ``python -m nseekfs``."""
 
 import sys
 

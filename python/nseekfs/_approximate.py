@@ -1,4 +1,4 @@
-"""What an index says and measures of approximate search: the part of `Index` that an exact one has no use for."""
+"""The methods of `Index` that concern approximate search: measured recall, tuning and explanations of misses."""
 
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from nseekfs.params import Effort
 
 
 class Approximate:
-    """Methods of `Index`."""
+    """Base of `Index` that holds the methods of approximate search."""
 
     __slots__ = ()
 
@@ -29,26 +29,27 @@ class Approximate:
         effort: Effort | None = None,
         threads: Count | None = None,
     ) -> Recall:
-        """Measure the recall that searches have, against the exact answers.
+        """Measure the recall of searches against exact search.
 
         Parameters
         ----------
         queries : array_like of real numbers, shape (q, dims), optional
-            What to ask. If not given, rows of the index that neither trained its cells nor chose how much is
-            visited; none of them counts as its own neighbour.
+            Queries to search for. The default is a sample of rows that were held out of the training of the cells and
+            of the tuning. Such a row does not count as its own neighbour.
         k : int
-            Neighbours of each query, from 1.
+            Number of neighbours of each query, at least 1.
         recall, effort, threads
             As in `query`.
 
         Returns
         -------
         Recall
+            The mean recall, its 95 % confidence interval, and the share of rows visited.
 
         Raises
         ------
         InputError
-            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
+            If a value is not allowed or the index is closed; `InputTypeError` if a type is wrong.
         """
         core = self._open()
         measured = core.recall(
@@ -66,27 +67,27 @@ class Approximate:
         queries: Vectors | None = None,
         threads: Count | None = None,
     ) -> Ann:
-        """Measure again how many cells or buckets a recall takes, without building anything.
+        """Measure again how many cells or buckets a recall takes; cells and buckets stay as they are.
 
         Parameters
         ----------
         recall : float, optional
-            What queries get from now on unless they say otherwise; as before if not given.
+            The new default recall of queries, above 0 and at most 1. The default stays as it is if not given.
         queries : array_like of real numbers, shape (q, dims), optional
-            A sample of the queries to come; some hundreds or more. Queries of another kind than the rows may need
-            more than rows do. If not given, rows held out of the training.
+            A sample of the expected queries, some hundreds or more. Queries that are unlike the rows may have to visit
+            more cells than rows do. The default is a sample of rows held out of the training.
         threads : int, optional
             As in `query`.
 
         Returns
         -------
         Ann
-            What `ann` says from now on. `save` writes it.
+            The new value of `ann`. `save` writes it to the file.
 
         Raises
         ------
         InputError
-            If the index is exact or closed, or an argument cannot be used; `InputTypeError` for a wrong type.
+            If the index is exact or closed, or a value is not allowed; `InputTypeError` if a type is wrong.
         """
         core = self._open()
         core.tune(
@@ -106,25 +107,26 @@ class Approximate:
         recall: float | None = None,
         effort: Effort | None = None,
     ) -> Miss:
-        """Say why a search finds a row, or why not.
+        """Explain why a search finds or misses a row.
 
         Parameters
         ----------
         query : array_like of real numbers, shape (dims,)
-            What was asked.
+            The query vector.
         row : int
-            The row that was expected.
+            The number of the expected row.
         k, similarity, recall, effort
-            As in `query`, where `k` is `top_k`.
+            As in `query`, where `k` is named `top_k`.
 
         Returns
         -------
         Miss
+            Whether the row was found, its key, the rank of its cells, and the reason as a sentence.
 
         Raises
         ------
         InputError
-            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
+            If a value is not allowed or the index is closed; `InputTypeError` if a type is wrong.
         """
         core = self._open()
         found, key, kth_key, held, nprobe = core.explain_miss(
@@ -151,7 +153,7 @@ class Approximate:
 
     @property
     def ann(self) -> Ann:
-        """How few rows are visited, and what that was tuned on."""
+        """The approximate search of this index, and the measurements that tuned it."""
         told = self._open().ann
         if told is None:
             return Ann("exact", 1.0, 0, False, 0, 0, 0, "nothing", ())
@@ -161,12 +163,12 @@ class Approximate:
 
 
 def query_type(core: _core.Index) -> type[np.floating[Any]]:
-    """What queries are rounded to before they come to the index."""
+    """The type that queries are rounded to."""
     return np.float64 if core.level == "f64" else np.float32
 
 
 def how_much(recall: object, effort: object) -> tuple[float | None, Effort | None]:
-    """The recall or the effort of an approximate search, in the types of the extension module."""
+    """Recall and effort of an approximate search, in the types of the extension module; at most one may be given."""
     if effort is not None and not isinstance(effort, Effort):
         raise InputTypeError(f"effort: expected an nseekfs.Effort, got {_arguments.shown(effort)}")
     if effort is not None and recall is not None:
@@ -179,7 +181,7 @@ def _maybe_queries(queries: Vectors | None, core: _core.Index) -> npt.NDArray[An
 
 
 def _not_visited(kind: str, cells: tuple[RankedCell, ...], nprobe: int) -> str:
-    """Where a row is that was not visited."""
+    """Why a row was not visited: the ranks of its cells or buckets."""
     visited = f"{nprobe} {'was' if nprobe == 1 else 'were'} visited"
     if not cells:
         return f"its buckets are among the least likely for the query; {visited}"
@@ -191,6 +193,6 @@ def _not_visited(kind: str, cells: tuple[RankedCell, ...], nprobe: int) -> str:
 
 
 def _ordinal(number: int) -> str:
-    """A rank as people say it."""
+    """A rank as an ordinal number, such as 22nd."""
     teens = number % 100 in (11, 12, 13)
     return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

@@ -1,7 +1,7 @@
-"""Single arguments of any type, made into the one type that the extension module takes.
+"""Conversion of single arguments to the types that the extension module takes.
 
-Only types are refused here, and numbers that no machine word holds or that the caller bounds; whether
-a value is allowed otherwise is the extension's to say.
+Functions raise `InputTypeError` for a wrong type, and `InputError` for a number that does not fit a machine word or
+the given range. The extension module checks all other values.
 """
 
 import numbers
@@ -16,11 +16,11 @@ from nseekfs._errors import InputError, InputTypeError
 _Callable = TypeVar("_Callable")
 
 MOST = 2**63 - 1
-"""The largest whole number that the extension module takes, but for seeds."""
+"""The largest whole number that the extension module takes, except for seeds."""
 
 
 def shown(value: object) -> str:
-    """What came, short enough for a message."""
+    """A value, short enough for an error message."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"a number of {value.bit_length()} bits"
     if value is None or isinstance(value, str | bytes | int | float | np.generic):
@@ -70,7 +70,7 @@ def maybe_real(argument: str, value: object) -> float | None:
 
 
 def flag(argument: str, value: object) -> bool:
-    """True or False; nothing else is taken for one of them."""
+    """True or False, of Python or numpy; nothing else is converted."""
     if not isinstance(value, bool | np.bool_):
         raise InputTypeError(f"{argument}: expected True or False, got {shown(value)}")
     return bool(value)
@@ -82,14 +82,14 @@ def maybe_flag(argument: str, value: object) -> bool | None:
 
 
 def maybe_callable(argument: str, value: _Callable | None) -> _Callable | None:
-    """Something that can be called, or None."""
+    """A callable, or None."""
     if value is None or callable(value):
         return value
     raise InputTypeError(f"{argument}: expected a callable, got {shown(value)}")
 
 
 def word(argument: str, value: object) -> str:
-    """A string; which words there are is the extension's to say."""
+    """A string; the extension module checks which words are allowed."""
     if not isinstance(value, str):
         raise InputTypeError(f"{argument}: expected a word, got {shown(value)}")
     return value
@@ -107,7 +107,7 @@ def path(argument: str, value: object) -> str:
 
 
 def file_stem(argument: str, value: object) -> str:
-    """A name that stays inside the folder it is joined to."""
+    """A file name without separators."""
     stem = word(argument, value)
     if stem in ("", ".", "..") or any(mark in stem for mark in "/\\\0"):
         raise InputError(

@@ -1,10 +1,9 @@
-"""Any array of real numbers, as the contiguous native blocks that the extension module reads.
+"""Conversion of arrays of real numbers to the contiguous native blocks that the extension module reads.
 
-Arrays that it can read in place are passed on untouched; all others are converted a block of rows
-at a time, so that there is never a second whole copy. Widening here is exact (float16 and small
-integers become float32 or float64); rounding to the type that an index stores is the extension's.
-Refused with a typed error: what is not real numbers (bool, complex, text, dates, objects), what has
-masked entries or rows of unequal length, and every shape but the one that was asked for.
+Arrays that the extension can read in place are passed on unchanged. All others are converted a block of rows at a
+time, so that there is never a second whole copy. Conversion here is exact: float16 and small integers become float32
+or float64. The extension rounds values to the type that an index stores. Typed errors refuse bool, complex, text, dates
+and objects, masked entries, rows of unequal length, and unexpected shapes.
 """
 
 import sys
@@ -25,7 +24,7 @@ BLOCK_BYTES = 8 << 20
 _REMEDY = "; give a numpy array, or a tensor on the CPU without gradient, of a float or integer type"
 
 _NATIVE: dict[type[np.floating[Any]], np.dtype[Any]] = {kind: np.dtype(kind) for kind in (np.float32, np.float64)}
-"""The one object that arrays of a type in the machine's own byte order have for it."""
+"""The dtype object of arrays in native byte order, by scalar type; identity with it is a fast check."""
 
 _EXACT: dict[tuple[str, int], np.dtype[Any]] = {
     ("f", 2): np.dtype(np.float32),
@@ -40,11 +39,11 @@ _EXACT: dict[tuple[str, int], np.dtype[Any]] = {
     ("u", 4): np.dtype(np.float64),
     ("u", 8): np.dtype(np.uint64),
 }
-"""Kind and size of a number to the type that holds all of its values and that the extension reads."""
+"""From kind and item size of a dtype to the type that the extension reads and that holds all of its values."""
 
 
 class Rows:
-    """A matrix of any kind, read once from top to bottom, a block of rows at a time."""
+    """A matrix of any supported kind, read once from top to bottom, a block of rows at a time."""
 
     def __init__(self, argument: str, value: object) -> None:
         self._argument = argument
@@ -58,14 +57,14 @@ class Rows:
             self.shape = matrix_shape(argument, self._source.shape)
 
     def whole(self, store: type[np.floating[Any]]) -> Array | None:
-        """All rows if the extension can read them in place as `store`."""
+        """All rows, if the extension can read them in place as `store`; else None."""
         source = self._source
         if isinstance(source, np.ndarray) and source.dtype == store and readable(source, store) is source:
             return source
         return None
 
     def blocks(self, store: type[np.floating[Any]]) -> Iterator[Array]:
-        """The rows in order; `store` is the type that an extended float is rounded to, once."""
+        """The rows in order, in blocks; `store` is the type that extended floats are rounded to, once."""
         rows, dims = self.shape
         step = max(1, BLOCK_BYTES // (8 * dims))
         for start in range(0, rows, step):
@@ -79,7 +78,7 @@ class Rows:
 
 
 def matrix(argument: str, value: object, store: type[np.floating[Any]]) -> tuple[Array, bool]:
-    """One vector or several as (m, dims), and whether it was one."""
+    """One or several vectors as an array of shape (m, dims), and whether it was a single vector."""
     array = numbers(argument, value)
     if array.ndim == 1:
         return vector(argument, array, store), True
@@ -88,7 +87,7 @@ def matrix(argument: str, value: object, store: type[np.floating[Any]]) -> tuple
 
 
 def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array:
-    """One vector as (1, dims)."""
+    """One vector as an array of shape (1, dims)."""
     if (
         type(value) is np.ndarray
         and value.dtype is _NATIVE[store]
@@ -96,7 +95,7 @@ def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array
         and value.size
         and value.flags.carray
     ):
-        # What most callers have needs no more looks.
+        # The common case needs no conversion.
         return value.reshape(1, -1)
     array = numbers(argument, value)
     if array.ndim != 1 or array.size == 0:
@@ -108,7 +107,7 @@ def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array
 
 
 def row_filter(value: object) -> Array | None:
-    """A bool for every row as bool, or row numbers as int64; None for None."""
+    """A filter as bool, one for every row, or as int64 row numbers; None for None."""
     if value is None:
         return None
     expected = "a bool for every row, or row numbers"
@@ -128,7 +127,7 @@ def row_filter(value: object) -> Array | None:
 
 
 def numbers(argument: str, value: object, kinds: str = "fiu", expected: str = "an array of real numbers") -> Array:
-    """`value` as an array whose dtype is of one of `kinds`, sharing its memory wherever possible."""
+    """`value` as an array whose dtype is of one of `kinds`; it shares the memory of `value` where possible."""
     try:
         array = _asarray(value)
     except (ValueError, OverflowError) as error:
@@ -148,7 +147,7 @@ def numbers(argument: str, value: object, kinds: str = "fiu", expected: str = "a
 
 
 def readable(array: Array, store: type[np.floating[Any]]) -> Array:
-    """`array` itself if the extension can read it in place, else its values, widened exactly."""
+    """`array` itself if the extension can read it in place, else an exact conversion."""
     exact = _EXACT.get((array.dtype.kind, array.dtype.itemsize))
     if exact is None:
         with np.errstate(over="ignore"):
@@ -162,19 +161,19 @@ def readable(array: Array, store: type[np.floating[Any]]) -> Array:
 
 
 def matrix_shape(argument: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """`shape` if it is that of a matrix with something in it."""
+    """`shape`, if it is that of a matrix with at least one row and one dim."""
     if len(shape) != 2 or 0 in shape:
         raise InputError(f"{argument}: expected shape (rows, dims) with at least one of each, got {shape_text(shape)}")
     return shape[0], shape[1]
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape as messages tell it."""
+    """A shape as text for error messages."""
     return f"shape {shape}" if shape else "a single number"
 
 
 def _asarray(value: object) -> Array | None:
-    """numpy's view of `value`, or None when entries of it are masked."""
+    """`value` as a numpy array, or None if some of its entries are masked."""
     masked = sys.modules.get("numpy.ma")  # slow to import, and imported by whoever made a masked array
     if masked is not None:
         items = value if isinstance(value, list | tuple) else (value,)

@@ -1,4 +1,4 @@
-"""The base of all k-means classes: shared parameters, what a fit leaves, prediction, and rows in float32."""
+"""Base of all k-means classes: shared parameters, fitted attributes, prediction, and conversion of rows to float32."""
 
 import copy
 import importlib
@@ -23,11 +23,11 @@ _Class = TypeVar("_Class", bound=type)
 
 
 class NotFittedError(Error, ValueError, AttributeError):
-    """Centroids were asked for before there were any."""
+    """A method or attribute needs centroids, and there was no fit yet."""
 
 
 class Training(NamedTuple):
-    """Parameters that all trainings share, in the types of the extension module."""
+    """Parameters shared by all trainings, in the types of the extension module."""
 
     n_clusters: int
     metric: str
@@ -39,7 +39,7 @@ class Training(NamedTuple):
 
 
 class Fitted(NamedTuple, Generic[Step]):
-    """What a fit leaves; there are no labels once `partial_fit` has moved the centroids."""
+    """The result of a fit; labels and inertia are None after `partial_fit`."""
 
     metric: str
     centroids: Floats
@@ -51,27 +51,29 @@ class Fitted(NamedTuple, Generic[Step]):
 
 @dataclass(eq=False, repr=False)
 class Clusterer(ABC, Generic[Step]):
-    """The base of k-means classes: parameters are kept as given and checked when rows are.
+    """Base of the k-means classes. Parameters are stored as given and checked by `fit` and `partial_fit`.
 
     Parameters
     ----------
     n_clusters : int
-        How many clusters, from 1 to the number of rows.
+        Number of clusters, from 1 to the number of rows.
     metric : {"l2", "cosine"}
-        What rows are compared by; aliases as in `nseekfs.from_embeddings`. For ``"cosine"`` rows count with
-        length 1, and so do centroids (spherical k-means).
+        Metric of rows and centroids; aliases as in `nseekfs.from_embeddings`. ``"cosine"`` is spherical k-means: rows
+        and centroids are scaled to length 1.
     init : {"k-means++", "random"} or array_like, shape of `centroids`
-        The first centroids: rows far from each other, chosen from a sample; any rows; or these.
+        Initial centroids: k-means++ on a sample of the rows, random rows, or the given array.
     max_iter : int
-        How many times `fit` moves the centroids at most, or draws as many rows as there are in batches.
+        Maximum number of iterations of `fit`; for mini-batches, of epochs, each of which draws as many rows as there
+        are.
     tol : float
-        Training ends once the objective falls by no more than this part of it; on batches, the smoothed one.
+        Training ends when the relative decrease of the objective is at most this; for mini-batches, of the smoothed
+        objective.
     seed : int
-        What every random choice starts from, from 0.
+        Seed of all random choices, from 0 to 2**64 - 1.
     threads : int, optional
-        How many threads may work, from 1; all that the process may use if not given.
+        Maximum number of threads, at least 1. The default is the number of CPUs that the process may use.
     progress : callable, optional
-        Called by `fit` with (done, at most) after each iteration, batch or part of the dimensions.
+        Called by `fit` with (done, maximum) after each iteration, batch or subspace.
     """
 
     n_clusters: Count = 8
@@ -91,15 +93,15 @@ class Clusterer(ABC, Generic[Step]):
         return f"{type(self).__name__}(n_clusters={self.n_clusters}, metric={self.metric!r}: {state})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the compiled part, which is made again, and the callable."""
+        """The state without the compiled centroids, which are built again, and without the callable."""
         return {**self.__dict__, "_cells": None, "progress": None}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
-        """The parameters by name, as given; none has parameters of its own, so `deep` changes nothing."""
+        """The parameters by name, as given. `deep` has no effect: no parameter is an estimator."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params: Any) -> Self:
-        """Replace parameters by name, from the next fit on; `InputError` if there is none of a name."""
+        """Set parameters by name for the next fit. Raises `InputError` for an unknown name."""
         known = inspect.signature(type(self)).parameters
         for name in params:
             if name not in known:
@@ -109,13 +111,15 @@ class Clusterer(ABC, Generic[Step]):
         return self
 
     def fit(self, X: Vectors, y: object = None) -> Self:  # noqa: ARG002
-        """Find the centroids of the rows; this and other methods ignore `y`, which scikit-learn passes.
+        """Compute the centroids of the rows.
 
         Parameters
         ----------
         X : array_like of real numbers, shape (rows, dims)
-            Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU.
-            Never changed. Every value is rounded once to float32.
+            Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU. The
+            array is never changed. Every value is rounded once to float32.
+        y : object
+            Ignored, here and in other methods; scikit-learn passes it.
 
         Returns
         -------
@@ -124,87 +128,89 @@ class Clusterer(ABC, Generic[Step]):
         Raises
         ------
         InputError
-            If rows or parameters cannot be used: NaN, infinity, fewer rows than clusters, ...; `InputTypeError`
-            if a type is wrong. What an earlier fit left is then as before.
+            If rows or parameters are not allowed, such as NaN, infinity, or fewer rows than clusters; `InputTypeError`
+            if a type is wrong. The result of an earlier fit is then unchanged.
         """
         self._fitted, self._cells = self._train(rows_of(X)), None
         return self
 
     def train(self, X: Vectors) -> list[Step]:
-        """`fit`, returning `history`."""
+        """Call `fit` and return `history`."""
         return self.fit(X).history
 
     def fit_predict(self, X: Vectors, y: object = None) -> Labels:
-        """`fit`, returning `labels`."""
+        """Call `fit` and return `labels`, int64, shape (rows,) or (rows, n_subspaces)."""
         return self.fit(X, y).labels
 
     def fit_transform(self, X: Vectors, y: object = None) -> Floats:
-        """`fit`, returning what `transform` makes of the same rows."""
+        """Call `fit` and return `transform` of the same rows."""
         rows = rows_of(X)
         return self.fit(rows, y).transform(rows)
 
     def predict(self, X: Vectors) -> Labels:
-        """The cluster of the nearest centroid to every row, of equally near ones the lower.
+        """Find the nearest centroid of every row.
 
         Parameters
         ----------
         X : array_like of real numbers, shape (rows, dims)
-            Anything that `fit` takes.
+            As in `fit`.
 
         Returns
         -------
         ndarray of int64, shape (rows,) or (rows, n_subspaces)
+            Numbers of centroids; the lower number if two are equally near.
 
         Raises
         ------
         NotFittedError
-            Before `fit`.
+            If there was no fit yet.
         InputError
-            If the rows cannot be used, `InputTypeError` if their type is wrong.
+            If the rows are not allowed; `InputTypeError` if their type is wrong.
         """
         return self._ready().assign(rows_of(X), self._threads())
 
     def predict_scores(self, X: Vectors) -> Floats:
-        """The score of every centroid for every row: the distance, smaller being nearer, or the cosine.
+        """Compute the score of every centroid for every row: the euclidean distance or the cosine.
 
-        Takes and raises what `predict` does.
+        Parameters and errors are those of `predict`.
 
         Returns
         -------
         ndarray of float32, shape (rows, n_clusters) or (rows, n_subspaces, n_clusters)
-            Float64 sums, rounded.
+            Float64 sums, rounded to float32.
         """
         return self._ready().scores(rows_of(X), self._threads())
 
     def transform(self, X: Vectors) -> Floats:
-        """The distance of every row to every centroid: euclidean, or for ``"cosine"`` 1 - cosine.
+        """Compute the distance of every row to every centroid: euclidean, or for ``"cosine"`` 1 - cosine.
 
-        Takes and raises what `predict` does.
+        Parameters and errors are those of `predict`.
 
         Returns
         -------
         ndarray of float32, shape (rows, n_clusters) or (rows, n_subspaces * n_clusters)
-            Float64 sums, rounded; one part of the dimensions after the other.
+            Float64 sums, rounded to float32; one subspace after the other.
         """
         return self._ready().distances(rows_of(X), self._threads())
 
     def score(self, X: Vectors, y: object = None) -> float:  # noqa: ARG002
-        """The negative of what `inertia` would be for these rows. Takes and raises what `predict` does."""
+        """The negative `inertia` of these rows, a float. Parameters and errors are those of `predict`."""
         return -self._ready().cost(rows_of(X), self._threads())
 
     @property
     def centroids(self) -> Floats:
-        """The centroids, float32, shape (n_clusters, dims); for ``"cosine"`` of length 1."""
+        """The centroids, float32, shape (n_clusters, dims); of length 1 for ``"cosine"``."""
         return self._known().centroids
 
     @property
     def labels(self) -> Labels:
-        """What `predict` says of each row that `fit` was given, int64."""
+        """The labels of the rows of `fit`, int64, as `predict` returns them."""
         return self._value(self._known().labels)
 
     @property
     def inertia(self) -> float:
-        """The sum of squared distances of these rows to their centroids; for ``"cosine"`` of 1 - cosine."""
+        """The sum of squared distances of the rows of `fit` to their centroids; for ``"cosine"``, the sum of 1 -
+        cosine."""
         return self._value(self._known().inertia)
 
     @property
@@ -214,13 +220,13 @@ class Clusterer(ABC, Generic[Step]):
 
     @property
     def history(self) -> list[Step]:
-        """How the objective fell: at the first centroids and after each iteration, where it never grows; on batches,
-        the mean cost of each batch at the centroids before it, a list for each part of the dimensions."""
+        """The objective at the initial centroids and after each iteration, where it never increases. For mini-batches,
+        the mean cost of each batch at the centroids before its update; for subspaces, one such list for each."""
         return copy.deepcopy(self._known().history)
 
     @property
     def n_iter(self) -> int:
-        """How many times the centroids were moved."""
+        """The number of updates of the centroids."""
         return self._known().n_iter
 
     # The names of scikit-learn.
@@ -231,14 +237,14 @@ class Clusterer(ABC, Generic[Step]):
 
     @property
     def n_features_in_(self) -> int:
-        """How many numbers a row has."""
+        """The number of values of a row."""
         return int(self.centroids.size // self.centroids.shape[-2])
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn, the only one to call this, asks about a step of a pipeline."""
+        """The estimator tags of scikit-learn, which is imported here because only scikit-learn calls this method."""
         sklearn = importlib.import_module("sklearn.utils")
         return sklearn.Tags(
             estimator_type="clusterer",
@@ -248,7 +254,7 @@ class Clusterer(ABC, Generic[Step]):
 
     @abstractmethod
     def _train(self, rows: Floats) -> Fitted[Step]:
-        """What `fit` is to leave."""
+        """Train on the rows; the result becomes the state of the estimator."""
 
     def _known(self) -> Fitted[Step]:
         return self._value(self._fitted)
@@ -270,7 +276,7 @@ class Clusterer(ABC, Generic[Step]):
         return _arguments.maybe_callable("progress", self.progress)
 
     def _training(self, dims: int, init: Init | None = None) -> Training:
-        """The parameters, checked; `init` instead of their own if given."""
+        """The checked parameters; `init` replaces the parameter of that name if given."""
         count = _arguments.whole("n_clusters", self.n_clusters, 1)
         first = self.init if init is None else init
         if not isinstance(first, str):
@@ -287,7 +293,7 @@ class Clusterer(ABC, Generic[Step]):
 
 
 def documented(cls: _Class) -> _Class:
-    """Put the parameters of the parent first in the section of a class, so that `help` shows all of them."""
+    """Insert the parameters of the base class into the docstring of a class, so that `help` shows all of them."""
     heading = "Parameters\n----------\n"
     shared = (inspect.getdoc(cls.__base__) or "").partition(heading)[2].partition("\n\n")[0]
     cls.__doc__ = cls.__doc__ and inspect.cleandoc(cls.__doc__).replace(heading, f"{heading}{shared}\n", 1)
@@ -295,7 +301,7 @@ def documented(cls: _Class) -> _Class:
 
 
 def rows_of(vectors: object) -> Floats:
-    """The rows as contiguous float32: themselves if they are, else each value rounded once."""
+    """The rows as contiguous float32: the array itself if it is that, else each value rounded once."""
     source = _arrays.Rows("X", vectors)
     whole = source.whole(np.float32)
     if whole is not None:
@@ -308,7 +314,7 @@ def rows_of(vectors: object) -> Floats:
 
 
 def given_centroids(init: object, shape: tuple[int, ...]) -> Floats:
-    """Given centroids as contiguous float32 of this shape."""
+    """The array `init` as contiguous float32 of this shape."""
     array = _arrays.numbers("init", init, expected="k-means++, random or an array of real numbers")
     if array.shape != shape:
         raise InputError(f"init: expected shape {shape}, got {_arrays.shape_text(array.shape)}")

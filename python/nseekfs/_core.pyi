@@ -1,3 +1,9 @@
+"""Types of the extension module, which the facade calls with checked arguments.
+
+Arrays are C-contiguous. Queries and rows have the shape (m, dims). Functions raise `InputError`, `FormatError`,
+`OSError` and `MemoryError`, as the public functions document.
+"""
+
 from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
@@ -27,6 +33,7 @@ MAX_BITS: int
 MAX_TABLES: int
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
+# Centroids, labels, inertia, history, number of updates.
 _Trained: TypeAlias = tuple[_Floats, npt.NDArray[np.int64], float, list[float], int]
 
 def simd_info() -> dict[str, Any]: ...
@@ -90,6 +97,8 @@ class Index:
     @property
     def normalized(self) -> bool: ...
     @property
+    # Kind, recall, nlist, spill, tables, bits, queries, whether queries were given, and points of (k, nprobe, recall,
+    # error, visited).
     def ann(
         self,
     ) -> tuple[str, float, int, bool, int, int, int, bool, list[tuple[int, int, float, float, float]]] | None: ...
@@ -101,6 +110,8 @@ class Index:
     def nbytes(self) -> int: ...
     @property
     def path(self) -> str | None: ...
+    # Row numbers, scores and keys, flat for all queries; and a certificate for each query: rows, bounded, refined,
+    # bytes_read, kth_key, best_bound_left, exact.
     def search(
         self,
         queries: npt.NDArray[Any],
@@ -119,6 +130,7 @@ class Index:
         list[tuple[int, int, int, int, float, float, bool]],
     ]: ...
     def tune(self, recall: float | None, queries: npt.NDArray[Any] | None, threads: int | None) -> None: ...
+    # Recall, low, high, queries, visited, exact.
     def recall(
         self,
         queries: npt.NDArray[Any] | None,
@@ -127,6 +139,7 @@ class Index:
         effort: Effort | None,
         threads: int | None,
     ) -> tuple[float, float, float, int, float, float]: ...
+    # Found, key, kth_key, cells as (number, rank), nprobe.
     def explain_miss(
         self,
         query: npt.NDArray[Any],

@@ -1,21 +1,21 @@
 """The exceptions of nseekfs; the extension module raises these same classes.
 
-Every message names the argument, what was expected and what came. What the operating system
-refuses is the matching `OSError`, memory that cannot be had a `MemoryError`.
+Every message names the argument, the expected value and the given value. Errors of the operating system are raised as
+`OSError`, and failed allocations as `MemoryError`.
 """
 
 
 class Error(Exception):
-    """What every exception of nseekfs's own derives from."""
+    """Base of all exceptions that nseekfs defines."""
 
 
 class InputError(Error, ValueError):
-    """An argument of the right type has a value that cannot be used."""
+    """An argument of the right type has a value that is not allowed."""
 
 
 class InputTypeError(InputError, TypeError):
-    """An argument has a type that cannot be used."""
+    """An argument has a wrong type."""
 
 
 class FormatError(Error, ValueError):
-    """A file is not a whole nseekfs index: damaged, cut short, or something else altogether."""
+    """A file is not a whole nseekfs index: it is damaged, truncated, or of another format."""

@@ -1,4 +1,4 @@
-"""k-means on all rows at once."""
+"""k-means on all rows: Lloyd's algorithm."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -10,20 +10,21 @@ from nseekfs._typing import Count
 @documented
 @dataclass(eq=False, repr=False)
 class KMeans(Clusterer[float]):
-    """k-means on all rows at once.
+    """k-means on all rows: Lloyd's algorithm.
 
     Parameters
     ----------
     max_points_per_centroid : int, optional
-        Train on so many rows a cluster at most, drawn at random. `labels` and `inertia` are then those of the sample.
+        Maximum number of training rows for each cluster, drawn at random. `labels` and `inertia` are then those of the
+        sample. The default trains on all rows.
 
     Notes
     -----
     Lloyd, *Least squares quantization in PCM*, IEEE Transactions on Information Theory 28 (1982); Arthur and
-    Vassilvitskii, *k-means++: the advantages of careful seeding*, SODA 2007. A cluster that has lost its rows takes
-    over one of a costly cluster, so none is empty as long as there are `n_clusters` different rows.
+    Vassilvitskii, *k-means++: the advantages of careful seeding*, SODA 2007. An empty cluster gets a row of a cluster
+    with a high cost, so no cluster is empty if there are `n_clusters` different rows.
 
-    Beside the rows, in float32, training keeps some 30 bytes a row and a few copies of the centroids.
+    Training needs the rows in float32, about 30 bytes a row, and a few copies of the centroids.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""k-means on batches of rows."""
+"""k-means on mini-batches."""
 
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
@@ -12,14 +12,15 @@ from nseekfs._typing import Count, Vectors
 @documented
 @dataclass(eq=False, repr=False)
 class BatchClusterer(Clusterer[Step]):
-    """The base of k-means classes that learn from batches.
+    """Base of the k-means classes that train on mini-batches.
 
     Parameters
     ----------
     max_no_improvement : int, optional
-        `fit` ends after so many batches in a row without an improvement; None: never.
+        `fit` ends after this number of consecutive batches without an improvement; None disables the rule.
     reassignment_ratio : float
-        A cluster to which less than this part of the rows of the largest have come moves into a large one.
+        The centroid of a cluster moves into a large cluster if the cluster has received less than this fraction of the
+        rows of the largest cluster.
     """
 
     _: KW_ONLY
@@ -29,31 +30,32 @@ class BatchClusterer(Clusterer[Step]):
     reassignment_ratio: float = 0.01
 
     def partial_fit(self, X: Vectors, y: object = None) -> Self:  # noqa: ARG002
-        """Learn from one batch, on top of all before; nothing of it is kept.
+        """Update the centroids with one batch of rows. The rows are not stored.
 
-        The first batch also gives the first centroids, so it has `n_clusters` rows at least unless `init` is an
-        array. `labels` and `inertia` are unknown from then on. Takes, returns and raises what `fit` does.
+        The first batch also gives the initial centroids, so it needs at least `n_clusters` rows unless `init` is an
+        array. `labels` and `inertia` are not available afterwards. Parameters, return value and errors are those of
+        `fit`.
         """
         self._fitted, self._cells = self._learn(rows_of(X)), None
         return self
 
     @abstractmethod
     def _learn(self, rows: Floats) -> Fitted[Step]:
-        """What `partial_fit` is to leave."""
+        """Update with one batch; the result becomes the state of the estimator."""
 
 
 @documented
 @dataclass(eq=False, repr=False)
 class MiniBatchKMeans(BatchClusterer[float]):
-    """k-means on batches of rows: a centroid is the mean of all rows that have come to it.
+    """k-means on mini-batches: a centroid is the mean of all rows that were assigned to it.
 
-    At the end of `fit` every centroid moves once to the mean of all rows nearest to it, and a cluster without rows
-    takes over one of a costly cluster.
+    At the end of `fit`, every centroid moves once to the mean of all rows nearest to it, and an empty cluster gets a
+    row of a cluster with a high cost.
 
     Parameters
     ----------
     batch_size : int, optional
-        Rows of a batch that `fit` draws; eight for each cluster, 1024 at least, if not given.
+        Number of rows that `fit` draws for a batch. The default is 8 for each cluster, and at least 1024.
 
     Notes
     -----
@@ -78,14 +80,14 @@ class MiniBatchKMeans(BatchClusterer[float]):
     _learner: _core.MiniBatch | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what `partial_fit` has counted: it starts from the centroids, anew."""
+        """The state without the counts of `partial_fit`, which then starts from the centroids with counts of 0."""
         return {**super().__getstate__(), "_learner": None}
 
     def _train(self, rows: Floats) -> Fitted[float]:
         training = self._training(rows.shape[1])
-        asked = _arguments.maybe_whole("batch_size", self.batch_size, 1)
+        batch_size = _arguments.maybe_whole("batch_size", self.batch_size, 1)
         batches = (
-            max(1024, 8 * training.n_clusters) if asked is None else asked,
+            max(1024, 8 * training.n_clusters) if batch_size is None else batch_size,
             _arguments.maybe_whole("max_no_improvement", self.max_no_improvement, 1),
             self._least_share(),
         )

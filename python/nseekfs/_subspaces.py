@@ -1,4 +1,4 @@
-"""k-means on batches of rows, for parts of the dimensions."""
+"""k-means on mini-batches, for each of several subspaces."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,20 +19,20 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 @documented
 @dataclass(eq=False, repr=False)
 class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
-    """A `MiniBatchKMeans` for each part of the dimensions, as product quantization wants them.
+    """A `MiniBatchKMeans` for each of several subspaces, such as the codebooks of product quantization.
 
     Parameters
     ----------
     n_subspaces : int
-        How many parts of equal width, from 1; they divide the dimensions of the rows.
+        Number of subspaces, at least 1: consecutive parts of equal width. It divides the number of dims of the rows.
     batch_size : int, optional
-        As that of `MiniBatchKMeans`, for each part.
+        As in `MiniBatchKMeans`, for each subspace.
 
     Notes
     -----
     Jegou, Douze and Schmid, *Product quantization for nearest neighbor search*, IEEE Transactions on Pattern
     Analysis and Machine Intelligence 33 (2011). `centroids` has the shape (n_subspaces, n_clusters,
-    dims / n_subspaces), `labels` the shape (rows, n_subspaces); `inertia` is the sum over all parts.
+    dims / n_subspaces), `labels` the shape (rows, n_subspaces); `inertia` is the sum over all subspaces.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
 
     @property
     def parts(self) -> list[MiniBatchKMeans]:
-        """The k-means of each part."""
+        """The fitted `MiniBatchKMeans` of each subspace."""
         return self._value(self._parts)
 
     def predict(self, X: Vectors) -> Labels:
@@ -100,19 +100,19 @@ class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
         return [MiniBatchKMeans(**{**shared, **one}) for one in own]
 
     def _pairs(self, X: Vectors) -> Iterator[tuple[MiniBatchKMeans, Floats]]:
-        """Each part with its columns of the rows."""
+        """Each subspace with its columns of the rows."""
         parts = self.parts
         return zip(parts, split_columns(rows_of(X), len(parts)), strict=True)
 
     def _stack(
         self, ask: Callable[[MiniBatchKMeans, Floats], npt.NDArray[_Scalar]], X: Vectors
     ) -> npt.NDArray[_Scalar]:
-        """What the parts answer, side by side."""
+        """The results of all subspaces, stacked along axis 1."""
         return np.stack([ask(part, columns) for part, columns in self._pairs(X)], axis=1)
 
 
 def split_columns(rows: Floats, n_subspaces: Count) -> list[Floats]:
-    """Views of so many parts of equal width."""
+    """Views of `n_subspaces` groups of columns of equal width."""
     count = _arguments.whole("n_subspaces", n_subspaces, 1)
     if rows.shape[1] % count:
         raise InputError(f"X: expected rows whose length n_subspaces={count} divides, got {rows.shape[1]} values")

@@ -1,4 +1,4 @@
-"""Recall against speed, as ``python -m nseekfs tune`` prints and plots it."""
+"""Recall against speed for ``python -m nseekfs tune``: measurement, table and plot."""
 
 import time
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from nseekfs.ann import Recall
 from nseekfs.index import Index
 
 TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
-"""What is asked for, one after the other; 1 is the exact search."""
-ASKED = 200
-"""Queries that are timed, one at a time; the median of their times makes the speed."""
+"""Target recalls that are measured; 1 is exact search."""
+TIMED = 200
+"""Number of single queries that are timed; the speed is the reciprocal of the median time."""
 
 
 class Line(NamedTuple):
-    """What one target gives."""
+    """The measurement of one target recall; `seconds` is the median time of a query."""
 
     target: float
     measured: Recall
@@ -26,16 +26,16 @@ class Line(NamedTuple):
 
 
 def measure(index: Index, queries: npt.NDArray[Any] | None, k: int) -> list[Line]:
-    """Recall and the median time of a query on one thread, for every target."""
+    """Recall and median time of a query on one thread, for every target recall."""
     if queries is None:
         rng = np.random.default_rng(index.seed)
-        asked = np.stack([index[int(row)] for row in rng.choice(len(index), min(ASKED, len(index)), replace=False)])
+        timed = np.stack([index[int(row)] for row in rng.choice(len(index), min(TIMED, len(index)), replace=False)])
     else:
-        asked = queries[:ASKED]
+        timed = queries[:TIMED]
     lines = []
     for target in TARGETS:
         spent = []
-        for query in asked:
+        for query in timed:
             start = time.perf_counter()
             index.query(query, k, recall=target, threads=1)
             spent.append(time.perf_counter() - start)
@@ -44,7 +44,7 @@ def measure(index: Index, queries: npt.NDArray[Any] | None, k: int) -> list[Line
 
 
 def show(index: Index, lines: list[Line], k: int) -> None:
-    """Print a table."""
+    """Print the table of target, measured recall, rows visited, proven answers and queries a second."""
     print(f"{index.ann}; k {k}, one thread")
     print("target  recall (95% confidence)     rows visited  proven exact   queries/s")
     for line in lines:
@@ -56,12 +56,14 @@ def show(index: Index, lines: list[Line], k: int) -> None:
 
 
 def plot(lines: list[Line], path: str) -> None:
-    """Draw recall against queries per second into a file whose ending says its kind.
+    """Draw recall against queries per second; the extension of the file chooses its format.
 
     Raises
     ------
     Error
         If matplotlib is not installed.
+    InputError
+        If the extension is not that of an image format.
     """
     try:
         from matplotlib.figure import Figure
@@ -79,7 +81,7 @@ def plot(lines: list[Line], path: str) -> None:
 
 
 def read_queries(path: str, dims: int) -> npt.NDArray[Any]:
-    """The queries of a .npy file."""
+    """The queries of a .npy file, shape (q, dims); `InputError` if the file holds no such array."""
     try:
         queries: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, BadZipFile) as error:

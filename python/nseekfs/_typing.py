@@ -1,6 +1,6 @@
-"""The words and the arrays that the public functions take, for type checkers.
+"""Types of the arguments of public functions.
 
-The words are those that the extension module accepts; a test compares the two.
+The literals are the words that the extension module accepts; a test compares the two.
 """
 
 import os
@@ -27,19 +27,19 @@ class SupportsDLPack(Protocol):
 
 
 class Progress(Protocol):
-    """What is called after each piece of work, such as a block of rows, with those done so far and all of them."""
+    """A callable that receives the number of units of work done, such as blocks of rows, and their total."""
 
     def __call__(self, done: int, total: int, /) -> object: ...
 
 
 Vectors: TypeAlias = npt.ArrayLike | SupportsDLPack
-"""Real numbers: an array of any layout, nested lists, a buffer, a DLPack producer on the CPU."""
+"""Real numbers: an array of any layout, nested lists, a buffer, or a DLPack producer on the CPU."""
 
 Filter: TypeAlias = npt.ArrayLike | SupportsDLPack
-"""Which rows may be found: a bool for every row, or row numbers."""
+"""The rows that may be returned: a bool for every row, or row numbers."""
 
 Count: TypeAlias = SupportsIndex
-"""A whole number, of Python or of numpy; a bool is refused."""
+"""A whole number of Python or numpy; a bool is refused."""
 
 AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """The name of a file or a folder."""

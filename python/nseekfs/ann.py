@@ -1,47 +1,47 @@
-"""What an index says of its approximate search: how it visits few rows, what that gives, and why a row was missed."""
+"""Results of approximate search other than hits: its parameters, its measured recall, and the reason for a miss."""
 
 from typing import NamedTuple
 
 
 class TuningPoint(NamedTuple):
-    """What was measured at one setting."""
+    """The recall measured for one `k` at one `nprobe`."""
 
     k: int
-    """Neighbours asked for."""
+    """Number of neighbours."""
     nprobe: int
-    """Cells or buckets visited; of cells, more by queries that have many near, and fewer by others."""
+    """Number of cells or buckets visited. A query with many near cells visits more cells, other queries fewer."""
     recall: float
     """Share of the exact neighbours that was found."""
     error: float
     """Standard error of `recall`."""
     visited: float
-    """Rows in them, on average; a row that is in two of the cells counts twice."""
+    """Mean number of rows in the visited cells or buckets; a row in two visited cells counts twice."""
 
 
 class Ann(NamedTuple):
-    """How an index visits few rows, and what that was tuned on.
+    """The approximate search of an index, and the measurements that tuned it.
 
-    Compares with words: ``index.ann == "ivf"``.
+    An `Ann` equals the string of its kind: ``index.ann == "ivf"``.
     """
 
     kind: str
-    """``"ivf"``, ``"lsh"``, or ``"exact"``: every row is a candidate."""
+    """``"ivf"``, ``"lsh"``, or ``"exact"``, where every row is a candidate."""
     recall: float
-    """The recall that queries get unless they say otherwise; 1 for ``"exact"``."""
+    """Default recall of queries; 1 for ``"exact"``."""
     nlist: int
-    """How many cells an ``"ivf"`` has; 0 for others."""
+    """Number of cells of an ``"ivf"``; 0 for other kinds."""
     spill: bool
-    """Whether every row is in two of them."""
+    """Whether every row is in the inverted lists of two cells."""
     tables: int
-    """How many tables an ``"lsh"`` has; 0 for others."""
+    """Number of tables of an ``"lsh"``; 0 for other kinds."""
     bits: int
-    """Bits of a bucket's number in each."""
+    """Number of bits of a bucket number of an ``"lsh"``; 0 for other kinds."""
     queries: int
-    """Queries that it was tuned on; an ``"lsh"`` takes 200 of a sample."""
+    """Number of queries used for tuning; an ``"lsh"`` uses at most 200."""
     tuned_on: str
-    """``"rows"`` held out of the training, ``"queries"`` that were given, or ``"nothing"`` for ``"exact"``."""
+    """``"rows"`` held out of the training, the ``"queries"`` given to `tune`, or ``"nothing"`` for ``"exact"``."""
     tuning: tuple[TuningPoint, ...]
-    """What was measured, by neighbours asked for, then by cells or buckets visited."""
+    """The measurements, ordered by `k`, then by `nprobe`."""
 
     def __eq__(self, other: object) -> bool:
         return self.kind == other if isinstance(other, str) else tuple.__eq__(self, other) is True
@@ -62,20 +62,20 @@ class Ann(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """A measured recall."""
+    """The recall of a sample of queries, measured against exact search."""
 
     recall: float
     """Share of the exact neighbours that was found."""
     low: float
-    """Lower end of the 95% confidence interval of the recall of all such queries."""
+    """Lower end of the 95 % confidence interval of the mean recall of such queries."""
     high: float
-    """Its upper end."""
+    """Upper end of that interval."""
     queries: int
-    """Queries asked."""
+    """Number of queries."""
     visited: float
-    """Codes or rows read by a query, on average, as a share of all rows; those of centroids are not counted."""
+    """Mean share of the rows whose code or values a query read; centroids are not counted."""
     exact: float
-    """Share of the answers that were proven to be exact, see `Certificate`."""
+    """Share of the answers that are proven to be exact, see `Certificate.exact`."""
 
     def __repr__(self) -> str:
         visited, exact = 100 * self.visited, 100 * self.exact
@@ -86,29 +86,29 @@ class Recall(NamedTuple):
 
 
 class RankedCell(NamedTuple):
-    """A cell that holds a row, or a bucket of an ``"lsh"``, and when the query visits it."""
+    """A cell or bucket that holds a row, with its rank in the order in which the query visits them."""
 
     number: int
-    """Of the cell; of an ``"lsh"``, of the table."""
+    """Number of the cell; for ``"lsh"``, number of the table."""
     rank: int
-    """1 for the cell nearest to the query or the likeliest bucket; visited if it is at most `Miss.nprobe`."""
+    """1 for the nearest cell or the likeliest bucket. The query visits ranks up to `Miss.nprobe`."""
 
 
 class Miss(NamedTuple):
-    """Why a search found a row, or did not."""
+    """The reason why a search finds or misses a row."""
 
     found: bool
-    """Whether it did."""
+    """Whether the row is among the best k."""
     reason: str
-    """In words."""
+    """The reason as a sentence."""
     key: float
-    """What the row is ranked by, as `Hits.keys`."""
+    """Float64 ranking key of the row, as in `Hits.keys`."""
     kth_key: float
-    """That of the last row found."""
+    """Ranking key of the last row found."""
     cells: tuple[RankedCell, ...]
-    """The row's cells or buckets, by rank; none where search is exact."""
+    """The cells or buckets that hold the row, by rank; empty where the search is exact."""
     nprobe: int
-    """Cells or buckets that the query visits, before ratio_threshold; 0 where search is exact."""
+    """Number of cells or buckets that the query visits, before `ratio_threshold`; 0 where the search is exact."""
 
     def __repr__(self) -> str:
         return f"{'found' if self.found else 'missed'}: {self.reason}"

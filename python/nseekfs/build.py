@@ -1,4 +1,4 @@
-"""Making an index from vectors, and opening one from its file."""
+"""Building an index from vectors, and opening one from its file."""
 
 import os
 from typing import Any, TypedDict, Unpack, get_args
@@ -12,9 +12,9 @@ from nseekfs.index import Index
 from nseekfs.params import IVF, LSH, AnnKind
 
 _STORED: dict[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
-"""What an extended float is rounded to, once, by level; float64 for the others."""
+"""The type that extended floats are rounded to, once, by level; float64 for other levels."""
 _KINDS: dict[str, type[IVF] | type[LSH]] = {"ivf": IVF, "lsh": LSH}
-"""What the words of `ann` stand for."""
+"""The dataclass of each word of `ann`."""
 
 
 def from_embeddings(
@@ -33,45 +33,42 @@ def from_embeddings(
     threads: Count | None = None,
     progress: Progress | None = None,
 ) -> Index:
-    """Build an index, in memory unless `output_dir` is given.
+    """Build an index in memory, or in a file if `output_dir` is given.
 
     Parameters
     ----------
     embeddings : array_like of real numbers, shape (rows, dims)
-        Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on
-        the CPU. Never changed. Every value is rounded once to what `level` stores.
+        Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU. The array
+        is never changed. Every value is rounded once to the type that `level` stores.
     metric : str
-        What queries compare by unless they say otherwise: ``"cosine"``, ``"dot"``, ``"euclidean"``
-        or an alias. All three can be asked of every index.
+        Default metric of queries: ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. Every index answers all three.
     level : {"f32", "f64", "f16", "f8"}
-        How precisely a row is stored. ``"f8"`` is one signed byte per value and a float32 scale per
-        row.
+        Type of a stored value. ``"f8"`` is one signed byte a value and one float32 scale a row.
     ann : {None, True, "ivf", "lsh"} or IVF or LSH
-        Whether an approximate answer will do, of the recall asked for. ``"ivf"`` groups rows into cells around
-        centroids, of which queries visit few; ``"lsh"`` hashes them into buckets of several tables, is built in no
-        time, and serves near duplicates; `IVF` and `LSH` are the same with parameters of yours. True takes cells if
-        they are measured to cost less than an exact search, which those of less than 4 MB of rows never do. None, or
-        False, is exact search.
+        Kind of approximate search; None or False is exact search. ``"ivf"`` groups rows into cells around centroids,
+        and a query visits the nearest cells. ``"lsh"`` hashes rows into buckets of several tables; it is built quickly
+        and suits near duplicates. `IVF` and `LSH` set their parameters. True builds cells if they are measured to cost
+        less than exact search; tables of up to 4 MB of rows stay exact.
     recall : float
-        The share of the exact neighbours that approximate queries find, on average, unless they say otherwise;
-        measured on rows held out of the training, see `Index.ann` and `Index.recall`.
+        Default recall of approximate queries, above 0 and at most 1: the mean share of the exact neighbours that is
+        found. It is measured on rows held out of the training, see `Index.ann` and `Index.recall`.
     method : {"auto", "simd", "scalar"}
-        What queries use unless they say otherwise; ``"simd"`` and ``"scalar"`` always answer exactly.
+        Default method of queries. ``"simd"`` and ``"scalar"`` always search exactly.
     normalized : bool, optional
-        Whether the rows have length 1, within 0.002. Measured if not given, checked if True; never
+        Whether the rows have length 1, within 0.002. None measures it; True is checked on every row. The value never
         changes an answer.
     codes : bool
-        Whether a large table gets compact codes beside its rows, a quarter of the size of float32 rows.
-        They make exact search several times faster and never change an answer.
+        Whether a table of more than 4 MB of rows gets compact codes, which take about a quarter of the size of float32
+        rows. Codes make exact search faster and never change an answer.
     output_dir : path, optional
-        Folder, made if missing, for the file ``{base_name}_{level}.bin``; the index is then opened
-        from that file. Nothing is written if not given.
+        Folder of the file ``{base_name}_{level}.bin``; it is created if it is missing. The index is then opened from
+        that file. Nothing is written if `output_dir` is not given.
     base_name : str
-        Start of the file's name, without separators.
+        First part of the file name, without separators.
     seed : int
-        What every random choice starts from, from 0.
+        Seed of all random choices, from 0 to 2**64 - 1.
     threads : int, optional
-        How many threads may work, from 1; all that the process may use if not given.
+        Maximum number of threads, at least 1. The default is the number of CPUs that the process may use.
     progress : callable, optional
         Called with (rows done, all rows) after each block.
 
@@ -82,7 +79,9 @@ def from_embeddings(
     Raises
     ------
     InputError
-        If an argument cannot be used; `InputTypeError` if its type is wrong.
+        If a value is not allowed, such as NaN; `InputTypeError` if a type is wrong.
+    MemoryError
+        If the index does not fit in memory.
     OSError
         If the file cannot be written.
 
@@ -147,7 +146,9 @@ class BuildOptions(TypedDict, total=False):
 
 
 def create_index(embeddings: Vectors, output_dir: AnyPath, **options: Unpack[BuildOptions]) -> str:
-    """Build an index and write it to ``{output_dir}/{base_name}_{level}.bin``, replacing it whole.
+    """Build an index and write it to the file ``{output_dir}/{base_name}_{level}.bin``.
+
+    An existing file of that name is replaced as a whole.
 
     Parameters
     ----------
@@ -164,9 +165,9 @@ def create_index(embeddings: Vectors, output_dir: AnyPath, **options: Unpack[Bui
     Raises
     ------
     InputError
-        If an argument cannot be used; `InputTypeError` if its type is wrong.
+        If a value is not allowed; `InputTypeError` if a type is wrong.
     OSError
-        If the file cannot be written; a file that was there is then as before.
+        If the file cannot be written. An existing file is then unchanged.
 
     Examples
     --------
@@ -190,14 +191,14 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     path : path
         A file that `from_embeddings`, `create_index` or `Index.save` wrote.
     ann : bool, optional
-        Whether an index that was built for approximate search is asked so; False makes every answer exact, and `save`
-        then writes the index without its cells or buckets.
+        Whether to use the cells or buckets of the file. False makes every answer exact, and `save` then writes the
+        index without them.
     mode : {"mmap", "ram"}
-        Whether the file is mapped, so that processes share it, it opens in milliseconds and may be larger
-        than memory, or read.
+        ``"mmap"`` maps the file: it opens in milliseconds, processes share it, and it may be larger than memory.
+        ``"ram"`` reads it into memory.
     verify : {"auto", "header", "full"}
-        How much is checked against the checksums at once: header and tables, or every byte.
-        ``"auto"`` is all of a file under 64 MiB.
+        Which checksums to check now: those of the header and the section table, or those of every byte. ``"auto"``
+        checks every byte of files under 64 MiB, and the header of larger ones.
 
     Returns
     -------
@@ -210,7 +211,7 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     OSError
         If the file cannot be read.
     InputError
-        If an argument cannot be used; `InputTypeError` if its type is wrong.
+        If a value is not allowed; `InputTypeError` if a type is wrong.
     """
     approximate = _arguments.maybe_flag("ann", ann) is not False
     mode_word = _arguments.word("mode", mode)
@@ -219,7 +220,7 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
 
 
 def _ann(ann: object) -> bool | IVF | LSH | None:
-    """How queries are to visit few rows, in the types of the extension module."""
+    """The argument `ann` in the types of the extension module."""
     if isinstance(ann, str) and ann in _KINDS:
         return _KINDS[ann]()
     if ann is None or isinstance(ann, bool | np.bool_ | IVF | LSH):

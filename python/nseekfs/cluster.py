@@ -1,4 +1,4 @@
-"""k-means: rows grouped around centroids, on all rows or on batches, whole or by parts of the dimensions.
+"""k-means clustering: on all rows, on mini-batches, and on mini-batches of subspaces.
 
 >>> import numpy as np
 >>> from nseekfs.cluster import KMeans
@@ -6,8 +6,8 @@
 >>> KMeans(2, seed=1).fit(vectors).inertia
 1.0
 
-A row belongs to the cell of its nearest centroid by float64 sums, of equally near ones to the lower, so labels
-and centroids are the same on every CPU and for any number of threads: seed, rows and parameters decide them.
+The label of a row is the number of its nearest centroid by float64 sums, and the lower number if two are equally near.
+Rows, parameters and seed decide every bit of labels and centroids; CPU and number of threads do not.
 """
 
 from nseekfs._clusters import NotFittedError

@@ -1,4 +1,4 @@
-"""What a query finds: `Hits` for one vector, `SearchResult` for several, best first."""
+"""Results of a search: `Hits` of one query, `SearchResult` of several, best first."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 class Hit(TypedDict):
-    """One row found: its number, and how it scores."""
+    """One row found: its number and its score."""
 
     idx: int
     score: float
@@ -17,61 +17,64 @@ class Hit(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """The rows found for several vectors, best first along the last axis; ``indices, scores = result`` unpacks it."""
+    """The rows found for several queries, best first along the last axis.
+
+    ``indices, scores = result`` unpacks the first two arrays. All three have the same shape, see `Index.search`.
+    """
 
     indices: npt.NDArray[np.int64]
-    """Row numbers."""
+    """Row numbers, int64."""
     scores: npt.NDArray[np.float32]
-    """Cosine or dot product, larger is better, or euclidean distance, smaller is better."""
+    """Cosine or dot product, where larger is better, or euclidean distance, where smaller is better; float32."""
     keys: npt.NDArray[np.float64]
-    """What rows are ranked by, see `Hits.keys`; merge answers of several indexes by (key, row)."""
+    """Ranking keys, float64, see `Hits.keys`. To merge answers of several indexes, order them by (key, row)."""
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return iter((self.indices, self.scores))
 
 
 class Certificate(NamedTuple):
-    """What shows that the rows found are the best, and what that took.
+    """The proof that the rows found are the best, with counts of the work.
 
-    Every row that was not read in full has an upper bound of its key, proven from its code
-    (``src/code/margin.rs`` derives it). `best_bound_left` is the best of these bounds; it does not
-    pass `kth_key`, so that none of these rows can be among the best.
+    The code of a row gives a bound of its key, which ``src/quantize/bound.rs`` derives. `best_bound_left` is the best
+    bound of all rows that were not refined. It is not better than `kth_key`, so none of these rows can be among the
+    best.
     """
 
     rows: int
-    """Candidates: all rows, or those that the filter allows."""
+    """Number of candidates: all rows, or those that the filter allows."""
     bounded: int
-    """Rows whose full bound, from all dims of their code, was computed; the coarse bound from the leading dims may be
-    computed for every row."""
+    """Number of rows whose full bound, from all dims of their code, was computed. The coarse bound, from the leading
+    dims, is not counted."""
     refined: int
-    """Rows read in full and scored."""
+    """Number of rows that were read in full and scored."""
     bytes_read: int
-    """Bytes of codes and rows that were read, codes that decided nothing included."""
+    """Bytes of codes and rows that were read."""
     kth_key: float
-    """Key of the k-th best row; where fewer reach `min_score` or `max_distance`, the key of that limit."""
+    """Ranking key of the k-th best row. If fewer rows reach `min_score` or `max_distance`, the key of that limit."""
     best_bound_left: float
-    """No row that was not refined has a better key than this; infinite if all were refined, or `exact` is False."""
+    """No row that was not refined has a better key. Infinite if all rows were refined or if `exact` is False."""
     exact: bool
-    """Whether the rows are proven to be the best of all candidates. Always True of an exact search; an approximate
-    search proves it where it can, and where it cannot, `best_bound_left` says nothing."""
+    """Whether the rows are proven to be the best of all candidates. Always True for exact search. Approximate search
+    sets it where it has a proof."""
 
 
 class Hits(Sequence[Hit]):
-    """The rows found for one vector, best first: a sequence of ``{"idx": int, "score": float}``.
+    """The rows found for one query, best first: a sequence of ``{"idx": int, "score": float}``.
 
-    Equal to the plain list of the same dictionaries; slices are `Hits`. The dictionaries are made
-    when asked for, the arrays are there at once.
+    `Hits` equal the list of the same dictionaries, and slices are `Hits`. Dictionaries are made on access; the arrays
+    exist already.
 
     Attributes
     ----------
     indices : ndarray of int64, shape (n,)
         Row numbers.
     scores : ndarray of float32, shape (n,)
-        Cosine or dot product, larger is better, or euclidean distance, smaller is better.
+        Cosine or dot product, where larger is better, or euclidean distance, where smaller is better.
     keys : ndarray of float64, shape (n,)
-        What rows are ranked by: the score before rounding, for euclidean the squared distance.
+        Ranking keys: the score before rounding to float32; for euclidean, the squared distance.
     certificate : Certificate
-        What shows that these are the best rows, and what it took to know.
+        The proof that these rows are the best, with counts of the work.
 
     Examples
     --------
@@ -102,7 +105,7 @@ class Hits(Sequence[Hit]):
         self.certificate = certificate
 
     def to_list(self) -> list[Hit]:
-        """The plain list of dictionaries."""
+        """The hits as a list of dictionaries."""
         return list(self)
 
     def __len__(self) -> int:

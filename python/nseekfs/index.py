@@ -1,4 +1,4 @@
-"""The index as users hold it: ask it, read its rows, save it, close it."""
+"""`Index`: search, access to rows, saving and closing."""
 
 from types import TracebackType
 from typing import Any, Self, get_args, overload
@@ -15,12 +15,12 @@ from nseekfs.params import Effort
 
 
 class Index(Approximate):
-    """Vectors that can be searched; made by `from_embeddings` or `load_index`.
+    """A searchable table of vectors; `from_embeddings` and `load_index` return one.
 
-    Safe to use from several threads and in forked children. A context manager that closes the
-    index at its end. ``len(index)`` is the number of rows, ``index[7]``, ``index[-1]`` and
-    ``index[2:5]`` are rows as stored: float32, or float64 at level ``"f64"``. A pickle of a saved
-    index holds its path, so that workers map the one file.
+    An index may be used from several threads and in forked children. It is a context manager that closes itself at its
+    end. ``len(index)`` is the number of rows. ``index[7]``, ``index[-1]`` and ``index[2:5]`` are rows as stored:
+    float32, or float64 at level ``"f64"``. A pickle of a saved index holds only its path, so worker processes map the
+    same file.
 
     Examples
     --------
@@ -60,39 +60,39 @@ class Index(Approximate):
         Parameters
         ----------
         query : array_like of real numbers, shape (dims,)
-            Rounded once to float32, or to float64 at level ``"f64"``.
+            The query vector. It is rounded once to float32, or to float64 at level ``"f64"``.
         top_k : int
-            How many rows to return at most, from 1; all rows if there are fewer.
+            Maximum number of rows to return, at least 1.
         method : {"auto", "simd", "scalar"}
-            How the rows are searched; exact answers are the same to the last bit, and ``"simd"`` and ``"scalar"`` are
-            always exact. ``"auto"`` is what the index was built with, and reads few rows where there are codes;
-            ``"simd"`` reads all in full with the vector kernels, ``"scalar"`` with plain loops.
+            How rows are scored. ``"auto"`` is the method that the index was built with. Built with ``"auto"``, it reads
+            few rows where there are codes, and may search approximately. ``"simd"`` reads every row in full with vector
+            kernels, ``"scalar"`` with plain loops. Exact answers are the same bits with all three.
         similarity : str, optional
-            ``"cosine"``, ``"dot"`` or ``"euclidean"`` or an alias; the index's metric if not given.
+            ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. The default is the metric of the index.
         filter : array_like, optional
-            Which rows may be found: a bool for every row, shape (rows,), or row numbers, shape (n,).
+            The rows that may be returned: a bool for every row, shape (rows,), or row numbers, shape (n,).
         min_score : float, optional
-            Only rows whose float64 score is at least this; for cosine and dot.
+            For cosine and dot: return only rows whose float64 score is at least this.
         max_distance : float, optional
-            Only rows whose float64 distance is at most this; for euclidean.
+            For euclidean: return only rows whose float64 distance is at most this.
         recall : float, optional
-            Of an index for approximate search: the share of the exact neighbours that is to be found, on average;
-            what the index was tuned for if not given. 1 asks for the exact answer.
+            For an index with approximate search: the target recall, above 0 and at most 1. The default is that of the
+            index; 1 searches exactly.
         effort : Effort, optional
-            Of an index for approximate search, instead of `recall`: how many cells or buckets to visit, and how many
-            rows to read in full.
+            For an index with approximate search, in place of `recall`: the number of cells or buckets to visit and the
+            number of rows to refine.
         threads : int, optional
-            How many threads may work, from 1; all that the process may use if not given.
+            Maximum number of threads, at least 1. The default is the number of CPUs that the process may use.
 
         Returns
         -------
         Hits
-            Best first, equal scores by row; fewer than `top_k` only if no more rows qualify.
+            Best first, equal scores by row number. There are fewer than `top_k` hits only if no more rows qualify.
 
         Raises
         ------
         InputError
-            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
+            If a value is not allowed or the index is closed; `InputTypeError` if a type is wrong.
 
         Examples
         --------
@@ -136,22 +136,22 @@ class Index(Approximate):
         Parameters
         ----------
         queries : array_like of real numbers, shape (q, dims) or (dims,)
-            Rounded once to float32, or to float64 at level ``"f64"``.
+            The query vectors. They are rounded once to float32, or to float64 at level ``"f64"``.
         k : int
-            How many rows to return for each query, from 1; all allowed rows if there are fewer.
+            Number of rows to return for each query, at least 1; all allowed rows if there are fewer.
         method, similarity, filter, recall, effort, threads
             As in `query`.
 
         Returns
         -------
         SearchResult
-            ``indices`` (int64), ``scores`` (float32) and ``keys`` (float64), each of shape (q, n) or, for one vector,
-            (n,), n being the smaller of `k` and the number of allowed rows; best first.
+            ``indices`` (int64), ``scores`` (float32) and ``keys`` (float64), best first. Each has the shape (q, n), or
+            (n,) for a single vector, where n is the smaller of `k` and the number of allowed rows.
 
         Raises
         ------
         InputError
-            If an argument cannot be used, or the index is closed; `InputTypeError` for a wrong type.
+            If a value is not allowed or the index is closed; `InputTypeError` if a type is wrong.
 
         Examples
         --------
@@ -183,12 +183,19 @@ class Index(Approximate):
         return SearchResult(indices, scores, keys)
 
     def save(self, path: AnyPath) -> None:
-        """Write the index to one file, whole or not at all, replacing what is there.
+        """Write the index to one file, whole or not at all. An existing file is replaced.
+
+        Parameters
+        ----------
+        path : path
+            Name of the file.
 
         Raises
         ------
+        InputError
+            If the path is not allowed or the index is closed; `InputTypeError` if its type is wrong.
         OSError
-            If the file cannot be written; nothing of it is left behind.
+            If the file cannot be written. An existing file is then unchanged.
         """
         core, name = self._open(), _arguments.path("path", path)
         core.save(name)
@@ -205,52 +212,52 @@ class Index(Approximate):
         self._open().verify()
 
     def close(self) -> None:
-        """Let go of the memory or the file; searches under way in other threads end first."""
+        """Release the memory or the file. Searches that run in other threads end first."""
         self._core = None
 
     @property
     def dims(self) -> int:
-        """Numbers in a row."""
+        """Number of values in a row."""
         return self._open().dims
 
     @property
     def rows(self) -> int:
-        """Rows, as ``len(index)``."""
+        """Number of rows, the same as ``len(index)``."""
         return self._open().rows
 
     @property
     def level(self) -> str:
-        """How precisely a row is stored: ``"f64"``, ``"f32"``, ``"f16"`` or ``"f8"``."""
+        """Type of a stored value: ``"f64"``, ``"f32"``, ``"f16"`` or ``"f8"``."""
         return self._open().level
 
     @property
     def metric(self) -> str:
-        """What queries compare by unless they say otherwise."""
+        """Default metric of queries: ``"cosine"``, ``"dot"`` or ``"euclidean"``."""
         return self._open().metric
 
     @property
     def normalized(self) -> bool:
-        """Whether every row came with length 1, within 0.002."""
+        """Whether every row had length 1, within 0.002, when the index was built."""
         return self._open().normalized
 
     @property
     def codes(self) -> bool:
-        """Whether compact codes stand beside the rows, so that ``"auto"`` reads few of them."""
+        """Whether the rows have compact codes, so that ``"auto"`` reads few rows in full."""
         return self._open().codes
 
     @property
     def seed(self) -> int:
-        """What every random choice of the build started from."""
+        """Seed of all random choices of the build."""
         return self._open().seed
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the index takes, in memory or in its file."""
+        """Size of the index in bytes, in memory or in its file."""
         return self._open().nbytes
 
     @property
     def path(self) -> str | None:
-        """The file that holds the index; None while it is in memory only."""
+        """Path of the file that holds the index; None if the index is in memory only."""
         return self._open().path or self._saved
 
     def __len__(self) -> int:
@@ -323,7 +330,7 @@ def _reopen(path: str, method: str, mode: str, ann: bool) -> Index:
 
 
 def _bound(metric: str, min_score: object, max_distance: object) -> float | None:
-    """The one limit that `metric` has, from the argument that is named after it."""
+    """The limit of a search by `metric`: `max_distance` for euclidean, `min_score` for the others."""
     if min_score is None and max_distance is None:
         return None
     euclidean = metric in get_args(EuclideanWord)
@@ -335,7 +342,7 @@ def _bound(metric: str, min_score: object, max_distance: object) -> float | None
 
 
 def _size(nbytes: int) -> str:
-    """Bytes as people say them."""
+    """A number of bytes with its unit."""
     size, units = float(nbytes), ["bytes", "kB", "MB", "GB", "TB"]
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]

@@ -1,6 +1,6 @@
-"""What approximate search is told: `IVF` or `LSH` when an index is built, `Effort` when it is asked.
+"""Parameters of approximate search: `IVF` and `LSH` for builds, `Effort` for queries.
 
-Frozen dataclasses that refuse unusable values as they are made, with an error that names the field.
+They are frozen dataclasses. Their constructors refuse values that are not allowed, with an error that names the field.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,16 @@ class IVF:
     Parameters
     ----------
     nlist : int, optional
-        How many cells there are, at most the number of rows; five times the root of the number of rows if not given,
-        fewer of few rows.
+        Number of cells, from 1 to the number of rows. The default is about five times the square root of the number of
+        rows, and about one cell for 16 rows where that is fewer.
     spill : bool
-        Whether every row is in a second inverted list too, chosen to be near when the first is not (SOAR). That takes
-        half as much room again as the codes, and fewer cells must be visited.
+        Whether every row is also in a second inverted list, chosen by SOAR. Queries then visit fewer cells, and the
+        lists take twice the space.
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed; `InputTypeError` if a type is wrong.
 
     Examples
     --------
@@ -43,14 +48,20 @@ class IVF:
 class LSH:
     """Locality-sensitive hashing: rows are hashed into the buckets of several tables, and a query visits the likeliest.
 
+    Parameters that are not given get the values of least estimated cost at the recall of the build. LSH serves cosine,
+    and other metrics if all rows have length 1.
+
     Parameters
     ----------
     tables : int, optional
-        How many tables there are, from 1 to 64.
+        Number of tables, from 1 to 64; a chosen number is at most 8.
     bits : int, optional
-        How many bits number a bucket, from 1 to 24.
+        Number of bits of a bucket number, from 1 to 24.
 
-    What is not given is chosen, up to 8 tables: that with which queries cost least at the recall asked for.
+    Raises
+    ------
+    InputError
+        If a value is not allowed; `InputTypeError` if a type is wrong.
 
     Examples
     --------
@@ -69,22 +80,29 @@ class LSH:
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much of an index a query visits and reads, instead of a recall; what is not given is as tuned.
+    """Limits of the work of an approximate query, in place of a recall.
 
-    Where the search is exact (a `method`, a `similarity` that the cells or buckets do not serve, a filter that allows
-    few rows) none of it is a limit.
+    Parameters that are not given keep their tuned values. An exact search ignores all of them. A search is exact for
+    the methods ``"simd"`` and ``"scalar"``, for a `similarity` that the cells or buckets do not serve, and, unless
+    `nprobe` is given, where exact search costs less.
 
     Parameters
     ----------
     nprobe : int, optional
-        How many cells of an ``"ivf"`` or buckets of an ``"lsh"`` to visit.
+        Number of cells of an ``"ivf"`` or buckets of an ``"lsh"`` to visit, at least 1.
     ratio_threshold : float, optional
-        Of an ``"ivf"``: cells whose centroid scores less than this share of the best one's are not visited, from 0 to
-        1; 0 leaves out those that score below 0. Of a negative score the share is that much lower, not higher.
+        For ``"ivf"``, from 0 to 1: a cell is not visited if the score of its centroid is below this share of the best
+        centroid's score. 0 skips cells with negative scores. If the best score s is negative, the limit is
+        ``s - (1 - ratio_threshold) * abs(s)``.
     reorder_k : int, optional
-        Of an ``"ivf"`` whose rows have codes: how many rows at most are refined, that is read in full and scored; the
-        number of neighbours asked for, or more. They are the best by their codes; as many as codes leave undecided if
-        not given. Fewer save time where rows come from a disk, and may cost recall. No limit of a query of length 0.
+        For ``"ivf"`` with codes: maximum number of rows that are refined, that is read in full and scored; at least the
+        number of neighbours. Rows with the best bounds are refined first. A small number saves time where rows come
+        from a disk, and may lower the recall. A query of length 0 has no such limit.
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed; `InputTypeError` if a type is wrong.
 
     Examples
     --------
@@ -107,4 +125,4 @@ class Effort:
 
 
 AnnKind: TypeAlias = bool | Literal["ivf", "lsh"] | IVF | LSH | None
-"""How an index is to visit few rows: a word for the usual parameters, or a dataclass."""
+"""Values of the argument `ann`: a word for default parameters, or a dataclass."""
