@@ -1,4 +1,4 @@
-"""Does the installed wheel work? Run by `make smoke` in an environment that has the wheel and no Rust."""
+"""Test of the installed wheel, run by `make smoke` in an environment that has the wheel and no Rust."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ import numpy as np
 
 def main() -> None:
     assert Path(nseekfs.__file__).is_relative_to(sys.prefix), nseekfs.__file__
-    assert not shutil.which("cargo"), "this test is about a machine without Rust"
+    assert not shutil.which("cargo"), "this test needs a PATH without Rust"
     rows = np.random.default_rng(0).standard_normal((1000, 48), dtype=np.float32)
     scores = rows[:5].astype(np.float64) @ rows.astype(np.float64).T
     best = np.argsort(-scores, axis=1, kind="stable")[:, :7]

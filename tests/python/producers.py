@@ -1,4 +1,4 @@
-"""Objects that hand out arrays by one protocol only, and tensors that refuse to."""
+"""Objects that export arrays by one protocol only, and a tensor that refuses to be converted."""
 
 
 class Array:
@@ -12,7 +12,7 @@ class Array:
 
 
 class DLPack:
-    """An object with DLPack and nothing else; on `device`, where 1 is the CPU and 2 is CUDA."""
+    """An object with the DLPack protocol and nothing else; `device` 1 is the CPU, 2 is CUDA."""
 
     def __init__(self, array, device=1):
         self.array, self.device = array, device
@@ -27,7 +27,7 @@ class DLPack:
 
 
 class Refusing:
-    """A tensor that refuses to become an array, as torch's do on a GPU or with a gradient."""
+    """A tensor that refuses to become an array, as torch tensors do on a GPU or with a gradient."""
 
     def __init__(self, error):
         self.error = error

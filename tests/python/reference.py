@@ -1,18 +1,18 @@
-"""The oracle: what exact means, in numpy and float64, one rounding at a time.
+"""The definition of the exact answer, in numpy and float64, one rounding at a time.
 
-`stored`, `lane_sum`, `keys` and `order` are the definition. `top` is the same answer for large
-tables: a float64 matrix product proposes every row within 1e-9 of the k-th best, the definition
-decides among them. `Table` keeps what many questions to one table share.
+`stored`, `lane_sum`, `keys` and `order` are the definition. `top` computes the same answer for large tables: a
+float64 matrix product selects every row within 1e-9 of the k-th best, and the definition ranks these. `Table` caches
+what many queries to one table share.
 """
 
 import numpy as np
 
-# Queries whose products with all rows are held at a time.
-TOGETHER = 32
+# Number of queries whose products with all rows are in memory at once.
+QUERY_BLOCK = 32
 
 
 def stored(x, level):
-    """The rows as an index of `level` holds them, decoded."""
+    """The decoded rows of an index of this level."""
     if level == "f8":
         scale = (np.abs(x.astype(np.float64)).max(axis=1, keepdims=True) / 127).astype(np.float32)
         codes = np.rint(x / np.where(scale == 0, 1, scale).astype(np.float64)).clip(-127, 127)
@@ -23,7 +23,7 @@ def stored(x, level):
 
 
 def lane_sum(terms):
-    """Sums along the last axis in 32 lanes that start at +0.0 and are then added in halves."""
+    """Sums along the last axis: in 32 lanes that start at +0.0 and are then added in halves."""
     lanes = np.zeros((*terms.shape[:-1], 32))
     for j in range(0, terms.shape[-1], 32):
         part = terms[..., j : j + 32]
@@ -34,7 +34,7 @@ def lane_sum(terms):
 
 
 def keys(query, rows, metric):
-    """The ranking key of every row; `rows` from `stored`, the query rounded to their type once."""
+    """The ranking key of every row of `stored`; the query is rounded once to the type of the rows."""
     q, x = query.astype(rows.dtype).astype(np.float64), rows.astype(np.float64)
     if metric == "euclidean":
         return lane_sum((q - x) ** 2)
@@ -46,12 +46,12 @@ def keys(query, rows, metric):
 
 
 def order(found, metric):
-    """Positions best key first, equal keys by position."""
+    """Positions in order of rank: best key first, equal keys by position."""
     return np.argsort(found if metric == "euclidean" else -found, kind="stable")
 
 
 def score(found, metric):
-    """The float32 that users see."""
+    """The float32 score of a key."""
     return (np.sqrt(found) if metric == "euclidean" else found).astype(np.float32)
 
 
@@ -66,7 +66,7 @@ def parts(found):
 
 
 class Table:
-    """Rows from `stored`, widened and measured once for any number of questions."""
+    """The rows of `stored`, with their float64 values and norms computed once for any number of queries."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -74,14 +74,14 @@ class Table:
         self.lengths = np.linalg.norm(self.wide, axis=1)
 
     def top(self, queries, k, metric, allowed=None):
-        """As the function of this name."""
+        """As the function `top`."""
         ids = np.arange(len(self.rows)) if allowed is None else np.unique(allowed)
         k = min(k, len(ids))
         answers = [
             self._best(query, near, k, metric) for query, near in zip(queries, self._near(queries, ids, k, metric))
         ]
-        places, found = (np.array(part).reshape(len(queries), k) for part in zip(*answers))
-        return places, score(found, metric), found
+        ids, found = (np.array(part).reshape(len(queries), k) for part in zip(*answers))
+        return ids, score(found, metric), found
 
     def _best(self, query, near, k, metric):
         found = keys(query, self.rows[near], metric)
@@ -89,21 +89,21 @@ class Table:
         return near[best], found[best]
 
     def _near(self, queries, ids, k, metric):
-        """For each query the rows of `ids` that may be among the best k: float64, with room for any order of sums."""
+        """For each query, the rows of `ids` that may be among the best k for any order of float64 sums."""
         if len(ids) * self.rows.shape[1] < 1 << 16 or k >= len(ids):
             yield from (ids for _ in queries)
             return
         q, lengths = queries.astype(self.rows.dtype).astype(np.float64), self.lengths[ids]
-        for start in range(0, len(q), TOGETHER):
-            some = q[start : start + TOGETHER]
+        for start in range(0, len(q), QUERY_BLOCK):
+            some = q[start : start + QUERY_BLOCK]
             for length, dots in zip(np.linalg.norm(some, axis=1), some @ self.wide.T):
-                goodness, room = _goodness(length, lengths, dots if len(ids) == len(dots) else dots[ids], metric)
-                floor = np.partition(goodness - room, len(ids) - k)[len(ids) - k]
-                yield ids[goodness + room >= floor]
+                closeness, slack = _closeness(length, lengths, dots if len(ids) == len(dots) else dots[ids], metric)
+                threshold = np.partition(closeness - slack, len(ids) - k)[len(ids) - k]
+                yield ids[closeness + slack >= threshold]
 
 
-def _goodness(length, lengths, dots, metric):
-    """What grows as the key gets better, and how far it may be off."""
+def _closeness(length, lengths, dots, metric):
+    """A value that grows as the key gets better, and the largest error of it."""
     if metric == "euclidean":
         return 2 * dots - lengths**2, 1e-9 * (length + lengths) ** 2
     if metric == "dot":

@@ -1,4 +1,4 @@
-"""Approximate search through the facade: the recall asked for is had, nothing is lost, bad words are refused."""
+"""Approximate search through the Python API: target recalls are reached, files keep the index, errors are typed."""
 
 import pickle
 import re
@@ -18,7 +18,7 @@ def unit(rows):
 
 
 def rows_of(kind, seed=0, rows=ROWS):
-    """Rows of one of the shapes that embeddings have, and queries like them that are not among them."""
+    """Rows of a distribution that embeddings have, and held-out queries of the same distribution."""
     rng = np.random.default_rng(seed)
     count = rows + 600
     if kind == "clusters":
@@ -47,18 +47,18 @@ def clusters():
 
 @pytest.mark.parametrize("kind", ["clusters", "power law", "common direction", "gaussian"])
 @pytest.mark.parametrize("ann", ["ivf", "lsh"])
-def test_the_recall_asked_for_is_had_on_queries_like_the_rows(kind, ann):
+def test_the_target_recall_is_reached_on_queries_like_the_rows(kind, ann):
     rows, queries = rows_of(kind, 1)
     index, exact = nseekfs.from_embeddings(rows, ann=ann), nseekfs.from_embeddings(rows)
     for target in (0.8, 0.9, 0.95, 0.99):
-        # 600 queries know their recall to about 0.01.
+        # The standard error of the recall of 600 queries is about 0.01.
         assert recall(index, exact, queries, recall=target) >= target - 0.025, target
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
 @pytest.mark.parametrize("near", [0.2, 0.5])
 def test_rows_of_a_crowd_around_a_query_are_found(near, metric):
-    # Crowds are smaller than cells, and what codes leave of their rows has much to do with the query.
+    # Groups are smaller than cells, and residuals of their rows correlate with the query.
     rng = np.random.default_rng(1)
     centres = unit(rng.standard_normal((200, 192)))
     made = unit(centres[rng.integers(200, size=20_200)] + near * unit(rng.standard_normal((20_200, 192))))
@@ -78,7 +78,7 @@ def test_rows_of_a_crowd_around_a_query_are_found(near, metric):
 
 
 def queries_and_rows_that_codes_are_ill_made_for(kind, rng, rows=20_000):
-    """Rows and queries that have much to do with what is left out of codes, or with what codes reach."""
+    """Rows and queries that correlate with residuals of codes, or with the range of codes."""
     made = rng.standard_normal((rows + 200, 128))
     if kind == "steep":
         made *= np.arange(1, 129) ** -2.0
@@ -379,7 +379,7 @@ def test_a_miss_of_buckets_says_how_likely_they_were():
 
 
 def ending(number):
-    """Of an ordinal."""
+    """The suffix of an ordinal number."""
     return {11: "th", 12: "th", 13: "th"}.get(number % 100, {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th"))
 
 
@@ -516,7 +516,7 @@ def test_reorder_k_limits_the_rows_read_and_keeps_the_best_by_their_codes():
         assert together.keys.tobytes() == b"".join(one.keys.tobytes() for one in hits)
         shares.append(recall(index, exact, queries, effort=effort))
     assert shares == sorted(shares)
-    # Of 30,000 rows ten are read, and most of them are the ones that all reading finds.
+    # Ten of 30,000 rows are refined, and most of the best rows are among them.
     assert shares[-1] > shares[0] > 0.8 * shares[-1]
     everything = index.query(queries[0], 10, effort=Effort(nprobe=100, reorder_k=10))
     assert not everything.certificate.exact
@@ -529,7 +529,7 @@ def test_reorder_k_limits_the_rows_read_and_keeps_the_best_by_their_codes():
 
 
 @pytest.mark.parametrize(
-    ("asked", "text"),
+    ("given", "text"),
     [
         ({"recall": 1.5}, "recall: expected a number above 0, at most 1, got 1.5"),
         ({"effort": 8}, "effort: expected an nseekfs.Effort, got 8"),
@@ -546,17 +546,17 @@ def test_reorder_k_limits_the_rows_read_and_keeps_the_best_by_their_codes():
         ({"reorder_k": 20}, "unexpected keyword argument 'reorder_k'"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(clusters, asked, text):
+def test_arguments_that_are_not_allowed_are_refused(clusters, given, text):
     index, exact, _, queries = clusters
     calls = {
-        "query": lambda: index.query(queries[0], **asked),
-        "search": lambda: index.search(queries[:3], **asked),
-        "recall": lambda: index.recall(queries[:3], **asked),
-        "explain_miss": lambda: index.explain_miss(queries[0], 0, **asked),
-        "tune": lambda: index.tune(**asked),
+        "query": lambda: index.query(queries[0], **given),
+        "search": lambda: index.search(queries[:3], **given),
+        "recall": lambda: index.recall(queries[:3], **given),
+        "explain_miss": lambda: index.explain_miss(queries[0], 0, **given),
+        "tune": lambda: index.tune(**given),
     }
     for name, call in calls.items():
-        if name != "tune" or "effort" not in asked:
+        if name != "tune" or "effort" not in given:
             with pytest.raises((nseekfs.InputError, TypeError), match=re.escape(text)):
                 call()
     with pytest.raises(nseekfs.InputError, match="nprobe: expected it only for an index that is asked with ann='ivf'"):

@@ -1,4 +1,4 @@
-"""Every bad input has its typed error, whose words tell what is wrong; every good form is accepted."""
+"""Bad input raises a typed error whose message names the fault; every supported form of input is accepted."""
 
 import array
 import os
@@ -67,7 +67,7 @@ def npy(index, folder):
 
 
 def unwritable(folder):
-    """A folder in which nobody, not even root, makes files."""
+    """A folder in which nobody, not even root, can create files."""
     if os.geteuid() == 0:
         return "/proc"
     (folder / "locked").mkdir(mode=0o500, exist_ok=True)
@@ -310,7 +310,7 @@ def field(rows):
 
 
 class Subclass(np.ndarray):
-    """An array whose operators must not be used."""
+    """An array whose operators fail the test when they are used."""
 
     def __array_ufunc__(self, *arguments, **options):
         raise AssertionError("a ufunc was called")

@@ -1,4 +1,4 @@
-"""`hits.certificate` replayed: what it says of the rows that were not read must hold in float64."""
+"""`hits.certificate` holds: its bounds of the rows that were not refined are correct in float64."""
 
 import nseekfs
 import numpy as np

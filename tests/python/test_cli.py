@@ -1,4 +1,4 @@
-"""``python -m nseekfs``: what it prints, how it exits, and that no traceback is ever shown."""
+"""``python -m nseekfs``: its output, its exit codes, and that it prints no traceback."""
 
 import subprocess
 import sys

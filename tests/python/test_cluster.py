@@ -1,4 +1,4 @@
-"""k-means: labels are those of float64, the objective falls, no cell is left empty, errors are typed."""
+"""k-means: labels are those of float64 distances, the objective decreases, no cluster is empty, errors are typed."""
 
 import copy
 import inspect
@@ -27,7 +27,7 @@ KINDS = {"KMeans": KMeans, "MiniBatchKMeans": MiniBatchKMeans, "SubspaceMiniBatc
 
 
 def keys(rows, centroids, metric):
-    """What every cell is ranked by, larger is nearer: numpy's float64."""
+    """The float64 value that ranks clusters for each row, by numpy; larger is nearer."""
     x, y = rows.astype(np.float64), centroids.astype(np.float64)
     if metric == "l2":
         return -((x[:, None] - y[None]) ** 2).sum(axis=2)
@@ -41,7 +41,7 @@ def cost(rows, centroids, labels, metric):
 
 
 def check_labels(rows, centroids, labels, metric):
-    """Every row is in a cell that no other beats by more than rounding, the lowest of those that are equal."""
+    """Check that no cluster is nearer to a row than its own, but for rounding, and that ties take the lowest number."""
     all_keys = keys(rows, centroids, metric)
     own = all_keys[np.arange(len(rows)), labels]
     slack = 1e-12 * (1 + np.abs(all_keys).max(axis=1)) + 1e-12 * (rows.astype(np.float64) ** 2).sum(axis=1)
@@ -78,7 +78,7 @@ def test_the_objective_never_grows_and_no_cell_is_empty(metric, rows, data):
     k = data.draw(st.integers(1, len(rows)))
     found = KMeans(k, metric=metric, max_iter=20, tol=0, init="random").fit(rows)
     history = np.array(found.history)
-    # A centroid is rounded to float32, which may cost as much.
+    # Rounding a centroid to float32 may cost this much.
     slack = 1e-6 * ((rows.astype(np.float64) ** 2).sum() if metric == "l2" else len(rows))
     assert (np.diff(history) <= slack).all()
     if metric == "l2":
@@ -326,7 +326,7 @@ def test_a_pickled_one_predicts_the_same(name):
 
 
 def clone(estimator):
-    """What `sklearn.base.clone` does, and what it checks."""
+    """What `sklearn.base.clone` does, with its checks."""
     params = {name: copy.deepcopy(value) for name, value in estimator.get_params(deep=False).items()}
     made = type(estimator)(**params)
     assert all(made.get_params(deep=False)[name] is value for name, value in params.items())
@@ -342,7 +342,7 @@ ODD = {
     "threads": np.uint8(2),
     "progress": print,
 }
-"""Parameters of types that are not those of the extension module."""
+"""Parameters of types other than those of the extension module."""
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -359,7 +359,7 @@ def test_parameters_stay_as_they_were_given(name, capsys):
     again = clone(found)
     assert "not fitted" in repr(again)
     assert (again.fit(BLOBS).centroids == found.centroids).all()
-    # What cannot be used is kept too, until it is used.
+    # Values that are not allowed are stored too; `fit` refuses them.
     assert KINDS[name](n_clusters=0, metric="l1").get_params()["metric"] == "l1"
 
 
@@ -444,7 +444,7 @@ def test_progress_hears_of_every_step(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_nothing_can_be_asked_before_a_fit(name):
+def test_results_before_a_fit_raise_not_fitted(name):
     fresh = KINDS[name](2)
     for ask in (
         lambda: fresh.predict(BLOBS),
@@ -475,7 +475,7 @@ BAD = {
     "beyond float32": (lambda: KMeans(2).fit(with_value(1e39, np.float64)), InputError, "X float32 1e39 row 3"),
     "too long": (lambda: KMeans(2).fit(with_value(1e30)), InputError, "X 2^63 row 3"),
     "NaN in a batch": (lambda: MiniBatchKMeans(2).partial_fit(with_value(np.nan)), InputError, "X finite NaN"),
-    "NaN asked": (lambda: KMeans(2).fit(BLOBS).predict(with_value(np.nan)), InputError, "X finite NaN row 3"),
+    "NaN in predict": (lambda: KMeans(2).fit(BLOBS).predict(with_value(np.nan)), InputError, "X finite NaN row 3"),
     "more cells than rows": (lambda: KMeans(601).fit(BLOBS), InputError, "n_clusters 1 600 601"),
     "batch too small": (lambda: MiniBatchKMeans(9).partial_fit(BLOBS[:8]), InputError, "n_clusters 1 8 9"),
     "no cells": (lambda: KMeans(0).fit(BLOBS), InputError, "n_clusters 1 0"),
@@ -551,7 +551,7 @@ def test_ctrl_c_ends_training():
         import numpy as np
         from nseekfs.cluster import KMeans
         x = np.random.default_rng(0).standard_normal((20000, 64)).astype(np.float32)
-        # Who started this in the background may have the signal ignored.
+        # The signal is ignored if the parent process was started in the background.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         def press(done, total):
             if done == 2:

@@ -1,7 +1,7 @@
-"""Exact means the bits of the reference: every metric, level, kernel, method, thread count and batch.
+"""Answers have the bits of the reference for every metric, level, kernel, method, thread count and batch.
 
-Run as a program it sweeps the whole matrix with the kernel that NSEEKFS_KERNEL names; the tests run
-it once for every kernel that this CPU has.
+Run as a program, this file compares all combinations with the kernel that NSEEKFS_KERNEL names. The tests run it once
+for every kernel that the CPU has.
 """
 
 import itertools
@@ -50,7 +50,7 @@ def zeros():
 
 
 def one_way():
-    """Rows so alike that float32 cannot tell them apart, in falling order of the true answer."""
+    """Rows whose scores are equal in float32, in descending order of their float64 scores."""
     random = np.random.default_rng(5)
     rows = 1 + np.linspace(0, 1e-6, 800)[::-1, None] * random.random((800, 64))
     return rows, 1 + 1e-3 * random.standard_normal((20, 64))
@@ -63,12 +63,12 @@ def every_dims():
 
 
 def real():
-    """The demo's texts and questions."""
+    """The embeddings of the texts and questions of the demo."""
     return np.load(DATA / "texts_minilm_f16.npy"), np.load(DATA / "questions_minilm_f16.npy")
 
 
 def differences(rows, queries, level, metrics=METRICS, methods=METHODS, threads=(1, 2), **built):
-    """What an index of `rows` answers otherwise than the reference, as a list of the calls."""
+    """The calls whose answer by an index of `rows` differs from the reference."""
     index = nseekfs.from_embeddings(rows, level=level, **built)
     table = reference.stored(rows, level)
     wrong = []
@@ -97,7 +97,7 @@ def same(found, expected):
 
 
 def sweep():
-    """Every data set at every level; what differs."""
+    """The calls that differ, for every data set and level."""
     wrong = []
     for level in LEVELS:
         for make in (gaussian, duplicates, lengths, zeros, one_way, real):
@@ -120,7 +120,7 @@ def test_every_kernel_gives_the_bits_of_the_reference(kernel):
     assert done.stdout == f"{kernel}: 0 differences\n"
 
 
-def test_the_kernels_that_are_asked_for_are_there():
+def test_the_kernels_named_in_the_environment_are_available():
     wanted = os.environ.get("NSEEKFS_EXPECT_KERNELS", "scalar,portable").split(",")
     assert set(wanted) <= set(KERNELS)
 

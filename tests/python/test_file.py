@@ -1,4 +1,4 @@
-"""A file is whole or refused: every flipped byte, every truncation, everything that is not ours."""
+"""A damaged file is refused: every flipped byte, every truncation, every file of another format."""
 
 import os
 from typing import get_args
@@ -14,7 +14,7 @@ ROWS = np.random.default_rng(51).standard_normal((5, 7)).astype(np.float32)
 
 @pytest.fixture(params=LEVELS)
 def whole(request, tmp_path):
-    """The bytes of a small file of each kind."""
+    """The bytes of a small file of each kind of index."""
     path = nseekfs.create_index(ROWS, tmp_path, level=request.param)
     with open(path, "rb") as file:
         return file.read()
@@ -26,7 +26,7 @@ def path(tmp_path):
 
 
 def write(path, content):
-    """A new file each time: writing over the old one would wait for the disk."""
+    """Write a new file each time: overwriting would wait for the disk."""
     if os.path.exists(path):
         os.unlink(path)
     with open(path, "wb") as file:
@@ -45,7 +45,7 @@ def test_every_flipped_byte_is_refused(whole, path, mode):
 
 
 def test_a_flipped_byte_passes_the_header_only_where_data_is(whole, path):
-    """Damage that `header` does not see is found by `verify`, and searching it gives no crash."""
+    """`verify` finds damage that ``verify="header"`` does not, and a search of the damaged index does not crash."""
     header = None
     for place in range(len(whole)):
         changed = bytearray(whole)
@@ -65,7 +65,7 @@ def test_a_flipped_byte_passes_the_header_only_where_data_is(whole, path):
 
 @pytest.mark.parametrize("method", get_args(_typing.Method))
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
-def test_an_unverified_row_that_is_no_number_is_refused_when_it_is_asked(tmp_path, method, metric):
+def test_an_unverified_row_with_nan_is_refused_by_a_search(tmp_path, method, metric):
     path = nseekfs.create_index(ROWS, tmp_path)
     with open(path, "rb") as file:
         whole = file.read()

@@ -1,4 +1,4 @@
-"""Filters and limits choose among rows before the best are taken, at any selectivity."""
+"""Filters and limits apply before the best k are taken, at any selectivity."""
 
 import nseekfs
 import numpy as np

@@ -1,4 +1,4 @@
-"""The answer does not depend on the rounding and flushing modes that the process has set."""
+"""Answers do not depend on the rounding and flush-to-zero modes of the process."""
 
 import platform
 
@@ -86,7 +86,7 @@ def test_grouping_is_the_same_in_every_mode(metric, mode, make):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("ann", ["ivf", "lsh"])
 def test_visiting_few_rows_is_the_same_in_every_mode(ann, mode, tmp_path):
-    # Enough rows for codes.
+    # These are enough rows for codes.
     rows = np.random.default_rng(13).standard_normal((17_000, 64), dtype=np.float32)
     effort = nseekfs.Effort(nprobe=5 if ann == "ivf" else 9)
 

@@ -1,4 +1,4 @@
-"""What users hold in their hands: the index, its hits, and what is written where."""
+"""The public objects: `Index`, `Hits`, `SearchResult`, and the files that they write."""
 
 import filecmp
 import gc

@@ -1,4 +1,4 @@
-"""A mapped index may be larger than memory: a query reads codes and a few rows, not what lies around them."""
+"""A mapped index may be larger than memory: a query reads codes and the pages of a few rows."""
 
 import ctypes
 import mmap
@@ -13,7 +13,7 @@ FAR = 4 * DIMS * ROWS - (16 << 20)  # bytes of rows that reading ahead in the co
 
 
 def pages_in_memory(path):
-    """1 for each page of the file that memory holds, else 0."""
+    """For each page of the file, 1 if it is in memory, else 0."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
         held = np.zeros(-(-len(pages) // mmap.PAGESIZE), np.uint8)
         addresses = [ctypes.c_void_p(array.ctypes.data) for array in (np.frombuffer(pages, np.uint8), held)]
@@ -22,7 +22,7 @@ def pages_in_memory(path):
 
 
 def forget(path):
-    """Has the system drop the pages of the file."""
+    """Drop the pages of the file from memory."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

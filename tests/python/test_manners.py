@@ -1,6 +1,6 @@
-"""Fork, Ctrl-C, threads, memory and files cut short: nothing hangs, nothing crashes, nobody waits.
+"""Fork, Ctrl-C, threads, memory and truncated files: nothing hangs, nothing crashes, other threads run on.
 
-Limits in seconds here only end a hang; none of them judges speed.
+Limits in seconds only end a hang; no test measures speed.
 """
 
 import signal
@@ -24,7 +24,7 @@ def path(tmp_path):
 
 
 def run(code, *arguments, **options):
-    """A process that runs `code`; killed, and so failing the test, if it hangs."""
+    """Run `code` in a process. A process that hangs is killed, which fails the test."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG, **options)
 
@@ -167,7 +167,7 @@ def test_an_exception_of_a_signal_handler_ends_the_work():
 
 
 def test_other_threads_run_while_a_search_does():
-    """The search itself runs in a thread and ends only when this one has counted far enough."""
+    """The search runs in a thread and ends only when this thread has counted far enough."""
     rows = np.random.default_rng(82).standard_normal((50_000, 64)).astype(np.float32)
     index = nseekfs.from_embeddings(rows)
     searching, counted, during = threading.Event(), threading.Event(), []
@@ -232,7 +232,7 @@ def test_a_mapped_file_cut_short_is_an_error_not_a_signal(path, use):
 
 
 def peak(code, *arguments):
-    """Growth of the largest resident size while `code` runs, in bytes; it prepares in `prepare`."""
+    """The growth of the peak resident size while `code` runs after `prepare`, in bytes."""
     done = run(
         "import resource, sys, numpy as np, nseekfs\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n" + textwrap.dedent(code),
