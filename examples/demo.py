@@ -1,6 +1,6 @@
-"""Search real texts by meaning, then check the answers and the speed: `make demo`.
+"""Search real texts by meaning, then compare answers and speed with numpy: `make demo`.
 
-The texts, questions and their embeddings (all-MiniLM-L6-v2) are in examples/data. Nothing is left behind.
+The texts, the questions and their embeddings (all-MiniLM-L6-v2) are in examples/data. No file is left behind.
 """
 
 import subprocess
@@ -23,13 +23,13 @@ def main() -> None:
     texts = np.load(DATA / "texts_minilm_f16.npy").astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = nseekfs.create_index(texts, folder, base_name="demo")
-        print(f"Saved {len(texts)} texts in {Path(path).stat().st_size} bytes; another process opens them.\n")
+        print(f"Saved {len(texts)} embeddings in {Path(path).stat().st_size} bytes. Another process opens the file.\n")
         subprocess.run([sys.executable, __file__, str(path)], check=True)
     large(texts)
 
 
 def answer(path: str) -> None:
-    """Open the saved index, ask the questions, print some of them and how many given answers were found."""
+    """Open the saved index, search for all questions, print some results and the number of expected answers found."""
     texts, questions = (
         (DATA / name).read_text(encoding="utf-8").splitlines() for name in ("texts.txt", "questions.txt")
     )
@@ -40,34 +40,34 @@ def answer(path: str) -> None:
     for i in range(0, len(questions), 15):
         print(f"\n{questions[i]}")
         for row, score in zip(found.indices[i, :3], found.scores[i, :3], strict=True):
-            print(f"  {score:.3f}  {texts[row]}{'   <- the given answer' if row == wanted[i] else ''}")
+            print(f"  {score:.3f}  {texts[row]}{'   <- expected answer' if row == wanted[i] else ''}")
     right = found.indices == wanted[:, None]
     first, five = right[:, 0].sum(), right.any(axis=1).sum()
-    print(f"\nOf {len(questions)} given answers {first} come first and {five} in the first five.")
+    print(f"\nOf {len(questions)} expected answers, {first} rank first and {five} rank among the first five.")
 
 
-def large(texts: Array, rows: int = 200_000, asked: int = 20, k: int = 10) -> None:
-    """Many rows made from the texts by noise: equality with float64, time beside numpy."""
+def large(texts: Array, rows: int = 200_000, count: int = 20, k: int = 10) -> None:
+    """Search rows that are texts with noise: compare the answers with float64, and the time with numpy."""
     rng = np.random.default_rng(7)
     table = texts[rng.integers(len(texts), size=rows)]
     table += rng.standard_normal(table.shape, dtype=np.float32) * np.float32(0.3 / texts.shape[1] ** 0.5)
     table /= np.linalg.norm(table, axis=1, keepdims=True)
-    queries = np.load(DATA / "questions_minilm_f16.npy")[:asked].astype(np.float32)
+    queries = np.load(DATA / "questions_minilm_f16.npy")[:count].astype(np.float32)
     index = nseekfs.from_embeddings(table)
     print(f"\n{index}")
     same = np.array_equal(index.search(queries, k=k).indices, best_float64(queries, table, k))
-    print(f"Rows and order equal to float64, {asked} questions, top {k}: {same}")
+    print(f"Row numbers and order equal to those of float64 ({count} questions, top {k}): {same}")
 
-    for name, batch in (("one question", queries[:1]), (f"{asked} questions at once", queries)):
+    for name, batch in (("one question", queries[:1]), (f"{count} questions at once", queries)):
         ours, theirs = interleaved(partial(index.search, batch, k), partial(best_numpy, batch, table, k))
         times = f"nseekfs {ours * 1e3:.1f} ms, numpy float32 {theirs * 1e3:.1f} ms"
-        print(f"{name}: {times}, ratio {theirs / ours:.1f}")
+        print(f"{name}: {times}, {theirs / ours:.1f} times as long")
     if not same:
         sys.exit("the answers differ from float64")
 
 
 def best_float64(queries: Array, table: Array, k: int) -> Array:
-    """The definition: cosine in float64, best first, equal scores by row."""
+    """Cosine in float64, best first, equal scores by row number."""
     dot = np.concatenate([queries.astype(np.float64) @ part.astype(np.float64).T for part in halves(table)], axis=1)
     norms = np.concatenate([np.sqrt(np.square(part, dtype=np.float64).sum(axis=1)) for part in halves(table)])
     return np.argsort(-dot / norms, axis=1, kind="stable")[:, :k]
@@ -78,7 +78,7 @@ def halves(table: Array, parts: int = 8) -> list[Array]:
 
 
 def best_numpy(queries: Array, table: Array, k: int) -> Array:
-    """What one writes with numpy for rows of length 1."""
+    """The same search in float32 with numpy, for rows of length 1."""
     scores = queries @ table.T
     rows = np.argpartition(scores, -k, axis=1)[:, -k:]
     order = np.argsort(-np.take_along_axis(scores, rows, axis=1), axis=1)
@@ -86,13 +86,13 @@ def best_numpy(queries: Array, table: Array, k: int) -> Array:
 
 
 def interleaved(*calls: Callable[[], Any], repeats: int = 9) -> list[float]:
-    """Median seconds of each call, the calls taking turns."""
+    """Median seconds of each call; the calls alternate."""
     seconds = np.empty((repeats, len(calls)))
     for turn in range(repeats + 1):
         for i, call in enumerate(calls):
             start = time.perf_counter()
             call()
-            if turn:  # the first turn warms caches and threads
+            if turn:  # the first round warms up caches and threads
                 seconds[turn - 1, i] = time.perf_counter() - start
     return [float(value) for value in np.median(seconds, axis=0)]
 
