@@ -1,13 +1,13 @@
-"""The engines that compare.py --recall measures, what each can be told at search time, and how that is tuned.
+"""The engines of compare.py --recall, their search-time settings, and the search for the fastest setting.
 
-Like peers.py, whose calls they stand behind, this file is also the process that each engine runs in. An engine
-is built once; `ladders` then lists what a search can be told: down a list every setting finds more and takes
-longer, so a target is looked for by halving, and the settings that reach it, one of each list, are timed. Both
-are done with queries that are not measured later.
+The classes derive from those of peers.py; this file is also the process that each engine runs in. An engine is built
+once. `ladders` then lists its search-time settings: down a list, every setting finds more rows and takes longer. So a
+binary search finds the first setting of each list that reaches a target, and the fastest of these is taken. The queries
+of this search are not measured later.
 
-Indexes are built with their authors' usual parameters, the better of the usual ones where they differ: what a
-peer can be told beyond that, and did not help, is not offered. Every peer that can keeps the rows themselves
-for its last step. The exact engines show what approximation buys.
+Indexes are built with the usual parameters of their authors, or the better of them where they differ. Parameters that
+did not help are not offered. Every peer that can keep the rows uses them for its last step. The exact engines show the
+gain of approximation.
 """
 
 import time
@@ -18,16 +18,16 @@ import numpy as np
 import workload
 from peers import TRIAL, Array, Engine, Faiss, Nseekfs, Scann, Seed, Setting, Worker, serve
 
-BUILT_FOR = 0.95  # the recall that ours is built with; each search says its own
-EF_CONSTRUCTION = 200  # of every graph
-MOST_EF = 4000  # the longest list that a graph is searched with
-SPILL = 1.5  # ScaNN's own advice for the second leaf of each row
-LONGEST = 3.0  # seconds that one measurement may take to ask every test query; slower engines are asked fewer
-ENOUGH = 10.0  # seconds after which a recall is that of the queries asked so far
+BUILT_FOR = 0.95  # recall that nseekfs is built with; each search gives its own
+EF_CONSTRUCTION = 200  # for all graphs
+MOST_EF = 4000  # longest candidate list of a search in a graph
+SPILL = 1.5  # soar_lambda as ScaNN recommends it
+LONGEST = 3.0  # seconds of one measurement; slower engines get fewer of the test queries
+ENOUGH = 10.0  # seconds after which the recall is that of the queries so far
 
 
 def rungs(low: int, high: int) -> list[int]:
-    """Whole numbers from low to high, each at most a tenth more than the one before where they are large."""
+    """Whole numbers from `low` to `high`, each larger than the one before by 1 or by a tenth."""
     steps = [low]
     while steps[-1] < high:
         steps.append(min(high, max(steps[-1] + 1, steps[-1] * 11 // 10)))
@@ -35,7 +35,7 @@ def rungs(low: int, high: int) -> list[int]:
 
 
 class NseekfsAnn(Nseekfs):
-    """This project, asked for a recall: there is nothing to tune."""
+    """nseekfs with a target recall; there is no setting to tune."""
 
     def build(self, **how: Any) -> None:
         ann = {"auto": True}.get(self.options["ann"], self.options["ann"])
@@ -45,11 +45,11 @@ class NseekfsAnn(Nseekfs):
         return [[{"recall": target}]]
 
     def use(self, setting: Setting) -> None:
-        self.asked["recall"] = setting["recall"]
+        self.arguments["recall"] = setting["recall"]
 
 
 class FaissIvf(Faiss):
-    """Cells of k-means; rows in float32."""
+    """faiss IVFFlat: cells of k-means, rows in float32."""
 
     kind = "IVF{cells},Flat"
 
@@ -72,7 +72,7 @@ class FaissIvf(Faiss):
 
 
 class FaissPq(FaissIvf):
-    """Cells; differences from the centres in two bits a value, scanned in registers; the best by their rows."""
+    """faiss IVF-PQ fast-scan: residuals in two bits a value, and the best rows refined in float32."""
 
     kind = "IVF{cells},PQ{pairs}x4fsr,RFlat"
 
@@ -86,7 +86,7 @@ class FaissPq(FaissIvf):
 
 
 class Graph(Engine):
-    """A graph of neighbours, searched with a list of `ef` rows."""
+    """A graph of neighbours, searched with a list of `ef` candidates."""
 
     def ladders(self, batch: int, target: float) -> list[list[Setting]]:  # noqa: ARG002
         return [[{"ef": ef} for ef in rungs(self.k, min(MOST_EF, len(self.table)))]]
@@ -96,7 +96,7 @@ class Graph(Engine):
 
 
 class FaissHnsw(Graph, Faiss):
-    """Layers of graphs; rows in float32."""
+    """faiss HNSW: rows in float32."""
 
     def build(self) -> None:
         import faiss
@@ -111,7 +111,7 @@ class FaissHnsw(Graph, Faiss):
 
 
 class Hnswlib(Graph):
-    """Layers of graphs; rows in float32."""
+    """hnswlib: rows in float32."""
 
     package = "hnswlib"
 
@@ -130,7 +130,7 @@ class Hnswlib(Graph):
 
 
 class UsearchHnsw(Graph):
-    """Layers of graphs; rows in bfloat16, which it takes by itself where the CPU multiplies them."""
+    """usearch HNSW: rows in bfloat16, its own choice where the CPU multiplies them."""
 
     package = "usearch"
 
@@ -150,12 +150,12 @@ class UsearchHnsw(Graph):
         self.index.expansion_search = setting["ef"]
 
     def ask(self, queries: Array) -> Array:
-        asked = queries[0] if len(queries) == 1 else queries
-        return np.asarray(self.index.search(asked, self.k, threads=self.threads).keys).reshape(len(queries), -1)
+        given = queries[0] if len(queries) == 1 else queries
+        return np.asarray(self.index.search(given, self.k, threads=self.threads).keys).reshape(len(queries), -1)
 
 
 class ScannTree(Scann):
-    """Leaves, two for each row; four bits for two values, scanned in registers; the best by their rows."""
+    """ScaNN: a tree with two leaves for each row (SOAR), four bits for two values, and the best rows reordered."""
 
     def build(self) -> None:
         import scann
@@ -177,7 +177,7 @@ class ScannTree(Scann):
 
 
 class RabitqIvf(Engine):
-    """Cells; one bit a value; those that it cannot tell apart by their rows."""
+    """RaBitQ IVF: one bit a value, and undecided rows by their values."""
 
     package = "rabitqlib"
 
@@ -208,7 +208,7 @@ class RabitqIvf(Engine):
 
 
 class RabitqGraph(Graph):
-    """SymphonyQG: a graph whose edges carry one bit a value; visited rows in float32."""
+    """SymphonyQG: a graph whose edges hold codes of one bit a value; visited rows in float32."""
 
     package = "rabitqlib"
 
@@ -238,7 +238,7 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 class Attempt:
-    """One setting over all tuning queries: its recall, and the mean seconds of a call in the fastest pass."""
+    """A trial of one setting on all tuning queries: its recall, and the mean seconds of a call in the fastest pass."""
 
     def __init__(self, tuner: "Tuner", setting: Setting) -> None:
         self.tuner, self.setting = tuner, setting
@@ -265,16 +265,16 @@ class Attempt:
 
 
 class Tuner(Worker):
-    """What a request can ask of an engine that is held to a recall."""
+    """The requests that an engine answers in a comparison at equal recall."""
 
     engines = ENGINES
 
     def cut(self, path: str, batch: int) -> None:
-        """Take the queries of a file in batches, the first ones again where the last batch is short."""
-        asked = np.load(path)
-        whole = -(-len(asked) // batch) * batch
-        asked = asked[np.resize(np.arange(len(asked)), whole)]
-        self.batches = [asked[i : i + batch] for i in range(0, whole, batch)]
+        """Cut the queries of a file into batches; the first queries fill up the last batch."""
+        queries = np.load(path)
+        whole = -(-len(queries) // batch) * batch
+        queries = queries[np.resize(np.arange(len(queries)), whole)]
+        self.batches = [queries[i : i + batch] for i in range(0, whole, batch)]
 
     def tune(self, queries: str, reference: str, batch: int, targets: list[float]) -> dict[str, Any]:
         """The fastest setting for each target."""
@@ -285,7 +285,7 @@ class Tuner(Worker):
         return {"plans": [self.plan(batch, target) for target in targets]}
 
     def plan(self, batch: int, target: float) -> dict[str, Any]:
-        """The fastest setting that reaches the target; where none does, the one that comes nearest."""
+        """The fastest setting that reaches the target, or else the setting of the highest recall."""
         reached, short = [], []
         for ladder in self.engine.ladders(batch, target):
             at = bisect_left(ladder, target, key=lambda setting: self.attempt(setting).recall)
@@ -302,14 +302,14 @@ class Tuner(Worker):
         }
 
     def attempt(self, setting: Setting) -> Attempt:
-        """What is known of a setting, tried if it is not."""
+        """The trial of a setting, which runs once."""
         key = repr(setting)
         if key not in self.attempts:
             self.attempts[key] = Attempt(self, setting)
         return self.attempts[key]
 
     def take(self, setting: Setting, queries: str, batch: int, seconds: float) -> dict[str, Any]:
-        """Keep a setting; how many calls a measurement has, whole passes if it can, and what is checked."""
+        """Take a setting; set the number of calls of a measurement, in whole passes where possible."""
         self.cut(queries, batch)
         each = self.trial(setting)
         a_pass = max(1, min(len(self.batches), int(LONGEST / each)))

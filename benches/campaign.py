@@ -1,15 +1,16 @@
-"""Look for one query of a hundred thousand whose answer is not float64's: ids, order, score bits, key bits.
+"""Compare a hundred thousand queries with float64: row numbers, order, bits of scores and bits of keys.
 
     python benches/campaign.py --data packages.npy docs.npy --asked questions.npy
 
-Tables: each file of --data, all of them with moved copies, the first with the queries of --asked, and
-tables made by rule (see tables.py); all but the smallest questions meet codes. Questions come in groups
-of 200 of one level, metric, k and filter: rows, rows moved, sums, strangers, negated, scaled, zero. Each is
-asked alone (some once more, with a bound that its own hits tie with) and in batches of 1 to 130, by 1 or 2
-threads, of the index in memory; one group in 8 also of its mapped file, by one of the kernels that this
-CPU has. A float64 product picks the rows within 1e-9 of the k-th, `tests/python/reference.py` decides.
+The tables are each file of --data, all files with noisy copies, the first file with the queries of --asked, and
+generated tables (see tables.py). All of them have codes, except where they are too small. Queries come in groups of 200
+with one level, metric, k and filter. They are rows, rows with noise, sums, random vectors, negated or scaled rows, and
+zero. Each query runs alone, some again with a limit that equals a score of its own hits, and in batches of 1 to 130,
+with 1 or 2 threads, on the index in memory. One group in 8 also runs on the mapped file, with one of the kernels of
+this CPU. A float64 product selects the rows within 1e-9 of the k-th, and `tests/python/reference.py` ranks these.
 
-Exits 1 if anything differs, and says how to see it again. The default takes a quarter of an hour on a core.
+The exit status is 1 if anything differs; the output then has the command that repeats the group. With default options,
+the program takes a quarter of an hour on one core.
 """
 
 import argparse
@@ -40,12 +41,12 @@ LEVELS = ("f32", "f64", "f16", "f8")
 KS = (1, 10, 100, 1000)
 BATCHES = (1, 5, 8, 16, 40, 130)
 GROUP = sum(BATCHES)
-# One group in so many is asked by the next kernel, of the mapped file.
+# One group in this many also runs on the mapped file, with the next kernel.
 KERNEL_EVERY = 8
-# One query in so many is asked again with a bound.
+# One query in this many runs again with a limit.
 BOUND_EVERY = 8
 JITTER = 0.03
-# What a query is made of: shares of one row, of another, of noise as long as the row; and how often.
+# Kinds of queries: factors of one row, of another row, and of noise as long as the row; and their frequency.
 KINDS = {
     "row": ((1, 0, 0), 0.20),
     "moved": ((1, 0, 0.01), 0.15),
@@ -54,7 +55,7 @@ KINDS = {
     "stranger": ((0, 0, 1), 0.12),
     "negated": ((-1, 0, 0), 0.08),
     "scaled": ((1, 0.5, 0.2), 0.098),
-    "zero": ((0, 0, 0), 0.002),  # they tie with every row, which the reference then takes long for
+    "zero": ((0, 0, 0), 0.002),  # ties with every row, so that the reference takes long
 }
 
 
@@ -63,13 +64,13 @@ class Spec(NamedTuple):
 
     name: str
     make: Callable[[np.random.Generator], Array]
-    share: int  # of all questions, beside the other tables'
+    share: int  # of all queries, relative to the shares of other tables
     levels: tuple[str, ...] = LEVELS
     asked: str | None = None  # a .npy file of queries
 
 
 class Group(NamedTuple):
-    """Questions that share all but the query, and their answers."""
+    """Queries with one level, metric, k and filter, and their expected answers."""
 
     level: str
     metric: str
@@ -80,7 +81,7 @@ class Group(NamedTuple):
 
 
 def specs(files: list[str], asked: str | None) -> list[Spec]:
-    """The tables: shares fall with what a question takes."""
+    """The tables; tables whose queries take longer get smaller shares."""
 
     def ruled(name: str, rows: int, dims: int, share: int, levels: tuple[str, ...] = LEVELS) -> Spec:
         return Spec(f"{name} {dims}", lambda random: RULES[name](random, rows, dims), share, levels)
@@ -99,7 +100,7 @@ def specs(files: list[str], asked: str | None) -> list[Spec]:
         ruled("gaussian", 100_003, 64, 55),
         ruled("gaussian", 30_011, 384, 45),
         ruled("gaussian", 50_021, 768, 20),
-        ruled("gaussian", 16_001, 1536, 15, ("f32", "f8")),  # learning that many axes takes long
+        ruled("gaussian", 16_001, 1536, 15, ("f32", "f8")),  # a build with that many dims takes long
         ruled("power_law", 120_011, 32, 45),
         ruled("power_law", 60_007, 200, 45),
         ruled("common", 30_013, 384, 40),
@@ -111,23 +112,23 @@ def specs(files: list[str], asked: str | None) -> list[Spec]:
 
 
 def generator(options: argparse.Namespace, spec: Spec, *more: int) -> np.random.Generator:
-    """Chance that is the same whatever else is asked for."""
+    """A random generator that depends on the seed, the table and `more` only."""
     return np.random.default_rng([options.seed, seed_of(spec), *more])
 
 
 def seed_of(spec: Spec) -> int:
-    """A number that stands for the table's name."""
+    """A number derived from the name of the table."""
     return zlib.crc32(spec.name.encode())
 
 
 def level_of(options: argparse.Namespace, spec: Spec, number: int) -> str:
-    """The level of a group: mostly the first."""
+    """The level of a group: the first in most groups."""
     others = len(spec.levels) - 1
     return str(generator(options, spec, number, 0).choice(spec.levels, p=[1 - 0.08 * others, *[0.08] * others]))
 
 
 def draw(options: argparse.Namespace, spec: Spec, number: int, rows: Array) -> Group:
-    """The questions of a group."""
+    """The queries and options of a group."""
     random = generator(options, spec, number, 1)
     metric, k = random.choice(METRICS, p=(0.6, 0.2, 0.2)), random.choice(KS, p=(0.25, 0.35, 0.25, 0.15))
     allowed = some(random, len(rows)) if random.random() < 0.3 else None
@@ -137,7 +138,7 @@ def draw(options: argparse.Namespace, spec: Spec, number: int, rows: Array) -> G
 
 
 def some(random: np.random.Generator, rows: int) -> Array:
-    """A filter: single rows or runs of them, many or few, as a mask or by number in any order."""
+    """A filter of single rows or runs, many or few: a mask, or row numbers in random order."""
     run = random.choice((1, 1, 3, 100, 2000))
     pieces = random.random(rows // run + 2) < random.choice((0.97, 0.6, 0.3, 0.04))
     pieces[random.integers(1, len(pieces) - 1)] = True
@@ -160,7 +161,7 @@ def questions(random: np.random.Generator, base: Array, rows: Array, count: int)
 
 
 def ask(index: nseekfs.Index, group: Group) -> Iterator[tuple[str, slice, Answer, Answer]]:
-    """Every way of asking: its name, which queries, what was found and what should be."""
+    """Run a group in every way: the name of the way, the queries, the answers found and the answers expected."""
     assert group.expected is not None
     how: dict[str, Any] = {"similarity": group.metric, "filter": group.allowed}
     for i, query in enumerate(group.queries):
@@ -188,7 +189,7 @@ def ask(index: nseekfs.Index, group: Group) -> Iterator[tuple[str, slice, Answer
 
 
 def tie(keys: Array, metric: str) -> tuple[str, float, Array]:
-    """A bound that a hit in the middle just reaches, and which hits reach it."""
+    """A limit equal to the score of a middle hit, and the hits that reach it."""
     reach = np.sqrt(keys) if metric == "euclidean" else keys
     bound = reach[len(reach) // 2]
     if metric == "euclidean":
@@ -197,7 +198,7 @@ def tie(keys: Array, metric: str) -> tuple[str, float, Array]:
 
 
 def compare(index: nseekfs.Index, group: Group) -> dict[str, Any]:
-    """How many answers were compared, which queries got another one, and the first of these in words."""
+    """The number of answers compared, the queries that differ, and a description of the first difference."""
     answers, different, first = 0, set(), ""
     for way, part, found, wanted in ask(index, group):
         equal = same(found, wanted)
@@ -209,7 +210,7 @@ def compare(index: nseekfs.Index, group: Group) -> dict[str, Any]:
 
 
 def place(found: Answer, wanted: Answer, i: int) -> str:
-    """Where two answers to query `i` part."""
+    """The first difference between two answers to query `i`."""
     if found[0].shape != wanted[0].shape:
         return f"shape {found[0].shape}, expected {wanted[0].shape}"
     hits = [
@@ -220,7 +221,7 @@ def place(found: Answer, wanted: Answer, i: int) -> str:
 
 
 def by_kernel(kernel: str, path: Path, group: Group) -> dict[str, Any]:
-    """What `compare` says in a process of that kernel, which maps the file."""
+    """The result of `compare` in a process with that kernel, on the mapped file."""
     assert group.expected is not None
     allowed = {} if group.allowed is None else {"allowed": group.allowed}
     ids, scores, keys = group.expected
@@ -236,7 +237,7 @@ def by_kernel(kernel: str, path: Path, group: Group) -> dict[str, Any]:
 
 
 def answer(path: Path) -> None:
-    """The other end of `by_kernel`."""
+    """The process that `by_kernel` starts."""
     with np.load(path.with_suffix(".npz")) as kept:
         level, metric, k = kept["about"].tolist()
         expected = kept["ids"], kept["scores"], kept["keys"]
@@ -245,7 +246,7 @@ def answer(path: Path) -> None:
 
 
 def visit(options: argparse.Namespace, spec: Spec, numbers: list[int], folder: Path) -> Tally:
-    """Asks the groups of one table."""
+    """Run the groups of one table."""
     start, answers, codes = time.perf_counter(), 0, []
     compared, different = Counter[Kind](), Counter[Kind]()
     rows = spec.make(generator(options, spec))
@@ -272,7 +273,7 @@ def visit(options: argparse.Namespace, spec: Spec, numbers: list[int], folder: P
             for how, each in told.items():
                 if each["different"]:
                     print(f"DIFFERENT {spec.name} {kind}, {how}: {len(each['different'])} queries; {each['first']}")
-                    print(f"    again: {shlex.join(sys.argv)} --only {shlex.quote(spec.name)} --group {number}")
+                    print(f"    repeat: {shlex.join(sys.argv)} --only {shlex.quote(spec.name)} --group {number}")
     print(
         f"{spec.name:27} {len(rows):7} x {rows.shape[1]:<4}  codes {','.join(codes) or 'none':11}  "
         f"{compared.total():6} queries  {answers:6} answers  {different.total()} different  "
@@ -283,7 +284,7 @@ def visit(options: argparse.Namespace, spec: Spec, numbers: list[int], folder: P
 
 
 def mapped_by(spec: Spec, number: int) -> str | None:
-    """The kernel that asks the mapped file for a group too: another one in every table and turn, mostly none."""
+    """The kernel that also runs a group on the mapped file; None for most groups."""
     kernels = nseekfs.simd_info()["available"]
     turn, rest = divmod(number, KERNEL_EVERY)
     return None if rest else str(kernels[(turn + seed_of(spec)) % len(kernels)])
@@ -291,12 +292,12 @@ def mapped_by(spec: Spec, number: int) -> str | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="*", default=[], metavar="FILE.npy", help="rows")
-    parser.add_argument("--asked", metavar="FILE.npy", help="queries for the first of them")
-    parser.add_argument("--queries", type=int, default=100_000, help="questions at least, over all tables")
+    parser.add_argument("--data", nargs="*", default=[], metavar="FILE.npy", help=".npy files of rows")
+    parser.add_argument("--asked", metavar="FILE.npy", help="queries for the first file of --data")
+    parser.add_argument("--queries", type=int, default=100_000, help="minimum number of queries over all tables")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", metavar="NAME", help="one table")
-    parser.add_argument("--group", type=int, help="one group of it")
+    parser.add_argument("--only", metavar="NAME", help="run this table only")
+    parser.add_argument("--group", type=int, help="run this group of the table only")
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.answer:

@@ -1,10 +1,10 @@
-"""k-means beside faiss and scikit-learn, in one run on one machine: `python benches/clusters.py`.
+"""Compare k-means with faiss and scikit-learn, in one run on one machine: `python benches/clusters.py`.
 
-Every round trains every engine once, in a process of its own, with the same rows, cells, iterations and threads;
-what is reported is the median of the per-round ratios (time of the peer / time of nseekfs), with quartiles.
-Beside it stands the objective of each engine's centroids, computed by numpy in float64 over all rows: a ratio
-says little if the cells are worse. `--peer-python` names an interpreter that has the peers installed; a peer
-that cannot be imported is reported as absent. Lloyd's iterations begin at random rows in both libraries.
+Every round trains every engine once, in a process of its own, with the same rows, clusters, iterations and threads. The
+result is the median of the ratios of all rounds, time of the peer / time of nseekfs, with quartiles. Beside it stands
+the objective of the centroids, computed by numpy in float64 over all rows, because a ratio of times means little if the
+clusters are worse. `--peer-python` names an interpreter with the peers installed; a peer that cannot be imported is
+reported as absent. Lloyd's algorithm starts at random rows in both libraries.
 """
 
 import argparse
@@ -66,7 +66,7 @@ PAIRS = [
     ("nseekfs KMeans", "sklearn MiniBatchKMeans"),
     ("nseekfs MiniBatchKMeans", "sklearn MiniBatchKMeans"),
 ]
-"""Ours, and the peer that is held against it."""
+"""An engine of nseekfs, and the peer that it is compared with."""
 
 
 def parse() -> argparse.Namespace:
@@ -74,11 +74,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--data", nargs="+", default=[workload.GAUSSIAN], metavar="FILE", help="gaussian, or .npy files"
     )
-    parser.add_argument("--rows", type=int, default=150_000, help="0: as many as the files of --data have")
-    parser.add_argument("--dims", type=int, default=384, help="of gaussian rows; a file has its own")
-    parser.add_argument("--cells", type=int, default=1024)
-    parser.add_argument("--iterations", type=int, default=20, help="of Lloyd")
-    parser.add_argument("--batch", type=int, default=0, help="rows of a mini-batch; 0: what each library takes")
+    parser.add_argument("--rows", type=int, default=150_000, help="number of rows; 0: all rows of the files of --data")
+    parser.add_argument("--dims", type=int, default=384, help="dims of gaussian rows")
+    parser.add_argument("--cells", type=int, default=1024, help="number of clusters")
+    parser.add_argument("--iterations", type=int, default=20, help="iterations of Lloyd's algorithm")
+    parser.add_argument("--batch", type=int, default=0, help="rows of a mini-batch; 0: the choice of each library")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
@@ -91,7 +91,7 @@ def parse() -> argparse.Namespace:
 
 
 def train(args: argparse.Namespace) -> None:
-    """One training in this process: its seconds on standard output, its centroids in a file."""
+    """Train once in this process; print the seconds, and write the centroids to a file."""
     rows = np.load(args.folder / "rows.npy")
     module, engine = ENGINES[args.train]
     try:
@@ -120,7 +120,7 @@ def ask(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def objective(rows: workload.Array, centroids: workload.Array) -> float:
-    """The sum of squared distances to the nearest centroids: float32 products name them, float64 adds up."""
+    """The sum of squared distances to the nearest centroids: found by float32 products, summed in float64."""
     halves = (centroids.astype(np.float64) ** 2).sum(axis=1) / 2
     total = 0.0
     for start in range(0, len(rows), BLOCK):
@@ -139,8 +139,8 @@ def main() -> None:
     rows, _ = workload.make(source, 1)
     print(workload.machine())
     print(
-        f"{rows.shape[0]} x {rows.shape[1]} float32, {args.cells} cells, {args.iterations} iterations of Lloyd, "
-        f"batches of {args.batch or 'their own choice'}, threads: {args.threads}, {args.rounds} rounds\n"
+        f"{rows.shape[0]} x {rows.shape[1]} float32, {args.cells} clusters, {args.iterations} iterations of Lloyd, "
+        f"mini-batches: {args.batch or 'as each library chooses'}, threads: {args.threads}, {args.rounds} rounds\n"
     )
     seconds: dict[str, list[float]] = {name: [] for name in args.engines}
     objectives: dict[str, float] = {}

@@ -1,11 +1,11 @@
-"""What codes cost to make and to keep, and how searches by them grow: `python benches/coding.py [--data FILE.npy]`.
+"""Measure the time and size of codes, and the reads of searches: `python benches/coding.py [--data FILE.npy]`.
 
-Encoding is the time of a build with codes less that of one without, beside numpy's product of the rows with a
-square matrix, in turns on as many threads. Then, for a random fifth of the rows and for all of them, what the
-certificates of single queries with one thread say.
+The encoding time is the time of a build with codes minus that of a build without. It is compared with numpy's product
+of the rows with a square matrix, on the same number of threads, in alternating order. A second table holds the mean
+bytes read and rows refined of single queries, for a random fifth of the rows and for all rows.
 
-`--shapes 30000x2048 20000x3072` builds tables of these rows and dims in place of all that, of values whose spread
-falls as a power of their place, beside numpy's singular values of the sample that codes learn their axes from.
+`--shapes 30000x2048 20000x3072` times builds of tables of these rows and dims instead, on values whose standard deviation
+falls as a power of the dim, beside numpy's singular values of the sample that the axes of the codes are learnt from.
 """
 
 import argparse
@@ -26,15 +26,17 @@ SAMPLE_ROWS = 16_384
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500_000, help="0 takes the rows of the files")
-    parser.add_argument("--dims", type=int, default=384, help="of gaussian data; files have their own")
+    parser.add_argument("--rows", type=int, default=500_000, help="number of rows; 0: all rows of the files")
+    parser.add_argument("--dims", type=int, default=384, help="dims of gaussian rows")
     parser.add_argument("--data", nargs="+", default=[workload.GAUSSIAN], metavar="FILE.npy")
-    parser.add_argument("--queries", metavar="FILE.npy", help="drawn like the rows if not given")
-    parser.add_argument("--jitter", type=float, default=0.03, help="noise of each value, where files are repeated")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="as many as numpy takes")
+    parser.add_argument("--queries", metavar="FILE.npy", help="default: queries drawn like the rows")
+    parser.add_argument("--jitter", type=float, default=0.03, help="noise of each value of repeated rows")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="number of threads; set it to that of numpy"
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--count", type=int, default=100, help="how many queries")
-    parser.add_argument("--shapes", nargs="+", metavar="ROWSxDIMS", help="time builds of such tables alone")
+    parser.add_argument("--count", type=int, default=100, help="number of queries")
+    parser.add_argument("--shapes", nargs="+", metavar="ROWSxDIMS", help="time builds of such tables only")
     return parser.parse_args()
 
 
@@ -77,11 +79,11 @@ def growth(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for level in ("f32", "f16", "f8"):
             path = nseekfs.create_index(table, folder, level=level)
-            print(f"{level}: the file is {Path(path).stat().st_size / table.nbytes:.3f} of the float32 rows")
+            print(f"{level}: file size / size of float32 rows: {Path(path).stat().st_size / table.nbytes:.3f}")
             Path(path).unlink()
 
     order = np.random.default_rng(2).permutation(len(table))
-    print("\n| rows | k | bytes read a row | rows read in full |\n| --- | --- | --- | --- |")
+    print("\n| rows | k | bytes read a row | rows refined |\n| --- | --- | --- | --- |")
     for rows in (len(table) // 5, len(table)):
         index = nseekfs.from_embeddings(table[order[:rows]])
         for k in (10, 100):

@@ -1,17 +1,17 @@
-"""nseekfs beside its peers, in one run on one machine: `python benches/compare.py`.
+"""Compare the speed of nseekfs with that of other libraries, in one run on one machine: `python benches/compare.py`.
 
-Every round asks every engine once, in an order that turns by one place a round; what is reported is the
-median of the per-round ratios (time of the peer / time of nseekfs, above 1 means that nseekfs is faster),
-with quartiles. Answers are checked against float64 before anything is timed; peers that search quantised rows
-are approximate, and their recall stands beside their time. Engines run in processes of their own (peers.py says
-why); `--peer-python` names an interpreter that has the peers installed. A peer that cannot be imported is
-reported as absent. All engines hold their rows at once; where memory is short, `--engines` names fewer.
+Every round times every engine once, in an order that rotates by one from round to round. The result is the median of
+the ratios of all rounds, time of the peer / time of nseekfs, with quartiles; above 1 means that nseekfs is faster.
+Answers are checked against float64 before any time is measured. Peers that search quantised rows are approximate, and
+their recall stands beside their time. Engines run in processes of their own, for reasons that peers.py gives;
+`--peer-python` names an interpreter with the peers installed. A peer that cannot be imported is reported as absent. All
+engines hold their rows in memory at the same time; `--engines` selects fewer.
 
-With --recall the comparison is one of approximate search: every engine is tuned to its fastest setting that
-reaches each recall, on queries of their own; targets.py says how.
+With --recall, the program compares approximate search: every engine is tuned on separate queries to its fastest setting
+that reaches a target recall. targets.py describes how.
 
-The machine should be idle: matrix products that wait for each other's threads suffer most from company. The
-load that the header prints is that of the minute before.
+The machine should be idle, above all for matrix products, whose threads wait for each other. The header prints the load
+of the last minute.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from rounds import OURS, Process, in_words, measure, print_header, print_table, 
 
 
 class Files(NamedTuple):
-    """What the processes share, and the float64 answers to the first queries."""
+    """The files that the processes share, and the float64 answers to the first queries."""
 
     table: Path
     queries: Path
@@ -41,73 +41,75 @@ class Files(NamedTuple):
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500_000, help="0: as many as the files of --data have")
-    parser.add_argument("--dims", type=int, default=384, help="of gaussian rows; a file has its own")
+    parser.add_argument("--rows", type=int, default=500_000, help="number of rows; 0: all rows of the files of --data")
+    parser.add_argument("--dims", type=int, default=384, help="dims of gaussian rows")
     parser.add_argument(
         "--data",
         nargs="+",
         default=[workload.GAUSSIAN],
         metavar="FILE",
-        help="gaussian, or .npy files, taken together; repeated up to --rows, every copy but the first with noise",
+        help="gaussian, or .npy files, concatenated and repeated up to --rows; every copy but the first gets noise",
     )
     parser.add_argument(
         "--jitter",
         type=float,
         default=0.03,
-        help="standard deviation of that noise in each value of rows of length 1, which get length 1 again: "
-        "0.03 at 384 dimensions is noise of length 0.59",
+        help="standard deviation of the noise in each value of rows of length 1, which are scaled to length 1 again; "
+        "0.03 at 384 dims is noise of length 0.59",
     )
     parser.add_argument(
         "--queries",
         metavar="FILE",
-        help="a .npy file of queries, shuffled and repeated as needed; without it they are rows of the files with "
-        "the same noise, or gaussian",
+        help="a .npy file of queries, shuffled and repeated as needed; default: rows of the files with the same noise, "
+        "or gaussian queries",
     )
-    parser.add_argument("--metric", choices=("dot", "cosine"), default="dot", help="asked of nseekfs; peers take dot")
+    parser.add_argument("--metric", choices=("dot", "cosine"), default="dot", help="metric of nseekfs; peers use dot")
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument(
         "--work",
         nargs="+",
         metavar="BATCH:THREADS",
-        help="what to measure: 1:1 16:2 128:2 1000:2, or with --recall 1:1 1000:1 1000:2",
+        help="default: 1:1 16:2 128:2 1000:2, or with --recall 1:1 1000:1 1000:2",
     )
-    parser.add_argument("--rounds", type=int, default=11, help="9 or more, for quartiles that mean something")
-    parser.add_argument("--seconds", type=float, default=0.3, help="length of one measurement, in whole calls")
-    parser.add_argument("--patience", type=float, default=30, help="a peer with slower calls is measured once")
-    parser.add_argument("--check", type=int, default=100, help="queries checked against float64")
+    parser.add_argument("--rounds", type=int, default=11, help="number of rounds; quartiles need 9 or more")
+    parser.add_argument("--seconds", type=float, default=0.3, help="duration of one measurement, in whole calls")
+    parser.add_argument("--patience", type=float, default=30, help="seconds; a peer with slower calls is measured once")
+    parser.add_argument("--check", type=int, default=100, help="number of queries checked against float64")
     known = dict.fromkeys([*peers.ENGINES, *approximate.ENGINES])
-    parser.add_argument("--engines", nargs="+", choices=list(known), help="without it, all")
-    parser.add_argument("--base", choices=list(known), default=OURS, help="the engine whose time divides")
+    parser.add_argument("--engines", nargs="+", choices=list(known), help="default: all")
+    parser.add_argument(
+        "--base", choices=list(known), default=OURS, help="the engine whose time is the divisor of the ratios"
+    )
     parser.add_argument("--peer-python", default=os.environ.get("PEER_PYTHON", sys.executable))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also write every measurement here")
+    parser.add_argument("--json", type=Path, help="also write every measurement to this file")
     targets.add_options(parser)
     return complete(parser, parser.parse_args())
 
 
 def complete(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
-    """Refuse what does not go together, and put in what depends on the kind of comparison."""
+    """Refuse options that contradict each other, and set the defaults of the kind of comparison."""
     offered = list(peers.ENGINES if args.recall is None else approximate.ENGINES)
     usual = ["1:1", "16:2", "128:2", "1000:2"] if args.recall is None else ["1:1", "1000:1", "1000:2"]
     if args.rows == 0 and args.data == [workload.GAUSSIAN]:
-        parser.error("--rows 0 needs files: --data FILE.npy")
+        parser.error("--rows 0: expected files, --data FILE.npy")
     if not all(0 < target <= 1 for target in args.recall or []):
-        parser.error("--recall takes numbers above 0, up to 1")
+        parser.error("--recall: expected numbers above 0, at most 1")
     if args.recall is not None and args.held < 2:
-        parser.error("--held takes 2 rows or more: some to tune, some to test")
+        parser.error("--held: expected 2 or more, to tune and to test")
     args.engines = [args.base, *(name for name in args.engines or offered if name != args.base)]
     if strange := [name for name in args.engines if name not in offered]:
-        parser.error(f"{', '.join(strange)}: not among {', '.join(offered)}")
+        parser.error(f"--engines: expected some of {', '.join(offered)}, got {', '.join(strange)}")
     args.work = [tuple(map(int, work.split(":"))) for work in args.work or usual]
     return args
 
 
 def compare(running: dict[str, Process], batch: int, files: Files, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Tune, check and time every engine at one batch size: one record an engine."""
+    """Tune, check and time every engine at one batch size; return one record for each engine."""
     plans, checks = {}, {}
     for name, process in running.items():
-        plans[name] = process.ask("prepare", queries=str(files.queries), batch=batch, seconds=args.seconds)
-        process.ask("answers", path=str(files.found), count=args.check)
+        plans[name] = process.request("prepare", queries=str(files.queries), batch=batch, seconds=args.seconds)
+        process.request("answers", path=str(files.found), count=args.check)
         checks[name] = workload.check(np.load(files.found), *files.reference, args.k)
     seconds = measure(running, plans, args)
     return [
@@ -137,7 +139,7 @@ def table_of(records: list[dict[str, Any]], base: str) -> list[list[str]]:
 
 
 def exact(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Exact search: one table for each kind of work."""
+    """Compare exact search; print one table for each batch size and number of threads."""
     most = max(batch for batch, _ in args.work)
     source = workload.Source(args.data, args.queries, args.rows, args.dims, args.jitter, args.seed)
     table, queries = workload.make(source, max(most, args.check))

@@ -1,11 +1,11 @@
-"""Count the differences between nseekfs and the float64 oracle, over everything that may not matter.
+"""Count the answers of nseekfs that differ from the float64 reference, for every combination of options.
 
     python benches/exactness.py --data rows.npy --queries 100
 
-For every kernel that the CPU can run (each in a process of its own), every level, metric, method,
-1 and 2 threads, single queries and one batch: row numbers, order, score bits and key bits are
-compared with `tests/python/reference.py`. Exits 1 if anything differs.
-Few queries in every way; benches/campaign.py asks many.
+The combinations are: every kernel that the CPU can run (each in a process of its own), every level, metric and method,
+1 and 2 threads, single queries and one batch. Row numbers, order, bits of scores and bits of keys are compared with
+`tests/python/reference.py`. The exit status is 1 if anything differs. benches/campaign.py compares more queries in
+fewer combinations.
 """
 
 import argparse
@@ -26,13 +26,13 @@ METRICS = ("cosine", "dot", "euclidean")
 
 
 def table(name: str, rows: int, dims: int, random: np.random.Generator) -> np.ndarray:
-    """A .npy file's rows as float32, or rows made by rule."""
+    """The rows of a .npy file, or generated rows, as float32."""
     x = RULES[name](random, rows, dims) if name in RULES else np.load(name)[:rows]
     return x.astype(np.float32)
 
 
 def same(found: tuple, expected: tuple) -> np.ndarray:
-    """Which queries got the expected rows, scores and keys, to the last bit."""
+    """A bool for each query: whether its rows, scores and keys are the expected bits."""
     ids, scores, keys = found
     if any(part.shape != wanted.shape for part, wanted in zip(found, expected, strict=True)):
         return np.zeros(len(expected[0]), bool)
@@ -42,7 +42,7 @@ def same(found: tuple, expected: tuple) -> np.ndarray:
 
 
 def compare(options: argparse.Namespace) -> dict[str, int]:
-    """Queries compared and queries that differ, with this process's kernel."""
+    """The number of queries compared, and of those that differ, with the kernel of this process."""
     random = np.random.default_rng(options.seed)
     compared = different = 0
     for name in options.data:
@@ -57,9 +57,9 @@ def compare(options: argparse.Namespace) -> dict[str, int]:
                 expected = reference.top(queries, rows, options.k, metric)
                 for method in ("auto", "simd", "scalar"):
                     for threads in (1, 2):
-                        ask = {"similarity": metric, "method": method, "threads": threads}
-                        batch = reference.parts(index.search(queries, options.k, **ask))
-                        singles = [reference.parts(index.search(query[None], options.k, **ask)) for query in queries]
+                        how = {"similarity": metric, "method": method, "threads": threads}
+                        batch = reference.parts(index.search(queries, options.k, **how))
+                        singles = [reference.parts(index.search(query[None], options.k, **how)) for query in queries]
                         single = tuple(np.concatenate(parts) for parts in zip(*singles))
                         for found in (batch, single):
                             compared += len(queries)
@@ -69,13 +69,17 @@ def compare(options: argparse.Namespace) -> dict[str, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", default=list(RULES), help=f"files, or any of {', '.join(RULES)}")
+    parser.add_argument(
+        "--data", nargs="+", default=list(RULES), help=f".npy files, or generated tables: {', '.join(RULES)}"
+    )
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--dims", type=int, default=96)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--this-kernel", action="store_true", help="only the kernel of this process, as JSON")
+    parser.add_argument(
+        "--this-kernel", action="store_true", help="compare with the kernel of this process only, and print JSON"
+    )
     options = parser.parse_args()
     if options.this_kernel:
         print(json.dumps(compare(options)))

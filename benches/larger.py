@@ -1,10 +1,10 @@
-"""A mapped index with too little memory for its rows: `python benches/larger.py [--data FILE.npy]`.
+"""Measure searches of a mapped index that is larger than memory: `python benches/larger.py [--data FILE.npy]`.
 
-Builds an index file, has the system forget its pages, and asks single queries with one thread in a process of
-its own. Where a cgroup with a limit can be made (version 2, the memory controller on, writable), memory for
-that process and its pages is a quarter of the bytes of the rows; elsewhere it is that of the machine, and what
-is read and kept tells what would be needed. Answers are compared with those of reading every row of the
-same file in memory. Linux only: it counts the pages that memory holds with mincore.
+The program builds an index file, drops its pages from memory, and runs single queries with one thread in another
+process. If it may create a cgroup (version 2, with the memory controller, writable), it limits the memory of that
+process and its pages to a quarter of the bytes of the rows. Else the memory is that of the machine, and the bytes read
+and kept show how much memory the queries need. Answers are compared with those of reading every row of the same file in
+memory. Linux only: mincore counts the pages in memory.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import workload
 
 PAGE = mmap.PAGESIZE
 GROUPS = Path("/sys/fs/cgroup")
-# Of src/format/FORMAT.md: where the number of sections stands, where their entries begin, what an entry holds.
+# From src/format/FORMAT.md: offset of the number of sections, offset of their entries, layout of an entry.
 COUNT, ENTRIES = 192 + 28, 192 + 64
 ENTRY = np.dtype(
     {"names": ["kind", "offset", "length"], "formats": ["<u4", "<u8", "<u8"], "offsets": [0, 8, 16], "itemsize": 64}
@@ -59,7 +59,7 @@ print(json.dumps(report))
 
 
 def sections(file: Path) -> list[tuple[str, int, int]]:
-    """What each section holds, where it starts and ends."""
+    """For each section: its part, its first byte and its end."""
     with file.open("rb") as opened:
         head = opened.read(1 << 16)
     entries = np.frombuffer(head, ENTRY, int.from_bytes(head[COUNT : COUNT + 4], "little"), ENTRIES)
@@ -70,7 +70,7 @@ def sections(file: Path) -> list[tuple[str, int, int]]:
 
 
 def in_memory(file: Path) -> workload.Array:
-    """Whether memory holds each page of the file."""
+    """For each page of the file, whether it is in memory."""
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as pages:
         held = np.zeros(-(-len(pages) // PAGE), np.uint8)
         addresses = [ctypes.c_void_p(array.ctypes.data) for array in (np.frombuffer(pages, np.uint8), held)]
@@ -80,16 +80,16 @@ def in_memory(file: Path) -> workload.Array:
 
 
 def forget(file: Path) -> None:
-    """Has the system forget the pages of a file that is safe on disk."""
+    """Write a file to disk and drop its pages from memory."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if in_memory(file).any():
-        sys.exit(f"{file.parent} keeps its files in memory: name a folder on a disk with --folder")
+        sys.exit(f"--folder: expected a folder on a disk, got {file.parent}, which keeps its files in memory")
 
 
 def limited(most: int) -> Path | None:
-    """A new cgroup with that much memory, beside or below our own; none where we may not make one."""
+    """A new cgroup with that memory limit, below or beside our own; None if it cannot be created."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     own = GROUPS / next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
     for parent in (own, own.parent):
@@ -106,7 +106,7 @@ def limited(most: int) -> Path | None:
 
 
 def ask(file: Path, folder: str, k: int, group: Path | None) -> tuple[dict[str, Any], Any]:
-    """Times of the queries in the folder, what they read from disk, their answers."""
+    """Run the queries of the folder: their times, the bytes read from disk, and their answers."""
     command = [sys.executable, "-c", ASK, str(group or ""), str(file), folder, str(k)]
     try:
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -117,7 +117,7 @@ def ask(file: Path, folder: str, k: int, group: Path | None) -> tuple[dict[str, 
 
 
 def held(file: Path) -> dict[str, tuple[int, int]]:
-    """Bytes of each part, and how many of them lie in pages that memory holds."""
+    """For each part, its bytes, and those that lie in pages in memory."""
     pages = in_memory(file)
     sums = dict.fromkeys(PARTS.values(), (0, 0))
     for part, start, end in sections(file):
@@ -127,7 +127,7 @@ def held(file: Path) -> dict[str, tuple[int, int]]:
 
 
 def row_pages(file: Path, rows: int) -> float:
-    """Pages that a row touches, in the mean."""
+    """Mean number of pages that a row touches."""
     start, end = next((start, end) for part, start, end in sections(file) if part == "rows")
     size = (end - start) // rows
     first = start + size * np.arange(rows)
@@ -136,18 +136,18 @@ def row_pages(file: Path, rows: int) -> float:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500_000, help="0 takes the rows of the files")
-    parser.add_argument("--dims", type=int, default=384, help="of gaussian data; files have their own")
+    parser.add_argument("--rows", type=int, default=500_000, help="number of rows; 0: all rows of the files")
+    parser.add_argument("--dims", type=int, default=384, help="dims of gaussian rows")
     parser.add_argument(
-        "--data", nargs="+", default=[workload.GAUSSIAN], metavar="FILE.npy", help="gaussian if not given"
+        "--data", nargs="+", default=[workload.GAUSSIAN], metavar="FILE.npy", help="default: gaussian rows"
     )
-    parser.add_argument("--queries", metavar="FILE.npy", help="drawn like the rows if not given")
-    parser.add_argument("--jitter", type=float, default=0.03, help="noise of each value, where files are repeated")
+    parser.add_argument("--queries", metavar="FILE.npy", help="default: queries drawn like the rows")
+    parser.add_argument("--jitter", type=float, default=0.03, help="noise of each value of repeated rows")
     parser.add_argument("--level", default="f32", choices=("f64", "f32", "f16"))
-    parser.add_argument("--count", type=int, default=100, help="how many queries")
+    parser.add_argument("--count", type=int, default=100, help="number of queries")
     parser.add_argument("-k", type=int, default=10)
-    parser.add_argument("--index", metavar="FILE", help="an index file to ask --queries of, instead of building one")
-    parser.add_argument("--folder", help="on a disk, for the file; that of temporary files if not given")
+    parser.add_argument("--index", metavar="FILE", help="search this index file for --queries, and build none")
+    parser.add_argument("--folder", help="folder on a disk for the file; default: that of temporary files")
     args = parser.parse_args()
     if args.index and not args.queries:
         parser.error("--index: expected --queries with it, got none")
@@ -155,13 +155,13 @@ def parse() -> argparse.Namespace:
 
 
 def prepare(args: argparse.Namespace, folder: str) -> tuple[Path, workload.Array]:
-    """The index file and the queries."""
+    """Build the index file, unless it is given; return its path and the queries."""
     if args.index:
         given = workload.read(args.queries)
         return Path(args.index), given[np.resize(np.arange(len(given)), args.count)]
     source = workload.Source(args.data, args.queries, args.rows, args.dims, args.jitter, 0)
-    table, asked = workload.make(source, args.count)
-    return Path(nseekfs.create_index(table, folder, level=args.level)), asked
+    table, queries = workload.make(source, args.count)
+    return Path(nseekfs.create_index(table, folder, level=args.level)), queries
 
 
 def megabytes(parts: dict[str, int]) -> str:
@@ -171,8 +171,8 @@ def megabytes(parts: dict[str, int]) -> str:
 def main() -> None:
     args = parse()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        file, asked = prepare(args, folder)
-        np.save(Path(folder, "queries.npy"), asked)
+        file, queries = prepare(args, folder)
+        np.save(Path(folder, "queries.npy"), queries)
         forget(file)
         size = {part: size for part, (size, _) in held(file).items()}
         group = limited(size["rows"] // 4)
@@ -180,21 +180,21 @@ def main() -> None:
         kept = {part: kept for part, (_, kept) in held(file).items()}
         index = nseekfs.load_index(file, mode="ram")
         bound = {**size, "rows": int(report["rows"] * args.count * row_pages(file, len(index)) * PAGE)}
-        plain = index.search(asked, k=args.k, method="simd")
+        plain = index.search(queries, k=args.k, method="simd")
     same = (found["ids"] == plain.indices).all(axis=1) & (found["keys"] == plain.keys).all(axis=1)
     limit = f"a quarter of the rows, {size['rows'] / 4e6:.0f} MB, by a cgroup" if group else "that of the machine"
     print(workload.machine())
     data = args.index or " ".join(args.data)
     print(f"{index.rows} x {index.dims}, {index.level}, {data}, k={args.k}, one thread; memory: {limit}")
     print(f"the file: {megabytes(size)}")
-    print(f"in memory after {args.count} queries, none of it before: {megabytes(kept)}")
-    print(f"codes, norms and the pages of the rows read in full: {megabytes(bound)}")
+    print(f"in memory after {args.count} queries (0 before): {megabytes(kept)}")
+    print(f"pages needed (codes, norms, rows read in full): {megabytes(bound)}")
     print(f"rows read in full: {report['rows']:.1f} a query; load_index: {report['open'] * 1e3:.2f} ms")
-    for turn, name in (("cold", "asked first"), ("warm", "asked again")):
+    for turn, name in (("cold", "first pass"), ("warm", "second pass")):
         seconds, read = report[turn]["seconds"], report[turn]["read"] / 1e6 / args.count
         first, median = seconds[0] * 1e3, statistics.median(seconds) * 1e3
         print(f"{name}: median {median:.2f} ms, the first query {first:.2f} ms; {read:.2f} MB a query from disk")
-    print(f"answers equal to those of reading every row in memory: {same.sum()} of {args.count}")
+    print(f"answers equal to those of reading every row: {same.sum()} of {args.count}")
     if not same.all():
         sys.exit("nseekfs differs from the plain scan")
 

@@ -1,7 +1,8 @@
-"""How nseekfs behaves beside other code: `python benches/manners.py`.
+"""Measure how nseekfs affects the rest of a process: `python benches/manners.py`.
 
-The rate that another Python thread keeps during a long search with one thread, the time from an interrupt to
-KeyboardInterrupt in a build and in a search, and the answers of children forked after use.
+The program prints the speed of another Python thread during a long search with one thread, the time from an interrupt
+to KeyboardInterrupt in a build and in a search, and whether children that are forked after a search get the same
+answers.
 """
 
 import argparse
@@ -31,7 +32,7 @@ except KeyboardInterrupt:
 
 
 def rate(seconds: float, stop: threading.Event) -> float:
-    """Loop turns a second in this thread, until `stop` or for `seconds`."""
+    """Loop iterations a second of this thread, until `stop` is set or `seconds` have passed."""
     turns, start = 0, time.perf_counter()
     while not stop.is_set() and time.perf_counter() - start < seconds:
         turns += 1
@@ -39,9 +40,9 @@ def rate(seconds: float, stop: threading.Event) -> float:
 
 
 def rate_kept(index: nseekfs.Index, seconds: float) -> tuple[float, float, float]:
-    """The rate during a search of about `seconds`, over the rate alone; how long the search took; a control.
+    """The rate during a search of about `seconds`, relative to the rate alone; the seconds of the search; a control.
 
-    The control is the rate beside another process that is busy: what sharing the machine costs in any case.
+    The control is the relative rate beside another busy process, which shows the cost of sharing the machine.
     """
     rng = np.random.default_rng(1)
     queries = rng.random((256, index.dims), dtype=np.float32)
@@ -69,7 +70,7 @@ def rate_kept(index: nseekfs.Index, seconds: float) -> tuple[float, float, float
 
 
 def interrupt(call: str, rows: int, after: float) -> float:
-    """Seconds from the signal to the exception."""
+    """Seconds from the signal to KeyboardInterrupt."""
     command = [sys.executable, "-c", INTERRUPTED.format(call=call), str(rows)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -81,7 +82,7 @@ def interrupt(call: str, rows: int, after: float) -> float:
 
 
 def forked(index: nseekfs.Index, children: int, limit: float) -> int:
-    """How many of the children forked after use give the parent's answer within the limit."""
+    """The number of forked children that give the answer of the parent within `limit` seconds."""
     query = np.random.default_rng(2).random((4, index.dims), dtype=np.float32)
     expected = index.search(query, k=10).indices
     fine = 0
@@ -97,20 +98,20 @@ def forked(index: nseekfs.Index, children: int, limit: float) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=400_000)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of the search beside the other thread")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of the search beside the other thread")
     parser.add_argument("--interrupts", type=int, default=5)
     parser.add_argument("--children", type=int, default=20)
     args = parser.parse_args()
     rows = np.random.default_rng(0).random((args.rows, 384), dtype=np.float32)
     index = nseekfs.from_embeddings(rows)
     kept, took, control = rate_kept(index, args.seconds)
-    print(f"another thread keeps {kept:.0%} of its rate during a search of {took:.1f} s with threads=1,")
-    print(f"{control:.0%} beside a busy process")
+    print(f"rate of another thread during a search of {took:.1f} s with threads=1: {kept:.0%} of its rate alone")
+    print(f"rate of that thread beside another busy process: {control:.0%}")
     fine = forked(index, args.children, 30)
-    print(f"{fine} of {args.children} children forked after use answer as the parent does")
+    print(f"forked children with the answer of the parent: {fine} of {args.children}")
     for name, call in (("build", BUILD), ("search", SEARCH)):
         times = [interrupt(call, args.rows, 0.3 + 0.17 * i) for i in range(args.interrupts)]
-        print(f"interrupt to KeyboardInterrupt, {name}: at most {max(times):.3f} s of {len(times)}")
+        print(f"interrupt to KeyboardInterrupt, {name}: at most {max(times):.3f} s in {len(times)} runs")
 
 
 if __name__ == "__main__":

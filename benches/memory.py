@@ -1,7 +1,8 @@
-"""What nseekfs costs in memory and at import: `python benches/memory.py [--wheel dist/X.whl]`.
+"""Measure memory use and import time: `python benches/memory.py [--wheel dist/X.whl]`.
 
-Each figure comes from a process of its own, read from /proc (so Linux only): the peak while an index is
-built from --megabytes of float32 rows, the memory that `load_index` adds, the time of the import after numpy.
+Each number comes from a process of its own, which reads /proc, so this program needs Linux. It measures the peak memory
+while an index is built from --megabytes of float32 rows, the memory that `load_index` adds, and the import time after
+numpy.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""The engines that compare.py measures, each behind the same four calls, and the process each runs in.
+"""The engines of compare.py behind one interface, and the process that each of them runs in.
 
-An engine lives in a process of its own, started with the thread count in its environment, because some
-libraries (OpenBLAS, OpenMP runtimes, rayon's global pool) read it only once and because two packages here
-share one name. Run as a script this file is that process: it reads one JSON request a line and answers with
-one JSON line. Times are taken here, next to the call, so the pipe is never part of them.
+An engine runs in a process of its own, with the number of threads in its environment, because some libraries (OpenBLAS,
+OpenMP runtimes, rayon's global pool) read that only once, and because two packages here have the same name. Run as a
+script, this file is that process: it reads one JSON request a line and writes one JSON answer a line. Times are
+measured in this process, next to the call, so they do not include the pipe.
 
-The table is a mapped file, which all processes share. Engines that search the array they are given copy it
-first, as the others do when they build, so that all read memory of their own.
+The table is a mapped file that all processes share. Engines that search the given array copy it first, as others do
+when they build, so that every engine reads memory of its own.
 
-An engine may offer several settings for a batch; the fastest is found once, before the rounds, and kept, so
-that no engine is measured at its worst. approximate.py has the engines that are asked for a recall.
+An engine may have several settings for a batch size. The fastest is chosen once, before the rounds. approximate.py has
+the engines for target recalls.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Setting = dict[str, Any]
 Metric = Literal["dot", "cosine"]
-TRIAL = 0.3  # seconds given to one setting
+TRIAL = 0.3  # seconds of the trial of a setting
 
 
 class Engine:
@@ -37,24 +37,25 @@ class Engine:
         self.build()
 
     def build(self) -> None:
-        """Make the table searchable. The time it takes is reported, not compared."""
+        """Build the index. The build time is reported."""
 
     def version(self) -> str:
-        """What was measured."""
+        """The version of the package."""
         from importlib.metadata import version
 
         return version(self.package)
 
     def settings(self, batch: int) -> list[Setting]:  # noqa: ARG002
-        """What may be tuned for this batch size."""
+        """The settings to try for this batch size."""
         return [{}]
 
     def ladders(self, batch: int, target: float) -> list[list[Setting]]:  # noqa: ARG002
-        """What may be tuned for a recall: lists of settings that find more and take longer from one to the next."""
+        """The settings to try for a recall: lists in which every setting finds more and takes longer than the one
+        before."""
         return [[setting] for setting in self.settings(batch)]
 
     def use(self, setting: Setting) -> None:
-        """Take one of `settings`."""
+        """Apply one of `settings`."""
 
     def ask(self, queries: Array) -> Array:
         """Row numbers of the best k."""
@@ -62,7 +63,7 @@ class Engine:
 
 
 class Nseekfs(Engine):
-    """This project, through the calls that users type: `query` for one vector, `search` for several."""
+    """nseekfs through its public calls: `query` for one vector, `search` for several."""
 
     package = "nseekfs"
 
@@ -71,7 +72,7 @@ class Nseekfs(Engine):
 
         if super().version() < "2":
             raise RuntimeError(f"nseekfs {super().version()} is installed, not this project")
-        self.asked: dict[str, Any] = {"threads": self.threads}
+        self.arguments: dict[str, Any] = {"threads": self.threads}
         self.index = nseekfs.from_embeddings(self.table, metric=self.metric, threads=self.threads, **how)
         self.simd_info = nseekfs.simd_info()
 
@@ -80,12 +81,12 @@ class Nseekfs(Engine):
 
     def ask(self, queries: Array) -> Array:
         if len(queries) == 1:
-            return np.asarray(self.index.query(queries[0], top_k=self.k, **self.asked).indices)[None]
-        return np.asarray(self.index.search(queries, k=self.k, **self.asked).indices)
+            return np.asarray(self.index.query(queries[0], top_k=self.k, **self.arguments).indices)[None]
+        return np.asarray(self.index.search(queries, k=self.k, **self.arguments).indices)
 
 
 class Seed(Engine):
-    """nseekfs 1.1.0 from the registry, where this project began."""
+    """nseekfs 1.1.0, an earlier release."""
 
     package = "nseekfs"
 
@@ -94,7 +95,7 @@ class Seed(Engine):
 
         if self.version() != "1.1.0":
             raise RuntimeError(f"nseekfs {self.version()} is installed, not 1.1.0")
-        # The rows have length 1, and this is its fast path for such rows. It writes a file where it runs.
+        # This is its fast path for rows of length 1. It writes a file into the working folder.
         self.index: Any = nseekfs.from_embeddings(self.table, metric="cosine", normalized=True)
 
     def settings(self, batch: int) -> list[Setting]:
@@ -111,7 +112,7 @@ class Seed(Engine):
 
 
 class Faiss(Engine):
-    """faiss IndexFlatIP as it comes."""
+    """faiss IndexFlatIP with default settings."""
 
     package = "faiss-cpu"
 
@@ -128,10 +129,11 @@ class Faiss(Engine):
 
 
 class FaissTuned(Faiss):
-    """faiss IndexFlatIP with its choice between loops and BLAS, and the block of BLAS, set for the batch."""
+    """faiss IndexFlatIP with the choice between loops and BLAS, and the block size of BLAS, tuned for the batch
+    size."""
 
     def settings(self, batch: int) -> list[Setting]:  # noqa: ARG002
-        # The threshold counts queries in older releases and their values since; 1 and the maximum fit both.
+        # The threshold counts queries in older releases and values in newer ones; 1 and the maximum suit both.
         blas: list[Setting] = [{"blas_threshold": 1, "database_block": block} for block in (1024, 4096, 16384)]
         return [{"blas_threshold": 2**31 - 1}, *blas]
 
@@ -141,7 +143,7 @@ class FaissTuned(Faiss):
 
 
 class FaissQuantised(Faiss):
-    """faiss IndexScalarQuantizer: a linear scan over rows in fewer bits. Approximate."""
+    """faiss IndexScalarQuantizer: a linear scan over quantised rows. Approximate."""
 
     kind = ""
 
@@ -156,19 +158,19 @@ class FaissQuantised(Faiss):
 
 
 class FaissSq8(FaissQuantised):
-    """Eight bits a value, each dimension scaled to its range."""
+    """faiss scalar quantizer with eight bits a value, each dim scaled to its range."""
 
     kind = "QT_8bit"
 
 
 class FaissFp16(FaissQuantised):
-    """float16."""
+    """faiss scalar quantizer with float16 values."""
 
     kind = "QT_fp16"
 
 
 class Blocks(Engine):
-    """A matrix product and a partial sort over blocks of rows; the block is tuned, up to the whole table."""
+    """A matrix product and a partial sort over blocks of rows; the block size is tuned, up to the whole table."""
 
     def build(self) -> None:
         self.table = np.array(self.table)
@@ -182,7 +184,7 @@ class Blocks(Engine):
         self.block = int(setting["block"])
 
     def starts(self) -> range:
-        """First row of each block."""
+        """The first row of each block."""
         return range(0, len(self.table), self.block)
 
 
@@ -220,8 +222,8 @@ class Torch(Blocks):
 
     def ask(self, queries: Array) -> Array:
         with self.torch.inference_mode():
-            asked = self.torch.from_numpy(queries)
-            kept = [self.best(asked, start) for start in self.starts()]
+            given = self.torch.from_numpy(queries)
+            kept = [self.best(given, start) for start in self.starts()]
             scores = self.torch.cat([part[0] for part in kept], dim=1)
             rows = self.torch.cat([part[1] for part in kept], dim=1)
             order = scores.topk(self.k, dim=1).indices
@@ -275,7 +277,7 @@ class ScannInt8(Scann):
 
 
 class Usearch(Engine):
-    """usearch's exact search over float32; how many queries it is handed at once is tuned."""
+    """usearch's exact search over float32; the number of queries of a call is tuned."""
 
     package = "usearch"
 
@@ -286,7 +288,7 @@ class Usearch(Engine):
         self.search, self.kind = search, MetricKind.IP
 
     def settings(self, batch: int) -> list[Setting]:
-        # A call keeps 16 bytes for every query and row: at most 2 GB of them.
+        # A call allocates 16 bytes for every pair of query and row; this limits them to 2 GB.
         most = max(1, (1 << 27) // len(self.table))
         return [{"share": share} for share in sorted({min(batch, 16, most), min(batch, most)})]
 
@@ -317,7 +319,7 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 class Worker:
-    """What a request can ask of the engine in this process."""
+    """The requests that the engine in this process answers."""
 
     engines = ENGINES
 
@@ -331,9 +333,9 @@ class Worker:
         return {"version": self.engine.version(), "build_seconds": self.built}
 
     def prepare(self, queries: str, batch: int, seconds: float) -> dict[str, Any]:
-        """Cut the queries into batches, take the fastest setting, decide how many calls a measurement has."""
-        asked = np.load(queries)
-        self.batches = [asked[i : i + batch] for i in range(0, len(asked) - batch + 1, batch)]
+        """Cut the queries into batches, apply the fastest setting, and set the number of calls of a measurement."""
+        rows = np.load(queries)
+        self.batches = [rows[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
         settings = self.engine.settings(batch)
         tried = [self.trial(setting) for setting in settings]
         best = settings[int(np.argmin(tried))]
@@ -342,7 +344,7 @@ class Worker:
         return {"setting": best, "calls": self.calls, "seconds": min(tried)}
 
     def trial(self, setting: Setting) -> float:
-        """Seconds of the fastest of a few calls; a slow call is not repeated."""
+        """Seconds of the fastest of some calls; a slow call is not repeated."""
         self.engine.use(setting)
         self.calls = 1
         spent: list[float] = []
@@ -353,7 +355,7 @@ class Worker:
         return min(spent)
 
     def measure(self) -> dict[str, Any]:
-        """Mean seconds of a call, over as many calls as were decided, each with other queries."""
+        """Mean seconds of a call over `calls` calls with different queries."""
         chosen = [self.batches[i % len(self.batches)] for i in range(self.calls)]
         start = time.perf_counter()
         for batch in chosen:
@@ -361,7 +363,7 @@ class Worker:
         return {"seconds": (time.perf_counter() - start) / self.calls}
 
     def answers(self, path: str, count: int) -> dict[str, Any]:
-        """Write the row numbers answered to the first `count` queries."""
+        """Write the row numbers found for the first `count` queries."""
         found: list[Array] = []
         for batch in self.batches:
             if sum(map(len, found)) >= count:
@@ -372,7 +374,7 @@ class Worker:
 
 
 def serve(kind: type[Worker]) -> None:
-    """Answer requests until the input ends. Whatever a library prints goes to standard error."""
+    """Answer requests until the input ends. Output of libraries goes to standard error."""
     parser = argparse.ArgumentParser()
     arguments = ("engine", str), ("table", str), ("metric", str), ("k", int), ("threads", int), ("options", json.loads)
     for name, read in arguments:
@@ -388,7 +390,7 @@ def serve(kind: type[Worker]) -> None:
     try:
         worker = kind(args)
         reply(worker.hello())
-    except Exception as error:  # an absent or broken peer is a line of the report, whatever it raises
+    except Exception as error:  # an absent or broken peer is reported, whatever it raises
         reply({"error": f"{type(error).__name__}: {error}"})
         return
     for line in sys.stdin:

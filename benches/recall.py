@@ -1,8 +1,8 @@
-"""Size, build time and recall of each level: `python benches/recall.py FILE.npy ...`.
+"""Measure file size, build time and recall of each level: `python benches/recall.py FILE.npy ...`.
 
-The rows of each file, multiplied by --scale in float32, are stored at every level. Size is that of the saved
-file, codes and all, over that of float32 rows alone. Recall is the share of the ten best at f32 that a level
-also answers, over queries that are rows of the file (or of --queries) times the same scale.
+The rows of each file, multiplied by --scale in float32, are stored at every level. The size is that of the saved file,
+with codes, divided by that of float32 rows. The recall is the share of the k best rows at f32 that a level also
+returns. The queries are rows of the file (or of --queries), multiplied by the same scale.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npy")
     parser.add_argument("--queries", type=Path, metavar="FILE.npy")
-    parser.add_argument("--count", type=int, default=1000, help="queries, at most")
+    parser.add_argument("--count", type=int, default=1000, help="maximum number of queries")
     parser.add_argument("--scale", type=float, default=0.3)
     parser.add_argument("--metric", choices=("cosine", "dot", "euclidean"), default="cosine")
     parser.add_argument("-k", type=int, default=10)

@@ -1,7 +1,7 @@
-"""Engines in processes of their own, asked in turns: what both comparisons of compare.py rest on.
+"""Timing of engines that run in processes of their own; both comparisons of compare.py use it.
 
-Every round asks every engine once, in an order that turns by one place a round, so that whatever else the
-machine does meets them all alike. Ratios pair the times of one round.
+Every round times every engine once, in an order that rotates by one from round to round, so that other load of the
+machine affects all engines alike. Ratios compare times of the same round.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 OURS = "nseekfs"
-OWN_PYTHON = (OURS, "nseekfs-exact")  # what runs in this interpreter, not in that of the peers
-SETTLE = 0.02  # seconds between two engines, so that the threads of the one stop spinning
+OWN_PYTHON = (OURS, "nseekfs-exact")  # engines that run in this interpreter, not in that of the peers
+PAUSE = 0.02  # seconds between two engines, so that the threads of the first stop spinning
 
 
 class Process:
-    """An engine in its process."""
+    """An engine in a process of its own, which answers requests."""
 
     def __init__(self, command: list[str], folder: Path, threads: int) -> None:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -41,9 +41,9 @@ class Process:
         answer: dict[str, Any] = json.loads(line) if line else {"error": f"exit status {self.child.wait()}"}
         return answer
 
-    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+    def request(self, do: str, **arguments: Any) -> dict[str, Any]:
         assert self.child.stdin is not None
-        self.child.stdin.write(json.dumps({"do": do, **request}) + "\n")
+        self.child.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         self.child.stdin.flush()
         answer = self.read()
         if "error" in answer:
@@ -59,7 +59,7 @@ class Process:
 def start(
     args: argparse.Namespace, script: str, table: Path, threads: int, options: dict[str, Any]
 ) -> dict[str, Process]:
-    """The engines that answer; the others are named and left out."""
+    """Start the engines. Those that cannot be imported are reported and omitted."""
     running = {}
     for name in args.engines:
         python = sys.executable if name in OWN_PYTHON else args.peer_python
@@ -77,19 +77,19 @@ def start(
 
 
 def measure(running: dict[str, Process], plans: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a call, one value a round; engines beyond patience keep the one value of their warm-up."""
+    """Seconds of a call, one value a round; an engine slower than --patience keeps the value of its trial."""
     names = [name for name in running if name == args.base or plans[name]["seconds"] <= args.patience]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(args.rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            time.sleep(SETTLE)
-            seconds[name].append(running[name].ask("measure")["seconds"])
+            time.sleep(PAUSE)
+            seconds[name].append(running[name].request("measure")["seconds"])
     return {name: seconds.get(name, [plans[name]["seconds"]]) for name in running}
 
 
 def ratios(seconds: list[float], base: list[float]) -> list[float]:
-    """Time over the base's, round by round; a peer that was measured once has no rounds to pair."""
+    """Time divided by that of the base, round by round; by its median for a peer that was measured once."""
     pairs = np.array(seconds) / (np.array(base) if len(seconds) == len(base) else np.median(base))
     return [float(ratio) for ratio in pairs]
 
@@ -112,7 +112,7 @@ def in_words(setting: dict[str, Any]) -> str:
 
 
 def print_table(rows: list[list[str]]) -> None:
-    """Rows of cells, the first of them headings, in aligned Markdown."""
+    """Print rows as an aligned Markdown table; the first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in [rows[0], ["-" * width for width in widths], *rows[1:]]:
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")

@@ -1,11 +1,12 @@
-"""Approximate search beside its peers, at equal recall: what compare.py does when it is given --recall.
+"""Comparison of approximate search at equal recall, for compare.py --recall.
 
-Queries are rows taken out of the table (--held), or a file's. One half tunes: each engine's search-time setting
-becomes the fastest whose recall reaches the target. The other half is what is measured: its recall, which may
-fall on either side of the target, stands beside the times. nseekfs is not tuned: it is told the target.
-Recall is over all queries of a half, by the float64 scores: a row as good as the k-th counts.
+Queries are rows that are held out of the table (--held), or those of a file. The first half tunes the engines: each
+gets the fastest search-time setting whose recall reaches the target. The second half is measured; its recall, which may
+be above or below the target, stands beside the times. nseekfs is not tuned; it gets the target as its argument. Recall
+is the mean over all queries of a half. By float64 scores, a row that is as good as the k-th counts as found.
 
-Every engine is built once for each number of threads, alone, and is in memory while the others are measured.
+Every engine is built once for each number of threads, one after the other, and stays in memory while others are
+measured.
 """
 
 import argparse
@@ -30,7 +31,7 @@ class Half(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What the processes share."""
+    """The files that the processes share."""
 
     table: Path
     tuning: Half
@@ -40,16 +41,18 @@ class Files(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("approximate search")
-    group.add_argument("--recall", nargs="*", type=float, metavar="TARGET", help="without values, 0.9 0.95 0.99")
-    group.add_argument("--held", type=int, default=2000, help="rows taken out as queries, unless there are --queries")
-    group.add_argument("--ann", choices=("ivf", "lsh", "auto"), default="ivf", help="the index of nseekfs")
-    group.add_argument("--cells", type=int, default=1024, help="of faiss and rabitqlib: 2 to 4 roots of the rows")
-    group.add_argument("--leaves", type=int, default=1000, help="of ScaNN")
+    group.add_argument(
+        "--recall", nargs="*", type=float, metavar="TARGET", help="target recalls; without values, 0.9 0.95 0.99"
+    )
+    group.add_argument("--held", type=int, default=2000, help="number of rows held out as queries, without --queries")
+    group.add_argument("--ann", choices=("ivf", "lsh", "auto"), default="ivf", help="kind of index of nseekfs")
+    group.add_argument("--cells", type=int, default=1024, help="cells of faiss and rabitqlib, 2 to 4 times sqrt(rows)")
+    group.add_argument("--leaves", type=int, default=1000, help="leaves of ScaNN")
     group.add_argument("--links", type=int, default=32, help="M of the graphs of faiss, hnswlib and usearch")
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One table for each kind of work and each target."""
+    """Print one table for each batch size, number of threads and target."""
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         files = prepare(args, Path(folder))
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> Files:
-    """Write the table, both halves of the queries and the answers to them."""
+    """Write the table, both halves of the queries, and their float64 answers."""
     source = workload.Source(args.data, args.queries, args.rows, args.dims, args.jitter, args.seed)
     given = 0 if args.queries is None else len(np.load(args.queries, mmap_mode="r"))
     table, queries = workload.make(source, given)
@@ -87,7 +90,7 @@ def prepare(args: argparse.Namespace, folder: Path) -> Files:
 
 
 def answered(args: argparse.Namespace, path: Path, table: workload.Array, queries: workload.Array) -> Half:
-    """Write queries and the answers to them."""
+    """Write queries and their float64 answers."""
     blocks = [queries[i : i + BLOCK] for i in range(0, len(queries), BLOCK)]
     found = [workload.reference(table, block, args.k, args.metric) for block in blocks]
     ids, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
@@ -106,7 +109,7 @@ def tune(
     queries, answers = map(str, files.tuning)
     for name, process in list(running.items()):
         try:
-            told = process.ask("tune", queries=queries, reference=answers, batch=batch, targets=targets)
+            told = process.request("tune", queries=queries, reference=answers, batch=batch, targets=targets)
         except ChildProcessError as error:
             if name == args.base:
                 raise
@@ -125,15 +128,15 @@ def compare(
     files: Files,
     args: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """Check and time every engine at one batch size and target: one record an engine."""
+    """Check and time every engine at one batch size and target; return one record for each engine."""
     batch, target = work
     with np.load(files.test.answers) as kept:
         reference = kept["ids"], kept["scores"]
     recalls = {}
     for name, process in running.items():
         setting, queries = plans[name]["setting"], str(files.test.queries)
-        taken = process.ask("take", setting=setting, queries=queries, batch=batch, seconds=args.seconds)
-        process.ask("answers", path=str(files.found), count=min(taken["checked"], len(reference[0])))
+        taken = process.request("take", setting=setting, queries=queries, batch=batch, seconds=args.seconds)
+        process.request("answers", path=str(files.found), count=min(taken["checked"], len(reference[0])))
         recalls[name] = workload.check(np.load(files.found), *reference, args.k)["recall"]
     seconds = measure(running, plans, args)
     return [

@@ -1,4 +1,4 @@
-"""Tables, queries and the float64 answers that compare.py holds every engine to."""
+"""Tables, queries and float64 answers for compare.py and other programs."""
 
 import datetime
 import os
@@ -14,26 +14,26 @@ GAUSSIAN = "gaussian"
 
 
 def unit(rows: Array) -> Array:
-    """Rows of length 1, in float32."""
+    """The rows scaled to length 1, in float32."""
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 class Source(NamedTuple):
-    """Where rows and queries come from."""
+    """The source of rows and queries."""
 
-    data: list[str]  # .npy files one after the other, or GAUSSIAN alone
-    queries: str | None  # a .npy file, else they are drawn like the rows
-    rows: int  # 0 takes the rows of the files, no more and no fewer
+    data: list[str]  # .npy files, concatenated, or GAUSSIAN alone
+    queries: str | None  # a .npy file; None: queries are drawn like the rows
+    rows: int  # 0: all rows of the files
     dims: int  # of gaussian rows
-    jitter: float  # standard deviation of each value's noise, before rows get length 1 again
+    jitter: float  # standard deviation of the noise of each value, before rows are scaled to length 1 again
     seed: int
 
 
 def make(source: Source, count: int) -> tuple[Array, Array]:
-    """A table and `count` queries for it, both of unit rows; the queries do not change the table.
+    """A table and `count` queries, both with rows of length 1. The table does not depend on the queries.
 
-    Gaussian rows have gaussian queries. Rows of files are repeated until there are enough, every copy but the
-    first moved by noise; their queries are rows of the files moved likewise. Queries of a file are shuffled, then
+    Gaussian rows have gaussian queries. Rows of files are repeated until there are enough, and noise is added to every
+    copy but the first; their queries are rows of the files with the same noise. Queries of a file are shuffled and
     repeated as needed.
     """
     rng = np.random.default_rng(source.seed)
@@ -53,7 +53,7 @@ def make(source: Source, count: int) -> tuple[Array, Array]:
 
 
 def describe(source: Source, held: int = 0) -> str:
-    """The data in a few words, files by their names; `held` rows are taken out as queries."""
+    """A short description of the data with the names of files; `held` rows are held out as queries."""
     words = [" + ".join(Path(path).name for path in source.data)]
     if source.data != [GAUSSIAN] and (source.rows or (source.queries is None and not held)):
         words.append(f"jitter {source.jitter:g}")
@@ -65,18 +65,18 @@ def describe(source: Source, held: int = 0) -> str:
 
 
 def hold_out(table: Array, count: int, seed: int) -> tuple[Array, Array]:
-    """The table without `count` of its rows, drawn at random, and these rows."""
+    """The table without `count` randomly drawn rows, and these rows."""
     drawn = np.random.default_rng(seed).permutation(len(table))[:count]
     return np.delete(table, drawn, axis=0), table[drawn]
 
 
 def read(path: str) -> Array:
-    """The rows of a .npy file, of length 1, in float32."""
+    """The rows of a .npy file, scaled to length 1, in float32."""
     return unit(np.load(path).astype(np.float32))
 
 
 def gaussian(rng: np.random.Generator, rows: int, dims: int) -> Array:
-    """Rows that point everywhere alike."""
+    """Isotropic rows of length 1."""
     table = np.empty((rows, dims), np.float32)
     for start in range(0, rows, 65536):
         part = table[start : start + 65536]
@@ -85,12 +85,12 @@ def gaussian(rng: np.random.Generator, rows: int, dims: int) -> Array:
 
 
 def moved(rng: np.random.Generator, rows: Array, jitter: float) -> Array:
-    """The rows with noise added to each value, of length 1 again."""
+    """The rows with noise added to each value, scaled to length 1 again."""
     return unit(rows + np.float32(jitter) * rng.standard_normal(rows.shape, dtype=np.float32))
 
 
 def copies(rng: np.random.Generator, base: Array, rows: int, jitter: float) -> Array:
-    """The base as it is, then moved copies of it."""
+    """The rows of `base`, followed by copies with noise."""
     table = np.empty((rows, base.shape[1]), np.float32)
     for start in range(0, rows, len(base)):
         part = base[: rows - start]
@@ -99,13 +99,13 @@ def copies(rng: np.random.Generator, base: Array, rows: int, jitter: float) -> A
 
 
 def reference(table: Array, queries: Array, k: int, metric: str) -> tuple[Array, Array]:
-    """Row numbers of the best k in float64, equal scores by row, and the scores of every kept row.
+    """Row numbers and scores of the best rows in float64, equal scores by row number.
 
-    A few more than k rows are kept so that ties across the k-th place can be recognised.
+    32 rows more than k are returned, so that ties with the k-th row are known.
     """
-    asked = queries.astype(np.float64)
+    wide = queries.astype(np.float64)
     if metric == "cosine":
-        asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+        wide /= np.linalg.norm(wide, axis=1, keepdims=True)
     keep = min(len(table), k + 32)
     scores = np.full((len(queries), 0), 0.0)
     ids = np.zeros((len(queries), 0), np.int64)
@@ -113,7 +113,7 @@ def reference(table: Array, queries: Array, k: int, metric: str) -> tuple[Array,
         part = table[start : start + 32768].astype(np.float64)
         if metric == "cosine":
             part /= np.linalg.norm(part, axis=1, keepdims=True)
-        found = asked @ part.T
+        found = wide @ part.T
         scores = np.concatenate([scores, found], axis=1)
         ids = np.concatenate([ids, np.broadcast_to(np.arange(start, start + len(part)), found.shape)], axis=1)
         ids, scores = best(ids, scores, keep)
@@ -121,10 +121,10 @@ def reference(table: Array, queries: Array, k: int, metric: str) -> tuple[Array,
 
 
 def best(ids: Array, scores: Array, keep: int) -> tuple[Array, Array]:
-    """The best of each line in order; only what reaches the last place of some line's best is sorted."""
+    """The best of each query in order; only scores that reach the last of some query's best are sorted."""
     keep = min(keep, scores.shape[1])
-    floor = np.partition(scores, -keep, axis=1)[:, -keep, None]
-    most = int((scores >= floor).sum(axis=1).max())
+    threshold = np.partition(scores, -keep, axis=1)[:, -keep, None]
+    most = int((scores >= threshold).sum(axis=1).max())
     reach = np.argpartition(scores, -most, axis=1)[:, -most:]
     ids, scores = np.take_along_axis(ids, reach, axis=1), np.take_along_axis(scores, reach, axis=1)
     order = np.lexsort((ids, -scores), axis=1)[:, :keep]
@@ -132,10 +132,10 @@ def best(ids: Array, scores: Array, keep: int) -> tuple[Array, Array]:
 
 
 def check(found: Array, ids: Array, scores: Array, k: int) -> dict[str, float]:
-    """Recall, and the number of queries whose rows are not the reference's in its order.
+    """The recall, and the number of queries whose rows or their order differ from the reference.
 
-    A row counts as found, and as in its place, when its score is within 1e-12 of the one the reference has
-    there: float64 sums in another order differ by less.
+    A row counts as correct if its score is within 1e-12 of the reference score of the same rank, because float64 sums
+    in another order differ by less.
     """
     hits, wrong = 0, 0
     k = min(k, ids.shape[1])
@@ -149,7 +149,7 @@ def check(found: Array, ids: Array, scores: Array, k: int) -> dict[str, float]:
 
 
 def machine() -> str:
-    """The machine, how busy it already is, and the day, in one line."""
+    """The CPU, the load, the versions of Python and numpy, and the date, in one line."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
