@@ -184,13 +184,16 @@ def test_filters_keep_the_recall(ann, share):
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
 def test_filters_that_go_against_the_query_keep_most_of_the_recall(share):
-    rows, queries = rows_of("clusters", 12)
-    index, exact = nseekfs.from_embeddings(rows, ann="ivf"), nseekfs.from_embeddings(rows)
-    near = rows @ rows[7]
-    for allowed in (near >= np.quantile(near, 1 - share), np.arange(len(rows)) < share * len(rows)):
-        found, best = (one.search(queries[:200], 5, filter=allowed).indices for one in (index, exact))
-        shared = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), best.tolist(), strict=True)])
-        assert shared >= 0.85
+    """On average over tables: of one, the share varies by 0.01."""
+    shares = []
+    for seed in (12, 13, 14):
+        rows, queries = rows_of("clusters", seed)
+        index, exact = nseekfs.from_embeddings(rows, ann="ivf"), nseekfs.from_embeddings(rows)
+        near = rows @ rows[7]
+        for allowed in (near >= np.quantile(near, 1 - share), np.arange(len(rows)) < share * len(rows)):
+            found, best = (one.search(queries[:200], 5, filter=allowed).indices for one in (index, exact))
+            shares.append(np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), best.tolist(), strict=True)]))
+    assert np.mean(shares) >= 0.85 and min(shares) >= 0.8
 
 
 @pytest.mark.parametrize("ann", ["ivf", "lsh"])
