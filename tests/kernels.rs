@@ -181,7 +181,7 @@ fn bounds_that_reach_a_threshold_have_the_scalar_places() {
             for kernel in others().chain([&scalar::KERNEL]) {
                 let mut places = vec![7; bounds.len()];
                 let reached = (kernel.at_least)(&bounds, threshold, &mut places);
-                assert_eq!(places[..reached], expected, "{}, {count} bounds, floor {threshold}", kernel.name);
+                assert_eq!(places[..reached], expected, "{}, {count} bounds, threshold {threshold}", kernel.name);
             }
         }
     }
@@ -400,12 +400,12 @@ impl TileCase {
                 for (i, &threshold) in threshold.iter().enumerate() {
                     let (reach, bound) = self.reach(i, r);
                     let (above, set) = (reach - f64::from(threshold), keep >> i & 1 == 1);
-                    assert!(set || above <= bound, "{shape}: query {i} missed row {r}, {above:e} above its floor, bound {bound:e}");
-                    assert!(!set || above >= -bound, "{shape}: query {i} kept row {r}, {above:e} above its floor, bound {bound:e}");
+                    assert!(set || above <= bound, "{shape}: query {i} missed row {r}, {above:e} above its threshold, bound {bound:e}");
+                    assert!(!set || above >= -bound, "{shape}: query {i} kept row {r}, {above:e} above its threshold, bound {bound:e}");
                 }
             }
             assert_eq!(self.keep(kernel, &vec![f32::INFINITY; self.width]), vec![all.1; rows], "{shape}: idle columns");
-            assert_eq!(self.keep(kernel, &vec![f32::NEG_INFINITY; self.width]), vec![all.0; rows], "{shape}: no floor");
+            assert_eq!(self.keep(kernel, &vec![f32::NEG_INFINITY; self.width]), vec![all.0; rows], "{shape}: no threshold");
         }
     }
 }
@@ -420,7 +420,7 @@ fn tiles_keep_what_float64_says_for_every_count_of_rows() {
     }
 }
 
-/// Small whole numbers round nowhere, so every bit is known, ties with the floor included.
+/// Small whole numbers round nowhere, so every bit is known, ties with the threshold included.
 #[test]
 fn tiles_keep_ties_with_the_threshold() {
     let mut random = Random::seeded(6);

@@ -25,7 +25,7 @@ pub struct QuantizerRecord {
     pub values: Range<usize>,
 }
 
-/// F19 to F21: the coder, none if the file has no codes, and where codes lie, added to `segments`.
+/// F19 to F21: the quantizer, none if the file has no codes, and where codes lie, added to `segments`.
 ///
 /// `payload` gives the bytes of the quantizer section, which starts where it is told.
 pub(super) fn read<'a>(

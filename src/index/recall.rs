@@ -73,7 +73,7 @@ impl Index {
         let recall = recall.unwrap_or_else(|| ann.tuning().recall);
         check_recall(recall)?;
         self.check_file()?;
-        let queries = queries.map(|(block, dims)| self.asked(block, dims)).transpose()?;
+        let queries = queries.map(|(block, dims)| self.given_queries(block, dims)).transpose()?;
         let tuning = Arc::new(self.measure(&ann.ann, queries.as_ref(), recall, pool::thread_count(threads)?, watch)?);
         *ann.tuning.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = tuning.clone();
         Ok(tuning)
@@ -100,7 +100,7 @@ impl Index {
         let k = super::wanted(params.k)?.min(self.rows());
         let threads = pool::thread_count(params.threads)?;
         let (queries, own) = match queries {
-            Some((block, dims)) => (self.asked(block, dims)?, None),
+            Some((block, dims)) => (self.given_queries(block, dims)?, None),
             None => {
                 let [_, own] = samples(self.rows(), self.about.seed);
                 (self.rows_as_queries(&own)?, Some(own))
@@ -149,7 +149,7 @@ impl Index {
         if row >= self.rows() {
             return Err(Error::input("row", format!("a row from 0 to {}", self.rows() - 1), row));
         }
-        let queries = self.asked(query.0, query.1)?;
+        let queries = self.given_queries(query.0, query.1)?;
         if queries.len() != 1 {
             return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
         }
@@ -209,7 +209,7 @@ impl Index {
         }
     }
 
-    fn asked(&self, block: Block, dims: usize) -> Result<Queries> {
+    fn given_queries(&self, block: Block, dims: usize) -> Result<Queries> {
         if dims != self.about.dims || !block.len().is_multiple_of(dims) {
             return Err(Error::input("queries", format!("{} values each, like the rows", self.about.dims), dims));
         }

@@ -131,7 +131,7 @@ fn quantizer() -> Quantizer {
     Quantizer { dims: DIMS, leading: LEAD, skew: 0.0, values: Quantizer::pack(&centre, &steps, &axes).unwrap() }
 }
 
-/// Codes of some rows by the scalar kernel: lines, factors, rest.
+/// Codes of some rows by the scalar kernel: lines, factors, remainder.
 fn encoded(rows: &[f32], norms: &[f64]) -> [Vec<u8>; 3] {
     let _mode = FloatMode::standard();
     let quantizer = quantizer();
@@ -180,8 +180,8 @@ fn the_golden_file_with_codes_holds_what_its_rows_are_in_codes() {
     assert_eq!((record.leading, record.skew), (LEAD, 0.0));
     assert_eq!(bytes[record.values], *quantizer().values.view::<u8>());
     let codes = header.segments[0].codes.clone().unwrap();
-    // Codes of row 0: 32 is 3 above cell 12, -64 is 1 below cell 0, all others of the lead are 3 above cell 7;
-    // from the sixteenth on 32, 0 ... 0, -32. Of row 2: 45 is 3 below cell 14, the others as before, and 51 at 20.
+    // Codes of row 0: 32 is 3 above level 12, -64 is 1 below level 0, all other leading dims are 3 above level 7;
+    // from the sixteenth on 32, 0 ... 0, -32. Of row 2: 45 is 3 below level 14, the others as before, and 51 at 20.
     let lines = &bytes[codes.lines];
     assert_eq!(lines[..12], [0x7c, 0x70, 0x77, 0x77, 0, 0, 0, 0, 0x7e, 0x77, 0x77, 0x77]);
     assert_eq!(lines[64..76], [0x77, 0x77, 0x77, 0x77, 0, 0, 0, 0, 0x77, 0x77, 0x77, 0x77]);
@@ -281,7 +281,7 @@ fn the_golden_file_with_cells_holds_them_and_answers_from_ann() {
         let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited, point.gap));
         let points: Vec<_> = points.collect();
         assert_eq!(points, TUNED);
-        // The nearest cell, of two as near the first, holds all of the best but one: row 1 has the key of row 0.
+        // The first of two equally near cells holds all of the best rows but one: row 1 has the key of row 0.
         let query = padded(&[[1.0, 1.0, 0.0]]);
         let ask = |k, nprobe: Option<i64>, method| {
             let hits =
@@ -321,8 +321,7 @@ fn the_golden_file_with_buckets_puts_queries_where_its_rows_are() {
     let index = Index::open(&path(HASHED), Mode::Mmap, Verify::Full, &watch).unwrap();
     let (ann, _) = index.ann().unwrap();
     assert!(ann.cells().is_none() && ann.max_probes() == 16);
-    // The hyperplanes that the file tells, and those that queries are hashed by, are the same: a row that asks is in
-    // the first bucket that it looks into.
+    // Queries are hashed by the hyperplanes of the file: a row is in the first bucket that it probes as a query.
     for (i, row) in hashed_rows().chunks_exact(4).enumerate() {
         let params = SearchParams { k: 1, nprobe: Some(1), ..SearchParams::default() };
         let hits = index.search(Block::F32(row), 4, &params, &watch).unwrap();

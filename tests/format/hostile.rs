@@ -91,7 +91,7 @@ fn survive(content: &[u8]) -> bool {
     true
 }
 
-/// Where the coder section of a whole file with codes starts.
+/// Start of the quantizer section of a whole file with codes.
 fn quantizer_start(content: &[u8]) -> usize {
     Header::parse(content, Path::new("whole.bin")).unwrap().quantizer.unwrap().values.start - 64
 }

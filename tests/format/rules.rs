@@ -282,7 +282,7 @@ fn f18_padding_is_zero() {
     assert_eq!(reason, "F18: padding of the rows section of segment 0: expected zero bytes, got others");
 }
 
-/// A file with codes (level f16, sections rows, norms, lines, factors, rest, then the coder) must be refused so.
+/// A file with codes (level f16, sections rows, norms, lines, factors, remainder, then the quantizer) is refused with `reason`.
 #[track_caller]
 fn refused_codes(reason: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let mut content = coded_file(&[20]);
@@ -378,7 +378,7 @@ fn f20_the_quantizer_holds_usable_numbers() {
         refused_codes("F20: steps: expected finite values above 0, got", |c| put(c, QUANTIZER + 64 + 4 * at, value.to_le_bytes()));
     }
     refused_codes("F20: length of the quantizer section: expected 4416, got 4415", |c| put(c, entry(5) + 16, 4415u64.to_le_bytes()));
-    // Axes are not looked at.
+    // Axes are not checked.
     let mut content = coded_file(&[20]);
     put(&mut content, QUANTIZER + 64 + 4 * 64, f32::NAN.to_le_bytes());
     rehash(&mut content);
@@ -484,7 +484,7 @@ fn f22_cells_and_tuning_are_both_there_or_neither() {
     refused_cells("F22: sections of kind tuning: expected one, got none or two", |content| put(content, entry(7), UNKNOWN));
     let kind = |kind: Kind| (kind as u32).to_le_bytes();
     refused_cells("F22: sections of kind cells: expected one, got none or two", |content| put(content, entry(7), kind(Kind::Cells)));
-    // A second tuning stands where the coder was.
+    // A second tuning in place of the quantizer.
     refused_cells("F22: sections of kind tuning: expected one, got none or two", |content| {
         (2..5).for_each(|number| put(content, entry(number), UNKNOWN));
         put(content, entry(5), kind(Kind::Tuning));
@@ -520,7 +520,7 @@ fn f23_cells_are_of_one_shape() {
         let expected = format!("F23: blocks: expected 7 at most, got {blocks}");
         refused_cells(&expected, |content| put(content, CELLS_AT + 16, blocks.to_le_bytes()));
     }
-    // Without a coder, nothing has codes.
+    // Without a quantizer, nothing has codes.
     refused_cells("F23: leading: expected 0 or that of the quantizer, 0, got 16", |content| {
         (2..6).for_each(|number| put(content, entry(number), UNKNOWN));
     });

@@ -42,7 +42,7 @@ impl Segment {
         Segment { rows: rows as u64, row_values, norms, scales, codes: None }
     }
 
-    /// The same with lines, factors and rest, fabricated.
+    /// The same with made-up lines, factors and remainder.
     pub fn coded(level: Level, dims: usize, rows: usize, leading: usize) -> Self {
         let blocks = rows.div_ceil(16);
         let lengths = [blocks * leading / 8 * 64, blocks * 160, rows * (leading / 2 + dims - leading)];
@@ -78,15 +78,15 @@ pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// What [`coded_file`] has: dims and lead of its coder.
+/// Dims and leading dims of the quantizer of [`coded_file`].
 pub const CODED_DIMS: usize = 32;
 pub const LEAD: usize = 16;
-/// Its coder's section, record apart: no axes that a learner would give, but the format does not mind.
+/// The values of its quantizer section: axes that no sample gives, which the format accepts.
 pub fn quantizer_values() -> Vec<u8> {
     (0..CODED_DIMS * (2 + CODED_DIMS)).flat_map(|i| (0.5 + (i % 97) as f32).to_le_bytes()).collect()
 }
 
-/// The content of a file of level f16 with codes, its coder last.
+/// The content of a file of level f16 with codes, its quantizer last.
 pub fn coded_file(rows: &[usize]) -> Vec<u8> {
     static WRITTEN: Mutex<BTreeMap<Vec<usize>, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +113,7 @@ pub const CELLS: usize = 3;
 pub const BLOCKS: usize = 4;
 pub const POINTS: usize = 3;
 
-/// The parts of its cells after their record: starts, reaches, norms, centroids, lines, factors and rest of these,
+/// The parts of its cells after their record: starts, reaches, norms, centroids, lines, factors and remainder of these,
 /// rows, lines and factors of these. Each begins at a multiple of 64 bytes.
 pub fn cell_parts() -> [Vec<u8>; 10] {
     let lengths = [
@@ -168,7 +168,7 @@ pub fn tuning_payload() -> Vec<u8> {
     payload
 }
 
-/// Writes [`coded_file`] with these cells and this tuning beside its coder.
+/// Writes [`coded_file`] with these cells and this tuning beside its quantizer.
 pub fn write_celled(path: &Path, rows: &[usize], cells: &[u8], tuning: &[u8]) -> Result<()> {
     let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::coded(Level::F16, CODED_DIMS, rows, LEAD)).collect();
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
@@ -178,7 +178,7 @@ pub fn write_celled(path: &Path, rows: &[usize], cells: &[u8], tuning: &[u8]) ->
     format::write(path, &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, quantizer, ann }, &patient)
 }
 
-/// The content of a file of level f16 with codes, cells and their tuning; coder, cells and tuning come last.
+/// The content of a file of level f16 with codes, cells and their tuning; quantizer, cells and tuning come last.
 pub fn celled_file(rows: &[usize]) -> Vec<u8> {
     static WRITTEN: Mutex<BTreeMap<Vec<usize>, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
