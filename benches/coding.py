@@ -4,8 +4,8 @@ The encoding time is the time of a build with codes minus that of a build withou
 of the rows with a square matrix, on the same number of threads, in alternating order. A second table holds the mean
 bytes read and rows refined of single queries, for a random fifth of the rows and for all rows.
 
-`--shapes 30000x2048 20000x3072` times builds of tables of these rows and dims instead, on values whose standard deviation
-falls as a power of the dim, beside numpy's singular values of the sample that the axes of the codes are learnt from.
+`--shapes 30000x2048 20000x3072` times builds of tables of these rows and dims instead, on values whose standard
+deviation falls as a power of the dim, beside numpy's singular values of the sample that axes are learnt from.
 """
 
 import argparse

@@ -648,7 +648,7 @@ fn arguments_of_cells_are_refused_by_an_index_without_cells() {
     let refused = |params: SearchParams| index.search(Block::F64(&values[..4]), 4, &params, &Watch::new(&|| true)).unwrap_err().to_string();
     assert!(
         refused(SearchParams { nprobe: Some(1), ..SearchParams::default() })
-            .starts_with("nprobe: expected it only for an index that is asked with ann='ivf'")
+            .starts_with("nprobe: expected it only for an index with ann='ivf'")
     );
     assert!(refused(SearchParams { ratio_threshold: Some(0.5), ..SearchParams::default() }).starts_with("ratio_threshold: expected"));
     search(&index, &values[..4], &SearchParams { recall: Some(0.9), ..SearchParams::default() });

@@ -239,11 +239,7 @@ impl Index {
                 "reorder_k" => "'ivf' and has codes",
                 _ => "'ivf'",
             };
-            return Err(Error::input(
-                name,
-                format!("it only for an index that is built with ann={kind}"),
-                value.as_deref().unwrap_or_default(),
-            ));
+            return Err(Error::input(name, format!("it only for an index with ann={kind}"), value.as_deref().unwrap_or_default()));
         }
         if let Some(most) = params.reorder_k.filter(|&most| most < params.k) {
             return Err(Error::input("reorder_k", format!("a whole number of at least {}, the rows asked for", params.k), most));
