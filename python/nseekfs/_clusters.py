@@ -86,7 +86,7 @@ class Clusterer(ABC, Generic[Step]):
     threads: Count | None = None
     progress: Progress | None = None
     _fitted: Fitted[Step] | None = field(default=None, init=False)
-    _cells: _core.Cells | None = field(default=None, init=False)
+    _assigner: _core.Centroids | None = field(default=None, init=False)
 
     def __repr__(self) -> str:
         state = "not fitted" if self._fitted is None else f"centroids of shape {self.centroids.shape}"
@@ -94,7 +94,7 @@ class Clusterer(ABC, Generic[Step]):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the compiled centroids, which are built again, and without the callable."""
-        return {**self.__dict__, "_cells": None, "progress": None}
+        return {**self.__dict__, "_assigner": None, "progress": None}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002
         """The parameters by name, as given. `deep` has no effect: no parameter is an estimator."""
@@ -131,7 +131,7 @@ class Clusterer(ABC, Generic[Step]):
             If rows or parameters are not allowed, such as NaN, infinity, or fewer rows than clusters; `InputTypeError`
             if a type is wrong. The result of an earlier fit is then unchanged.
         """
-        self._fitted, self._cells = self._train(rows_of(X)), None
+        self._fitted, self._assigner = self._train(rows_of(X)), None
         return self
 
     def train(self, X: Vectors) -> list[Step]:
@@ -264,10 +264,10 @@ class Clusterer(ABC, Generic[Step]):
             raise NotFittedError(f"{type(self).__name__}: expected fit() to have been called first")
         return value
 
-    def _ready(self) -> _core.Cells:
-        if self._cells is None:
-            self._cells = _core.Cells(self.centroids, self._known().metric, self._threads())
-        return self._cells
+    def _ready(self) -> _core.Centroids:
+        if self._assigner is None:
+            self._assigner = _core.Centroids(self.centroids, self._known().metric, self._threads())
+        return self._assigner
 
     def _threads(self) -> int | None:
         return _arguments.maybe_whole("threads", self.threads)

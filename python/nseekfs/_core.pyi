@@ -17,7 +17,7 @@ __all__ = [
     "MAX_BITS",
     "MAX_TABLES",
     "Builder",
-    "Cells",
+    "Centroids",
     "Index",
     "MiniBatch",
     "__version__",
@@ -77,8 +77,8 @@ class MiniBatch:
     def step(self, rows: _Floats, threads: int | None) -> float: ...
 
 @final
-class Cells:
-    def __new__(cls, centroids: _Floats, metric: str, threads: int | None) -> Cells: ...
+class Centroids:
+    def __new__(cls, centroids: _Floats, metric: str, threads: int | None) -> Centroids: ...
     def assign(self, rows: _Floats, threads: int | None) -> npt.NDArray[np.int64]: ...
     def cost(self, rows: _Floats, threads: int | None) -> float: ...
     def distances(self, rows: _Floats, threads: int | None) -> _Floats: ...

@@ -36,7 +36,7 @@ class BatchClusterer(Clusterer[Step]):
         array. `labels` and `inertia` are not available afterwards. Parameters, return value and errors are those of
         `fit`.
         """
-        self._fitted, self._cells = self._learn(rows_of(X)), None
+        self._fitted, self._assigner = self._learn(rows_of(X)), None
         return self
 
     @abstractmethod

@@ -140,19 +140,19 @@ impl MiniBatch {
 
 /// Centroids prepared for assignment.
 #[pyclass(module = "nseekfs._core", frozen)]
-pub struct Cells {
+pub struct Centroids {
     cells: assign::Centroids,
     metric: Metric,
 }
 
 #[pymethods]
-impl Cells {
+impl Centroids {
     #[new]
     fn new(py: Python<'_>, centroids: Rows<'_>, metric: &str, threads: Option<i64>) -> PyResult<Self> {
         let metric = self::metric(metric)?;
         let (values, dims) = (centroids.as_slice()?.to_vec(), centroids.shape()[1]);
         let made = |watch: &Watch| assign::Centroids::new("centroids", values, dims, metric, pool::thread_count(threads)?, watch);
-        Ok(Cells { cells: released(py, made)?, metric })
+        Ok(Centroids { cells: released(py, made)?, metric })
     }
 
     /// The nearest cell of each row.
@@ -180,7 +180,7 @@ impl Cells {
     }
 }
 
-impl Cells {
+impl Centroids {
     fn of_keys<'py>(
         &self,
         py: Python<'py>,

@@ -27,7 +27,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("MAX_TABLES", MAX_TABLES)?;
     module.add("MAX_BITS", MAX_BITS)?;
-    module.add_class::<cluster::Cells>()?;
+    module.add_class::<cluster::Centroids>()?;
     module.add_class::<cluster::MiniBatch>()?;
     module.add_class::<index::Builder>()?;
     module.add_class::<index::Index>()?;
