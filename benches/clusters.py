@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import workload
-from rounds import quartiles
+from rounds import interpreter, quartiles
 
 BLOCK = 8192  # rows whose distances to all centroids are in memory at once
 
@@ -82,7 +82,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
-    parser.add_argument("--peer-python", default=os.environ.get("PEER_PYTHON", sys.executable))
+    peer_python = os.environ.get("PEER_PYTHON") or sys.executable
+    parser.add_argument("--peer-python", type=interpreter, default=peer_python, help="which has the peers installed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jitter", type=float, default=0.03, help=argparse.SUPPRESS)
     parser.add_argument("--train", metavar="ENGINE", help=argparse.SUPPRESS)

@@ -27,7 +27,7 @@ import numpy as np
 import peers
 import targets
 import workload
-from rounds import OURS, Process, in_words, measure, print_header, print_table, quartiles, ratios, start
+from rounds import OURS, Process, in_words, interpreter, measure, print_header, print_table, quartiles, ratios, start
 
 
 class Files(NamedTuple):
@@ -80,7 +80,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--base", choices=list(known), default=OURS, help="the engine whose time is the divisor of the ratios"
     )
-    parser.add_argument("--peer-python", default=os.environ.get("PEER_PYTHON", sys.executable))
+    peer_python = os.environ.get("PEER_PYTHON") or sys.executable
+    parser.add_argument("--peer-python", type=interpreter, default=peer_python, help="interpreter with the peers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write every measurement to this file")
     targets.add_options(parser)

@@ -20,6 +20,12 @@ OWN_PYTHON = (OURS, "nseekfs-exact")  # engines that run in this interpreter, no
 PAUSE = 0.02  # seconds between two engines, so that the threads of the first stop spinning
 
 
+def interpreter(name: str) -> str:
+    """A path to Python from any folder, its links kept, which make an environment; a bare name is left to PATH."""
+    name = os.path.expanduser(name)
+    return os.path.abspath(name) if os.path.dirname(name) else name
+
+
 class Process:
     """An engine in a process of its own, which answers requests."""
 

@@ -18,7 +18,8 @@ pub enum Filter<'a> {
 /// The runs of the allowed rows, in order. `sizes` holds the number of rows of each segment.
 ///
 /// # Errors
-/// [`Error::Input`]: a mask whose length is not the number of rows; a row number that is negative or too large.
+/// [`Error::Input`]: a mask whose length is not the number of rows; a row number that is negative or too large; row numbers
+/// that look like a mask.
 pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
     let total: usize = sizes.iter().sum();
     match filter {
@@ -32,6 +33,12 @@ pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
         Some(Filter::Rows(rows)) => {
             if let Some(&row) = rows.iter().find(|&&row| row < 0 || row as u64 >= total as u64) {
                 return Err(Error::input("filter", format!("row numbers from 0 to {}", total - 1), row));
+            }
+            // Of one or two rows 0 and 1 are all there is to name.
+            if rows.len() == total && total > 2 && rows.iter().all(|row| matches!(row, 0 | 1)) {
+                let got =
+                    format!("{total} numbers that are all 0 or 1, for {total} rows; if they are a mask, give it as filter.astype(bool)");
+                return Err(Error::input("filter", "row numbers, or a mask of bools", got));
             }
             let mut sorted: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
             sorted.sort_unstable();
@@ -68,5 +75,16 @@ mod tests {
         for filter in [Filter::Rows(&[-1]), Filter::Rows(&[7]), Filter::Mask(&[true; 6]), Filter::Mask(&[true; 8])] {
             assert!(candidates(Some(filter), &[4, 3]).unwrap_err().to_string().starts_with("filter: expected"));
         }
+    }
+
+    #[test]
+    fn row_numbers_that_look_like_a_mask_are_refused() {
+        for mask in [[0i64, 1, 1], [0; 3], [1; 3]] {
+            let refused = candidates(Some(Filter::Rows(&mask)), &[2, 1]).unwrap_err().to_string();
+            assert!(refused.starts_with("filter: expected") && refused.contains("astype(bool)"), "{refused}");
+        }
+        assert_eq!(candidates(Some(Filter::Rows(&[1, 0, 1, 1])), &[2, 1]).unwrap(), vec![run(0, 0..2)]);
+        assert_eq!(candidates(Some(Filter::Rows(&[1, 1])), &[2]).unwrap(), vec![run(0, 1..2)]);
+        assert_eq!(candidates(Some(Filter::Rows(&[0])), &[1]).unwrap(), vec![run(0, 0..1)]);
     }
 }

@@ -101,6 +101,15 @@ impl Error {
         Error::Input { argument, expected: expected.into(), got: got.to_string() }
     }
 
+    /// The same error about an argument that the caller knows as `name`; what is about no argument stays as it is.
+    pub fn of_argument(mut self, name: &'static str) -> Self {
+        use Error::{Input, NotFinite, OutOfRange, TooLong};
+        if let Input { argument, .. } | NotFinite { argument, .. } | OutOfRange { argument, .. } | TooLong { argument, .. } = &mut self {
+            *argument = name;
+        }
+        self
+    }
+
     /// An [`Error::Io`] about `path`.
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Error::Io { path: path.into(), source }

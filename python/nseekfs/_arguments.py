@@ -30,6 +30,11 @@ def shown(value: object) -> str:
     return f"a {kind.__name__}" if kind.__module__ == "builtins" else f"a {kind.__module__}.{kind.__name__}"
 
 
+def printable(text: str) -> str:
+    """`text` with what no encoding holds, such as the bytes of a file name that are no UTF-8, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def whole(argument: str, value: object, low: int = -MOST - 1, high: int = MOST) -> int:
     """A whole number of Python or numpy, from `low` to `high`."""
     if type(value) is int and low <= value <= high:
@@ -92,7 +97,7 @@ def word(argument: str, value: object) -> str:
     """A string; the extension module checks which words are allowed."""
     if not isinstance(value, str):
         raise InputTypeError(f"{argument}: expected a word, got {shown(value)}")
-    return value
+    return printable(value)
 
 
 def path(argument: str, value: object) -> str:
@@ -103,12 +108,23 @@ def path(argument: str, value: object) -> str:
         raise InputTypeError(f"{argument}: expected a path, got {shown(value)}") from None
     if not text or "\0" in text:
         raise InputError(f"{argument}: expected a path without NUL and not empty, got {text!r}")
-    return os.path.abspath(text)
+    return os.path.abspath(_nameable(argument, text))
+
+
+def _nameable(argument: str, text: str) -> str:
+    """`text` if the system can name a file so."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InputError(f"{argument}: expected a name that the file system can hold, got {text!r}") from None
+    return text
 
 
 def file_stem(argument: str, value: object) -> str:
     """A file name without separators."""
-    stem = word(argument, value)
+    if not isinstance(value, str):
+        raise InputTypeError(f"{argument}: expected a word, got {shown(value)}")
+    stem = _nameable(argument, value)
     if stem in ("", ".", "..") or any(mark in stem for mark in "/\\\0"):
         raise InputError(
             f"{argument}: expected a file name without separators, the folder being output_dir, got {stem!r}"

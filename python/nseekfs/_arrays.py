@@ -1,9 +1,10 @@
 """Conversion of arrays of real numbers to the contiguous native blocks that the extension module reads.
 
 Arrays that the extension can read in place are passed on unchanged. All others are converted a block of rows at a
-time, so that there is never a second whole copy. Conversion here is exact: float16 and small integers become float32
-or float64. The extension rounds values to the type that an index stores. Typed errors refuse bool, complex, text, dates
-and objects, masked entries, rows of unequal length, and unexpected shapes.
+time, so that there is never a second whole copy. Conversion here is exact: float16, bfloat16 and small integers become
+float32 or float64. The extension rounds values to the type that an index stores. Columns of tables and tensors with a
+gradient are recognised by their attributes; no library is imported. Typed errors refuse bool, complex, text, dates and
+objects, masked entries, rows of unequal length, and unexpected shapes.
 """
 
 import sys
@@ -22,6 +23,16 @@ BLOCK_BYTES = 8 << 20
 """Size of a converted block: small beside any index, large beside the cost of a call."""
 
 _REMEDY = "; give a numpy array, or a tensor on the CPU without gradient, of a float or integer type"
+"""What helps with most objects that refuse to become an array."""
+
+_REMEDIES = {
+    "__next__": "; join what it gives first, such as np.concatenate(list(blocks))",
+    "toarray": "; a sparse matrix becomes an array by its toarray()",
+    "weight": "; give its weight",
+    "columns": "; give its one column of vectors",
+    "values": "; give an array of its values",
+}
+"""What helps with an object that has an attribute of this name."""
 
 _NATIVE: dict[type[np.floating[Any]], np.dtype[Any]] = {kind: np.dtype(kind) for kind in (np.float32, np.float64)}
 """The dtype object of arrays in native byte order, by scalar type; identity with it is a fast check."""
@@ -43,38 +54,74 @@ _EXACT: dict[tuple[str, int], np.dtype[Any]] = {
 
 
 class Rows:
-    """A matrix of any supported kind, read once from top to bottom, a block of rows at a time."""
+    """A matrix of any supported kind, read once from top to bottom, a block of rows at a time.
+
+    The blocks of an iterator are kept until they are read: only its end tells the number of rows.
+    """
 
     def __init__(self, argument: str, value: object) -> None:
         self._argument = argument
-        self._source: Sequence[Any] | Array
-        if isinstance(value, list | tuple):
-            self._source = value
-            first = numbers(argument, value[0]).shape if value else (0,)
-            self.shape = matrix_shape(argument, (len(value), *first))
+        self._parts: list[Any]
+        if isinstance(value, Iterator):
+            self._parts = collected(argument, value)
+            shape = (sum(map(len, self._parts)), self._parts[0].shape[1] if self._parts else 0)
         else:
-            self._source = numbers(argument, value)
-            self.shape = matrix_shape(argument, self._source.shape)
+            source = _sliceable(argument, value)
+            self._parts = [source]
+            if not isinstance(source, Sequence):
+                shape = tuple(source.shape)
+            else:
+                shape = (len(source), *(numbers(argument, source[0]).shape if len(source) else (0,)))
+        self.shape = matrix_shape(argument, shape)
 
     def whole(self, store: type[np.floating[Any]]) -> Array | None:
         """All rows, if the extension can read them in place as `store`; else None."""
-        source = self._source
-        if isinstance(source, np.ndarray) and source.dtype == store and readable(source, store) is source:
+        source = self._parts[0]
+        if (
+            len(self._parts) == 1
+            and isinstance(source, np.ndarray)
+            and source.dtype == store
+            and readable(source, store) is source
+        ):
             return source
         return None
 
     def blocks(self, store: type[np.floating[Any]]) -> Iterator[Array]:
         """The rows in order, in blocks; `store` is the type that extended floats are rounded to, once."""
-        rows, dims = self.shape
+        dims, first = self.shape[1], 0
         step = max(1, BLOCK_BYTES // (8 * dims))
-        for start in range(0, rows, step):
-            block = numbers(self._argument, self._source[start : start + step])
-            if block.shape != (min(step, rows - start), dims):
-                raise InputError(
-                    f"{self._argument}: expected {dims} numbers in every row because the first has as many, "
-                    f"got a block of shape {block.shape} from row {start}"
-                )
-            yield readable(block, store)
+        for part in self._parts:
+            for start in range(0, len(part), step):
+                block = numbers(self._argument, part[start : start + step])
+                if block.shape != (min(step, len(part) - start), dims):
+                    raise InputError(
+                        f"{self._argument}: expected {dims} numbers in every row because the first has as many, "
+                        f"got a block of shape {block.shape} from row {first + start}"
+                    )
+                yield readable(block, store)
+            first += len(part)
+
+
+def collected(argument: str, values: Iterator[object]) -> list[Array]:
+    """Copies of the blocks or rows that an iterator gives, which may use one array for all; small ones are joined."""
+    parts: list[Array] = []
+    pending: list[Array] = []
+    for value in values:
+        block = numbers(argument, value)
+        if block.ndim not in (1, 2):
+            raise InputError(
+                f"{argument}: expected an iterator of blocks of shape (rows, dims) or of rows, "
+                f"got one of {shape_text(block.shape)}"
+            )
+        block = np.array(block.reshape(-1, block.shape[-1]))
+        if not len(block):
+            continue
+        alike = not pending or (block.dtype, block.shape[1]) == (pending[0].dtype, pending[0].shape[1])
+        if not alike or sum(part.nbytes for part in pending) > BLOCK_BYTES:
+            parts.append(np.concatenate(pending))
+            pending = []
+        pending.append(block)
+    return [*parts, np.concatenate(pending)] if pending else parts
 
 
 def matrix(argument: str, value: object, store: type[np.floating[Any]]) -> tuple[Array, bool]:
@@ -84,6 +131,14 @@ def matrix(argument: str, value: object, store: type[np.floating[Any]]) -> tuple
         return vector(argument, array, store), True
     matrix_shape(argument, array.shape)
     return readable(array, store), False
+
+
+def queries(argument: str, value: object, store: type[np.floating[Any]], dims: int) -> tuple[Array, bool]:
+    """`matrix`, of no vectors too: nothing at all, or an array that holds none."""
+    array = numbers(argument, value)
+    if array.shape == (0,) or (array.ndim == 2 and len(array) == 0):
+        return np.empty((0, array.shape[-1] or dims), store), False
+    return matrix(argument, array, store)
 
 
 def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array:
@@ -114,7 +169,7 @@ def row_filter(value: object) -> Array | None:
     if isinstance(value, list | tuple):
         if not value:
             return np.empty(0, np.int64)
-        if 0 < sum(isinstance(item, bool | np.bool_) for item in value) < len(value):
+        if mixed(value):
             raise InputTypeError(f"filter: expected {expected}, got a mixture of the two")
     array = numbers("filter", value, "biu", expected)
     if array.ndim != 1:
@@ -126,23 +181,82 @@ def row_filter(value: object) -> Array | None:
     return np.require(array, np.int64, ["C", "A"])
 
 
+def row_numbers(value: object, rows: int) -> Array:
+    """What indexes an index of `rows` rows as numpy would, as int64 row numbers from 0, of the same shape."""
+    expected = "a row number, a slice, row numbers, or a bool for every row"
+    if isinstance(value, list):
+        if not value:
+            return np.empty(0, np.int64)
+        if mixed(value):
+            raise InputTypeError(f"row: expected {expected}, got a mixture of the two")
+    elif isinstance(value, tuple):
+        raise InputTypeError(f"row: expected {expected}, got {shown(value)}, which indexes several axes")
+    found = numbers("row", value, "biu", expected)
+    if found.dtype.kind == "b":
+        if found.shape != (rows,):
+            raise InputError(f"row: expected a bool for each of {rows} rows, got {shape_text(found.shape)}")
+        return np.flatnonzero(found)
+    wrong = found[(found < -rows) | (found >= rows)]
+    if wrong.size:
+        raise IndexError(f"row: expected one of {rows} rows, got {wrong.flat[0]}")
+    numbered = found.astype(np.int64)
+    return numbered + rows * (numbered < 0)
+
+
+def mixed(items: Sequence[object]) -> bool:
+    """Whether some items are bools and some are not."""
+    return 0 < sum(isinstance(item, bool | np.bool_) for item in items) < len(items)
+
+
 def numbers(argument: str, value: object, kinds: str = "fiu", expected: str = "an array of real numbers") -> Array:
-    """`value` as an array whose dtype is of one of `kinds`; it shares the memory of `value` where possible."""
+    """`value` as an array whose dtype is of one of `kinds`, sharing its memory wherever possible."""
+    array = _converted(argument, value, expected)
+    rows = _object_rows(array)
+    if rows is not None:
+        array = _converted(argument, rows, expected)
+    return _checked(argument, value, array, kinds, expected)
+
+
+def _sliceable(argument: str, value: object) -> Any:
+    """`value` as a sequence or an array whose slices `numbers` reads, so that they alone are converted."""
+    expected = "an array of real numbers"
+    if isinstance(value, list | tuple):
+        return value
+    value = _detached(value)
+    if _is_narrow(value) or (
+        isinstance(value, Sequence)
+        and not hasattr(value, "__array__")
+        and not isinstance(value, str | bytes | memoryview)
+    ):
+        return value
+    array = _converted(argument, value, expected)
+    rows = _object_rows(array)
+    return _checked(argument, value, array, "fiu", expected) if rows is None else rows
+
+
+def _converted(argument: str, value: object, expected: str) -> Array:
+    """numpy's view of `value`, of any dtype."""
     try:
         array = _asarray(value)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{argument}: expected {expected} with rows of equal length: {error}") from error
+        missing = [row for row, item in enumerate(value) if item is None] if isinstance(value, list) else []
+        reason = f"got None for row {missing[0]}; fill or drop it first" if missing else _text(error)
+        raise InputError(f"{argument}: expected {expected} with rows of equal length: {reason}") from error
     except MemoryError:
         raise
     except Exception as error:
-        raise InputTypeError(f"{argument}: expected {expected}, got {shown(value)}: {error}{_REMEDY}") from error
+        raise InputTypeError(f"{argument}: expected {expected}, got {shown(value)}: {_text(error)}{_REMEDY}") from error
     if array is None:
         raise InputError(f"{argument}: expected {expected}, got masked entries; fill or drop them first")
-    if array.dtype.kind not in kinds:
+    return array
+
+
+def _checked(argument: str, value: object, array: Array, kinds: str, expected: str) -> Array:
+    """`array`, which was made of `value`, if its dtype is of one of `kinds`."""
+    if array.dtype.kind not in kinds and not ("f" in kinds and _is_narrow(array)):
         if array.dtype.kind == "O" and not isinstance(value, np.ndarray):
             raise InputTypeError(f"{argument}: expected {expected}, got {_odd_items(value)}")
-        remedy = "; convert it to float32, which holds it exactly" if array.dtype.name == "bfloat16" else ""
-        raise InputTypeError(f"{argument}: expected {expected}, got dtype {array.dtype}{remedy}")
+        raise InputTypeError(f"{argument}: expected {expected}, got dtype {array.dtype}")
     return array
 
 
@@ -179,12 +293,48 @@ def _asarray(value: object) -> Array | None:
         items = value if isinstance(value, list | tuple) else (value,)
         if any(isinstance(item, masked.MaskedArray) and masked.is_masked(item) for item in items):
             return None
+    if isinstance(value, list | tuple) and any(hasattr(kind, "detach") for kind in set(map(type, value))):
+        value = [_plain(item) for item in value]
+    value = _plain(value)
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     return np.asarray(value)
 
 
+def _detached(value: Any) -> Any:
+    """A tensor without its gradient, such as the weight of a layer; anything else as it is."""
+    return value.detach() if hasattr(value, "requires_grad") and hasattr(value, "detach") else value
+
+
+def _plain(value: Any) -> Any:
+    """A tensor without its gradient, and of a type that numpy has; anything else as it is."""
+    value = _detached(value)
+    return value.float() if hasattr(value, "float") and _is_narrow(value) else value
+
+
+def _is_narrow(value: Any) -> bool:
+    """Whether these are numbers of a type that numpy lacks and float32 holds: bfloat16, or a float of 8 bits."""
+    name = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    return name.startswith(("bfloat16", "float8_", "float4_", "float6_"))
+
+
+def _object_rows(array: Array) -> list[Any] | None:
+    """The rows of a column of vectors, each an object of its own, as tables hand it out; the table may have but one."""
+    one_column = array.shape in ((array.size,), (array.size, 1))
+    if array.dtype.kind != "O" or not one_column or not array.size or not hasattr(array.flat[0], "__len__"):
+        return None
+    return list(array.flat)
+
+
+def _text(error: Exception) -> str:
+    """What `error` says, if it can say something."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
+
+
 def _odd_items(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} with items that are not real numbers of 64 bits"
-    return shown(value)
+    return shown(value) + next((remedy for name, remedy in _REMEDIES.items() if hasattr(value, name)), "")

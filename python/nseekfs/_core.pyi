@@ -21,6 +21,7 @@ __all__ = [
     "Index",
     "MiniBatch",
     "__version__",
+    "from_bytes",
     "load",
     "round_rows",
     "simd_info",
@@ -47,6 +48,7 @@ def train_batches(
     batches: tuple[int, int | None, float],
     progress: Callable[[int, int], object] | None,
 ) -> tuple[MiniBatch, _Trained]: ...
+def from_bytes(file: npt.NDArray[np.uint8]) -> Index: ...
 def load(path: str, mode: str, verify: str, ann: bool) -> Index: ...
 
 @final
@@ -115,6 +117,7 @@ class Index:
     def search(
         self,
         queries: npt.NDArray[Any],
+        one: bool,
         k: int,
         method: str,
         similarity: str | None,
@@ -128,6 +131,7 @@ class Index:
         npt.NDArray[np.float32],
         npt.NDArray[np.float64],
         list[tuple[int, int, int, int, float, float, bool]],
+        int,
     ]: ...
     def tune(self, recall: float | None, queries: npt.NDArray[Any] | None, threads: int | None) -> None: ...
     # Recall, low, high, queries, visited, exact.
@@ -150,5 +154,8 @@ class Index:
         effort: Effort | None,
     ) -> tuple[bool, float, float, list[tuple[int, int]], int]: ...
     def values(self, start: int, stop: int) -> npt.NDArray[Any]: ...
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]: ...
+    def to_bytes(self) -> npt.NDArray[np.uint8]: ...
+    def copy(self) -> Index: ...
     def save(self, path: str) -> None: ...
     def verify(self) -> None: ...

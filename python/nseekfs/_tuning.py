@@ -1,12 +1,15 @@
 """Recall against speed for ``python -m nseekfs tune``: measurement, table and plot."""
 
+import sys
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from nseekfs._arguments import printable
 from nseekfs._errors import Error, InputError
 from nseekfs.ann import Recall
 from nseekfs.index import Index
@@ -15,6 +18,10 @@ TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 """Target recalls that are measured; 1 is exact search."""
 TIMED = 200
 """Number of single queries that are timed; the speed is the reciprocal of the median time."""
+PATIENCE = 2.0
+"""Seconds after which no more queries of a target are timed, once `LEAST` have been."""
+LEAST = 5
+"""Number of queries of a target that are always timed."""
 
 
 class Line(NamedTuple):
@@ -25,34 +32,39 @@ class Line(NamedTuple):
     seconds: float
 
 
-def measure(index: Index, queries: npt.NDArray[Any] | None, k: int) -> list[Line]:
-    """Recall and median time of a query on one thread, for every target recall."""
+def measure(index: Index, queries: npt.NDArray[Any] | None, k: int) -> Iterator[Line]:
+    """Recall and median time of a query on one thread, one target recall after the other."""
     if queries is None:
         rng = np.random.default_rng(index.seed)
-        timed = np.stack([index[int(row)] for row in rng.choice(len(index), min(TIMED, len(index)), replace=False)])
+        timed = index[rng.choice(len(index), min(TIMED, len(index)), replace=False)]
     else:
         timed = queries[:TIMED]
-    lines = []
-    for target in TARGETS:
-        spent = []
+    for number, target in enumerate(TARGETS, start=1):
+        print(f"nseekfs: measuring recall {target:g}, {number} of {len(TARGETS)}", file=sys.stderr, flush=True)
+        spent: list[float] = []
         for query in timed:
+            if len(spent) >= LEAST and sum(spent) > PATIENCE:
+                break
             start = time.perf_counter()
             index.query(query, k, recall=target, threads=1)
             spent.append(time.perf_counter() - start)
-        lines.append(Line(target, index.recall(queries, k, recall=target), float(np.median(spent))))
-    return lines
+        yield Line(target, index.recall(queries, k, recall=target), float(np.median(spent)))
 
 
-def show(index: Index, lines: list[Line], k: int) -> None:
-    """Print the table of target, measured recall, rows visited, proven answers and queries a second."""
+def show(index: Index, lines: Iterable[Line], k: int) -> list[Line]:
+    """Print the table of target, measured recall, rows visited, proven answers and queries a second, line by line."""
     print(f"{index.ann}; k {k}, one thread")
-    print("target  recall (95% confidence)     rows visited  proven exact   queries/s")
+    print("target  recall (95% confidence)     rows visited  proven exact   queries/s", flush=True)
+    shown = []
     for line in lines:
         found = line.measured
         print(
             f"{line.target:6.2f}  {found.recall:.4f} ({found.low:.4f}..{found.high:.4f})  "
-            f"{found.visited:12.2%}  {found.exact:12.1%}  {1 / line.seconds:10.0f}"
+            f"{found.visited:12.2%}  {found.exact:12.1%}  {1 / line.seconds:10.0f}",
+            flush=True,
         )
+        shown.append(line)
+    return shown
 
 
 def plot(lines: list[Line], path: str) -> None:
@@ -77,7 +89,7 @@ def plot(lines: list[Line], path: str) -> None:
     try:
         figure.savefig(path)
     except ValueError as error:
-        raise InputError(f"plot: expected the name of an image, got {path}: {error}") from None
+        raise InputError(f"plot: expected the name of an image, got {printable(path)}: {error}") from None
 
 
 def read_queries(path: str, dims: int) -> npt.NDArray[Any]:
@@ -85,9 +97,9 @@ def read_queries(path: str, dims: int) -> npt.NDArray[Any]:
     try:
         queries: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, BadZipFile) as error:
-        raise InputError(f"queries: expected a .npy file of numbers, got {path}: {error}") from None
+        raise InputError(f"queries: expected a .npy file of numbers, got {printable(path)}: {error}") from None
     if not isinstance(queries, np.ndarray):
-        raise InputError(f"queries: expected a .npy file of numbers, got an archive: {path}")
+        raise InputError(f"queries: expected a .npy file of numbers, got an archive: {printable(path)}")
     if queries.ndim != 2 or queries.shape[1] != dims or len(queries) == 0:
-        raise InputError(f"queries: expected shape (q, {dims}), got {queries.shape} in {path}")
+        raise InputError(f"queries: expected shape (q, {dims}), got {queries.shape} in {printable(path)}")
     return queries

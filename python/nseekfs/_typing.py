@@ -4,6 +4,7 @@ The literals are the words that the extension module accepts; a test compares th
 """
 
 import os
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias
 
 import numpy.typing as npt
@@ -33,7 +34,9 @@ class Progress(Protocol):
 
 
 Vectors: TypeAlias = npt.ArrayLike | SupportsDLPack
-"""Real numbers: an array of any layout, nested lists, a buffer, or a DLPack producer on the CPU."""
+"""Real numbers: an array of any layout, nested lists, a buffer, a DLPack tensor on the CPU, or a column of vectors."""
+Embeddings: TypeAlias = Vectors | Iterator[npt.ArrayLike | SupportsDLPack]
+"""`Vectors`, or an iterator of blocks of rows."""
 
 Filter: TypeAlias = npt.ArrayLike | SupportsDLPack
 """The rows that may be returned: a bool for every row, or row numbers."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from nseekfs import _arguments, _arrays, _core
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import AnyPath, Count, Level, Method, Metric, Mode, Progress, Vectors, Verify
+from nseekfs._typing import AnyPath, Count, Embeddings, Level, Method, Metric, Mode, Progress, Verify
 from nseekfs.index import Index
 from nseekfs.params import IVF, LSH, AnnKind
 
@@ -18,7 +18,7 @@ _KINDS: dict[str, type[IVF] | type[LSH]] = {"ivf": IVF, "lsh": LSH}
 
 
 def from_embeddings(
-    embeddings: Vectors,
+    embeddings: Embeddings,
     metric: Metric = "cosine",
     *,
     level: Level = "f32",
@@ -38,8 +38,9 @@ def from_embeddings(
     Parameters
     ----------
     embeddings : array_like of real numbers, shape (rows, dims)
-        Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU. The array
-        is never changed. Every value is rounded once to the type that `level` stores.
+        Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU; columns of
+        vectors; an iterator of blocks of rows. The array is never changed. Every value is rounded once to the type that
+        `level` stores.
     metric : str
         Default metric of queries: ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. Every index answers all three.
     level : {"f32", "f64", "f16", "f8"}
@@ -145,7 +146,7 @@ class BuildOptions(TypedDict, total=False):
     progress: Progress | None
 
 
-def create_index(embeddings: Vectors, output_dir: AnyPath, **options: Unpack[BuildOptions]) -> str:
+def create_index(embeddings: Embeddings, output_dir: AnyPath, **options: Unpack[BuildOptions]) -> str:
     """Build an index and write it to the file ``{output_dir}/{base_name}_{level}.bin``.
 
     An existing file of that name is replaced as a whole.

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nseekfs import _tuning
+from nseekfs import _arguments, _tuning
 from nseekfs._core import __version__
 from nseekfs._errors import Error, FormatError
 from nseekfs.build import load_index
@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 def _verify(options: argparse.Namespace) -> None:
     with load_index(options.file, verify="header") as index:
         index.verify()
-        print(f"{options.file}: fine, {index.rows} rows x {index.dims} dims, {index.nbytes} bytes")
+        print(
+            f"{_arguments.printable(options.file)}: fine, {index.rows} rows x {index.dims} dims, {index.nbytes} bytes"
+        )
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -75,14 +77,13 @@ def _tune(options: argparse.Namespace) -> None:
         queries = None if options.queries is None else _tuning.read_queries(options.queries, index.dims)
         if options.recall is not None or queries is not None:
             index.tune(options.recall, queries=queries)
-        lines = _tuning.measure(index, queries, options.k)
-        _tuning.show(index, lines, options.k)
+        lines = _tuning.show(index, _tuning.measure(index, queries, options.k), options.k)
         if options.recall is not None:
             index.save(options.file)
-            print(f"{options.file}: the default recall of queries is now {options.recall:g}")
+            print(f"{_arguments.printable(options.file)}: the default recall of queries is now {options.recall:g}")
         if options.plot is not None:
             _tuning.plot(lines, options.plot)
-            print(f"{options.plot}: written")
+            print(f"{_arguments.printable(options.plot)}: written")
 
 
 def _fail(code: int, reason: object) -> int:

@@ -1,14 +1,15 @@
 """`Index`: search, access to rows, saving and closing."""
 
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self, get_args, overload
+from typing import Any, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core
 from nseekfs._approximate import Approximate, how_much, query_type
-from nseekfs._errors import InputError
+from nseekfs._errors import InputError, InputTypeError
 from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Vectors
 from nseekfs.hits import Certificate, Hits, SearchResult
 from nseekfs.params import Effort
@@ -18,9 +19,9 @@ class Index(Approximate):
     """A searchable table of vectors; `from_embeddings` and `load_index` return one.
 
     An index may be used from several threads and in forked children. It is a context manager that closes itself at its
-    end. ``len(index)`` is the number of rows. ``index[7]``, ``index[-1]`` and ``index[2:5]`` are rows as stored:
-    float32, or float64 at level ``"f64"``. A pickle of a saved index holds only its path, so worker processes map the
-    same file.
+    end. ``len(index)`` is the number of rows. ``index[7]``, ``index[-1]``, ``index[2:5]`` and ``index[hits.indices]``
+    are rows as stored: float32, or float64 at level ``"f64"``. A pickle of a saved index holds its path, so worker
+    processes map the same file; a pickle of an index in memory holds all of it.
 
     Examples
     --------
@@ -107,9 +108,10 @@ class Index(Approximate):
         """
         core = self._open()
         word = None if similarity is None else _arguments.word("similarity", similarity)
-        indices, scores, keys, certificates = core.search(
+        indices, scores, keys, certificates, _ = core.search(
             _arrays.vector("query", query, query_type(core)),
-            _arguments.whole("top_k", top_k),
+            True,
+            _arguments.whole("top_k", top_k, 1),
             self._method_of(method),
             word,
             _arrays.row_filter(filter),
@@ -136,7 +138,7 @@ class Index(Approximate):
         Parameters
         ----------
         queries : array_like of real numbers, shape (q, dims) or (dims,)
-            The query vectors. They are rounded once to float32, or to float64 at level ``"f64"``.
+            The query vectors, or none. They are rounded once to float32, or to float64 at level ``"f64"``.
         k : int
             Number of rows to return for each query, at least 1; all allowed rows if there are fewer.
         method, similarity, filter, recall, effort, threads
@@ -166,10 +168,11 @@ class Index(Approximate):
                [1. , 0.6]], dtype=float32)
         """
         core = self._open()
-        block, one = _arrays.matrix("queries", queries, query_type(core))
-        indices, scores, keys, _ = core.search(
+        block, one = _arrays.queries("queries", queries, query_type(core), core.dims)
+        indices, scores, keys, _, width = core.search(
             block,
-            _arguments.whole("k", k),
+            False,
+            _arguments.whole("k", k, 1),
             self._method_of(method),
             None if similarity is None else _arguments.word("similarity", similarity),
             _arrays.row_filter(filter),
@@ -178,7 +181,7 @@ class Index(Approximate):
             _arguments.maybe_whole("threads", threads),
         )
         if not one:
-            shape = (len(block), -1)
+            shape = (len(block), width)
             indices, scores, keys = indices.reshape(shape), scores.reshape(shape), keys.reshape(shape)
         return SearchResult(indices, scores, keys)
 
@@ -263,26 +266,34 @@ class Index(Approximate):
     def __len__(self) -> int:
         return self._open().rows
 
-    @overload
-    def __getitem__(self, item: Count) -> npt.NDArray[Any]: ...
-    @overload
-    def __getitem__(self, item: slice) -> npt.NDArray[Any]: ...
-    def __getitem__(self, item: Count | slice) -> npt.NDArray[Any]:
+    def __getitem__(self, item: Count | slice | npt.ArrayLike) -> npt.NDArray[Any]:
         core = self._open()
         if isinstance(item, slice):
             wanted = range(*item.indices(core.rows))
             if wanted.step == 1:
                 return core.values(wanted.start, max(wanted.start, wanted.stop))
-            out = np.empty((len(wanted), core.dims), query_type(core))
-            for i, row in enumerate(wanted):
-                out[i] = core.values(row, row + 1)[0]
-            return out
+            return core.take(np.arange(wanted.start, wanted.stop, wanted.step, dtype=np.int64))
+        if not hasattr(item, "__index__") or (hasattr(item, "ndim") and item.ndim):
+            rows = _arrays.row_numbers(item, core.rows)
+            return core.take(rows.reshape(-1)).reshape(*rows.shape, core.dims)
         row = _arguments.whole("row", item)
         if not -core.rows <= row < core.rows:
             raise IndexError(f"row: expected one of {core.rows} rows, got {row}")
         row %= core.rows
         found: npt.NDArray[Any] = core.values(row, row + 1)[0]
         return found
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        core = self._open()
+        step = max(1, _arrays.BLOCK_BYTES // (8 * core.dims))
+        for start in range(0, core.rows, step):
+            yield from core.values(start, min(start + step, core.rows))
+
+    def __contains__(self, item: object) -> bool:
+        raise InputTypeError(
+            "index: expected no `in`, which cannot say whether a row number or equal values are meant; ask "
+            f"0 <= row < len(index), or index.query(vector, 1) for the nearest row; got {_arguments.shown(item)}"
+        )
 
     def __enter__(self) -> Self:
         self._open()
@@ -296,18 +307,25 @@ class Index(Approximate):
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         path = self.path
         if path is None:
-            raise InputError(
-                "index: expected an index that a file holds, got one in memory; "
-                "save it with index.save(path) before it is pickled"
-            )
+            return _restore, (self._open().to_bytes(), self._method)
         return _reopen, (path, self._method, self._mode, self._ann)
+
+    def __copy__(self) -> "Index":
+        copied = Index(self._open().copy(), self._method, self._mode, self._ann)
+        copied._saved = self._saved
+        return copied
+
+    def __deepcopy__(self, memo: object) -> "Index":
+        # What the copies share never changes.
+        return self.__copy__()
 
     def __repr__(self) -> str:
         core = self._core
         if core is None:
             return "<nseekfs.Index, closed>"
-        file = f", {self.path}" if self.path else ""
-        kind = self.ann.kind
+        path = core.path or self._saved
+        file = f", {_arguments.printable(path)}" if path else ""
+        kind = "exact" if core.ann is None else core.ann[0]
         how = f"{kind} by codes" if core.codes else kind
         return (
             f"<nseekfs.Index of {core.rows} rows x {core.dims} dims, {core.level}, {core.metric}, "
@@ -327,6 +345,10 @@ class Index(Approximate):
 
 def _reopen(path: str, method: str, mode: str, ann: bool) -> Index:
     return Index(_core.load(path, mode, "auto", ann), method, mode, ann)
+
+
+def _restore(file: npt.NDArray[np.uint8], method: str) -> Index:
+    return Index(_core.from_bytes(file), method)
 
 
 def _bound(metric: str, min_score: object, max_distance: object) -> float | None:

@@ -12,6 +12,7 @@ mod foreign;
 mod header;
 mod index_record;
 mod layout;
+mod replace;
 mod section;
 mod write;
 
@@ -21,10 +22,10 @@ pub use header::Header;
 pub use index_record::IndexRecord;
 pub use layout::{MAX_BITS, MAX_CODED_DIMS, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_TABLES, MIN_CODED_DIMS, TuningPoint};
 pub use section::{CodeLayout, Kind, Section, SegmentLayout};
-pub use write::{AnnBytes, CodeBytes, Contents, QuantizerBytes, SegmentBytes, copy, write};
+pub use write::{AnnBytes, CodeBytes, Contents, QuantizerBytes, SegmentBytes, copy, to_bytes, write};
 
 use crate::error::{Error, Result};
-use crate::store::Bytes;
+use crate::store::{Bytes, BytesMut};
 use std::path::Path;
 
 /// Files below this are verified in full by [`Verify::Auto`]: about 20 ms at the 3 GB/s that one thread reads a map.
@@ -88,6 +89,19 @@ pub fn open(path: &Path, mode: Mode, verify: Verify, tick: &dyn Fn() -> Result<(
     if verify == Verify::Full || (verify == Verify::Auto && bytes.len() < AUTO_FULL) {
         verify_sections(&bytes, &header, path, tick)?;
     }
+    Ok((bytes, header))
+}
+
+/// Copies the bytes of an index file, such as [`to_bytes`] makes, and checks every one; `name` stands for the path in errors.
+pub fn from_bytes(file: &[u8], name: &Path, tick: &dyn Fn() -> Result<()>) -> Result<(Bytes, Header)> {
+    let mut copy = BytesMut::zeroed(file.len(), "a copy of an index")?;
+    for (to, from) in copy.view_mut(0..file.len()).chunks_mut(layout::BLOCK).zip(file.chunks(layout::BLOCK)) {
+        tick()?;
+        to.copy_from_slice(from);
+    }
+    let bytes = copy.freeze()?;
+    let header = Header::parse(&bytes, name)?;
+    verify_sections(&bytes, &header, name, tick)?;
     Ok((bytes, header))
 }
 

@@ -1,24 +1,20 @@
-//! Writes an index file whole or not at all: a hidden sibling, synced, renamed over the target.
+//! Writes an index file whole or not at all; an index can be saved over the file that it maps.
 //!
-//! Until the rename the old file is untouched, and any failure removes the sibling. A map of the
-//! old file stays valid, because a rename leaves its inode alone, so an index can be saved over
-//! the file that it maps. The head is passed through the reader's own checks before a byte is
-//! written: what would be refused later is refused now. Sections that come from another file must match the checksums
-//! stored there, so that damage is never written under a fresh checksum. File names and fsync live here only.
+//! The head is passed through the reader's own checks before a byte is written: what would be refused later is refused
+//! now. Sections that come from another file must match the checksums stored there, so that damage is never written
+//! under a fresh checksum.
 
 use super::check::{self, Checked};
 use super::checksum;
 use super::header::Header;
 use super::index_record::IndexRecord;
 use super::layout::{self, ALIGNMENT, BLOCK, HEADER_BYTES, padding};
+use super::replace::Replacement;
 use super::section::{Kind, Section};
 use crate::error::{Error, Result};
-use crate::store::{BytesMut, regular_file};
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use crate::store::BytesMut;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 /// The bytes of one segment as they go into the file.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +100,48 @@ pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) ->
 /// # Errors
 /// [`Error::Format`] naming the source (F17), before anything is written.
 pub fn copy(path: &Path, contents: &Contents, source: Option<(&Path, &[Section])>, tick: &dyn Fn() -> Result<()>) -> Result<()> {
+    emit(path, contents, source, tick, |_| Replacement::create(path))?.replace_target()
+}
+
+/// The bytes of the file that [`copy`] would write; `name` stands for its path in errors.
+///
+/// # Errors
+/// As [`copy`]; [`Error::Memory`].
+pub fn to_bytes(name: &Path, contents: &Contents, source: Option<(&Path, &[Section])>, tick: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
+    emit(name, contents, source, tick, |bytes| {
+        let mut file = Vec::new();
+        let room = usize::try_from(bytes).unwrap_or(usize::MAX);
+        file.try_reserve_exact(room).map_err(|_| Error::Memory { bytes, purpose: "the bytes of a file" })?;
+        Ok(file)
+    })
+}
+
+/// Where a file goes, from its start to its end.
+trait Sink {
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+}
+
+impl Sink for Replacement<'_> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(bytes)
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Checks everything, then writes the file to what `create` makes for its length.
+fn emit<S: Sink>(
+    path: &Path,
+    contents: &Contents,
+    source: Option<(&Path, &[Section])>,
+    tick: &dyn Fn() -> Result<()>,
+    create: impl FnOnce(u64) -> Result<S>,
+) -> Result<S> {
     let Contents { index, segments, quantizer, ann } = contents;
     let quantizer = quantizer.as_ref().map(quantizer_payload).transpose()?;
     let mut parts = parts(segments);
@@ -129,17 +167,17 @@ pub fn copy(path: &Path, contents: &Contents, source: Option<(&Path, &[Section])
         |place: Range<usize>| starts.iter().position(|&start| start == place.start as u64).map_or(&[][..], |at| parts[at].payload);
     Header::check(&head, file_bytes, payload).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
 
-    let mut sibling = Sibling::create(path)?;
-    sibling.write(&head)?;
+    let mut file = create(file_bytes)?;
+    file.append(&head)?;
     for part in &parts {
         for block in part.payload.chunks(BLOCK) {
             tick()?;
-            sibling.write(block)?;
+            file.append(block)?;
         }
-        sibling.write(&[0; ALIGNMENT][..padding(part.payload.len())])?;
+        file.append(&[0; ALIGNMENT][..padding(part.payload.len())])?;
     }
     tick()?;
-    sibling.replace_target()
+    Ok(file)
 }
 
 /// The record, then the values.
@@ -252,108 +290,4 @@ fn prologue_and_slots(table: &[u8], file_bytes: u64) -> Vec<u8> {
 
 fn extent_bytes(payload: &[u8]) -> u64 {
     (payload.len() + padding(payload.len())) as u64
-}
-
-/// A new file beside the target, removed when dropped unless it has become the target.
-struct Sibling<'a> {
-    file: File,
-    path: PathBuf,
-    /// What will be replaced: `named`, links followed.
-    target: PathBuf,
-    /// The target as the user named it, for errors.
-    named: &'a Path,
-    renamed: bool,
-}
-
-impl<'a> Sibling<'a> {
-    fn create(path: &'a Path) -> Result<Self> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let (target, permissions) = match regular_file(path) {
-            Ok(old) => (fs::canonicalize(path).map_err(|e| Error::io(path, e))?, Some(old.permissions())),
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => (path.to_owned(), None),
-            Err(error) => return Err(error),
-        };
-        loop {
-            // Process and count make the name unique on one machine; elsewhere create_new decides.
-            let name = format!(".nseekfs-{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-            let sibling = target.with_file_name(name);
-            match OpenOptions::new().write(true).create_new(true).open(&sibling) {
-                Ok(file) => {
-                    let sibling = Sibling { file, path: sibling, target, named: path, renamed: false };
-                    // Before any content, so that a private file is never readable by others.
-                    permissions.map_or(Ok(()), |permissions| sibling.file.set_permissions(permissions)).map_err(|e| sibling.error(e))?;
-                    return Ok(sibling);
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(Error::io(path, error)),
-            }
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| self.error(e))
-    }
-
-    fn replace_target(mut self) -> Result<()> {
-        self.file.sync_all().map_err(|e| self.error(e))?;
-        let folder = Folder::of(&self.target)?;
-        fs::rename(&self.path, &self.target).map_err(|e| self.error(e))?;
-        self.renamed = true;
-        folder.sync()
-    }
-
-    fn error(&self, source: std::io::Error) -> Error {
-        Error::io(self.named, source)
-    }
-}
-
-impl Drop for Sibling<'_> {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // Nothing better can be done if this fails too; the first failure is the one reported.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// The folder of the target, opened before the rename so that failing to open it changes nothing.
-#[cfg(unix)]
-struct Folder {
-    handle: File,
-    path: PathBuf,
-}
-
-#[cfg(unix)]
-impl Folder {
-    fn of(target: &Path) -> Result<Self> {
-        let path = match target.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let handle = File::open(&path).map_err(|e| Error::io(&path, e))?;
-        Ok(Folder { handle, path })
-    }
-
-    fn sync(self) -> Result<()> {
-        match self.handle.sync_all() {
-            // Some network and user-space file systems cannot sync a folder.
-            Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Err(Error::io(self.path, error)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Elsewhere a folder cannot be opened as a file, and the rename itself is durable enough.
-#[cfg(not(unix))]
-struct Folder;
-
-#[cfg(not(unix))]
-impl Folder {
-    fn of(_target: &Path) -> Result<Self> {
-        Ok(Folder)
-    }
-
-    fn sync(self) -> Result<()> {
-        Ok(())
-    }
 }

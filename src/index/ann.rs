@@ -82,6 +82,11 @@ impl TunedAnn {
         TunedAnn { ann, tuning: Mutex::new(Arc::new(tuning)) }
     }
 
+    /// The same, tuned apart from now on.
+    pub fn copy(&self) -> Self {
+        TunedAnn { ann: self.ann.clone(), tuning: Mutex::new(self.tuning()) }
+    }
+
     pub fn tuning(&self) -> Arc<TuningRecord> {
         self.tuning.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }

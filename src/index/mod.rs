@@ -35,9 +35,14 @@ const GROUP: usize = 1024;
 /// Bytes of kept entries of a group, over all workers, at most.
 const GROUP_BYTES: u64 = 256 << 20;
 
+/// What errors call the file that is only bytes in memory.
+const BYTES_NAME: &str = "pickled index";
+
 /// One search.
 #[derive(Debug, Clone, Copy)]
 pub struct SearchParams<'a> {
+    /// What the caller's argument of queries is called, for errors.
+    pub queries_name: &'static str,
     /// Rows wanted for each query, at least 1; more than there are gives all.
     pub k: i64,
     /// How rows are scored.
@@ -63,6 +68,7 @@ pub struct SearchParams<'a> {
 impl Default for SearchParams<'_> {
     fn default() -> Self {
         SearchParams {
+            queries_name: "queries",
             k: 10,
             method: Method::Auto,
             metric: None,
@@ -109,6 +115,21 @@ impl Index {
     /// file, [`Error::Memory`] in [`Mode::Ram`], [`Error::Interrupted`].
     pub fn open(path: &Path, mode: Mode, verify: Verify, watch: &Watch) -> Result<Self> {
         let (bytes, header) = format::open(path, mode, verify, &|| watch.check())?;
+        Index::assemble(bytes, header, path, true)
+    }
+
+    /// An index in memory from what [`Index::to_bytes`] made, every byte checked.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when they are anything else, [`Error::Memory`], [`Error::Interrupted`].
+    pub fn from_bytes(file: &[u8], watch: &Watch) -> Result<Self> {
+        let name = Path::new(BYTES_NAME);
+        let (bytes, header) = format::from_bytes(file, name, &|| watch.check())?;
+        Index::assemble(bytes, header, name, false)
+    }
+
+    /// The index that `header` tells of; `path` is its file, or only what errors call it.
+    fn assemble(bytes: Bytes, header: format::Header, path: &Path, is_file: bool) -> Result<Self> {
         let section = |range: &Range<usize>| Section { bytes: bytes.clone(), range: range.clone() };
         let segments = header.segments.iter().map(|layout| Segment {
             rows: layout.rows as usize,
@@ -136,13 +157,8 @@ impl Index {
         };
         let ann = header.ann.map(|(record, tuning)| ann(record).map(|ann| ann::TunedAnn::new(ann, tuning))).transpose();
         let ann = ann.map_err(|reason| Error::Format { path: path.to_path_buf(), reason: format!("F25: {reason}") })?;
-        Ok(Index {
-            about: header.index,
-            segments,
-            quantizer,
-            ann,
-            file: Some(IndexFile { path: path.to_path_buf(), bytes, sections: header.sections }),
-        })
+        let file = is_file.then(|| IndexFile { path: path.to_path_buf(), bytes, sections: header.sections });
+        Ok(Index { about: header.index, segments, quantizer, ann, file })
     }
 
     /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.
@@ -151,6 +167,31 @@ impl Index {
     /// [`Error::Io`] when the file cannot be written; [`Error::Format`] when the file that the index was opened from has been
     /// damaged (F17); [`Error::Interrupted`].
     pub fn save(&self, path: &Path, watch: &Watch) -> Result<()> {
+        self.write(|contents, source| format::copy(path, contents, source, &|| watch.check()))
+    }
+
+    /// The bytes of the file that [`Index::save`] would write.
+    ///
+    /// # Errors
+    /// [`Error::Format`] as `save`; [`Error::Memory`]; [`Error::Interrupted`].
+    pub fn to_bytes(&self, watch: &Watch) -> Result<Vec<u8>> {
+        self.write(|contents, source| format::to_bytes(Path::new(BYTES_NAME), contents, source, &|| watch.check()))
+    }
+
+    /// Another index of the same bytes, which neither changes; it can be tuned apart.
+    pub fn copy(&self) -> Self {
+        let file = self.file.as_ref();
+        Index {
+            about: self.about,
+            segments: self.segments.clone(),
+            quantizer: self.quantizer.clone(),
+            ann: self.ann.as_ref().map(ann::TunedAnn::copy),
+            file: file.map(|file| IndexFile { path: file.path.clone(), bytes: file.bytes.clone(), sections: file.sections.clone() }),
+        }
+    }
+
+    /// Hands to `to` all that goes into a file, and the path and the sections of the file that the index was opened from.
+    fn write<T>(&self, to: impl FnOnce(&Contents, Option<(&Path, &[format::Section])>) -> Result<T>) -> Result<T> {
         self.check_file()?;
         let parts = self.segments.iter().map(|segment| SegmentBytes {
             rows: segment.rows as u64,
@@ -173,7 +214,7 @@ impl Index {
             self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { kind: ann.ann.kind(), ann: ann.ann.payload(), tuning });
         let segments: Vec<SegmentBytes> = parts.collect();
         let source = self.file.as_ref().map(|file| (file.path.as_path(), file.sections.as_slice()));
-        format::copy(path, &Contents { index: &self.about, segments: &segments, quantizer, ann }, source, &|| watch.check())
+        to(&Contents { index: &self.about, segments: &segments, quantizer, ann }, source)
     }
 
     /// Reads every byte of the file that the index was opened from and compares checksums.
@@ -227,7 +268,7 @@ impl Index {
         let _mode = FloatMode::standard();
         let dims = self.about.dims;
         if query_dims != dims || !queries.len().is_multiple_of(dims) {
-            return Err(Error::input("query", format!("{dims} values each, like the rows"), query_dims));
+            return Err(Error::input(params.queries_name, format!("{dims} values each, like the rows"), query_dims));
         }
         let count = queries.len() / dims;
         let k = wanted(params.k)?.min(self.rows());
@@ -251,7 +292,8 @@ impl Index {
         let mut hits = Hits::with_capacity(count, (k as u64).min(allowed))?;
         for first in (0..count).step_by(group) {
             let block = queries.slice(first * dims..count.min(first + group) * dims);
-            let ready = Queries::new(kernel, self.about.level, block, dims, first as u64)?;
+            let ready = Queries::new(kernel, self.about.level, block, dims, first as u64);
+            let ready = ready.map_err(|error| error.of_argument(params.queries_name))?;
             for (top, exact) in self.find(&plan, &runs, params, effort, &ready, watch)? {
                 let (tally, reached) = (top.tally, top.threshold());
                 let mut best = top.into_sorted();
@@ -286,7 +328,7 @@ impl Index {
     /// Decodes the rows of `range`; float64 for level f64, else float32.
     ///
     /// # Errors
-    /// Rows that the index does not have; a file that was cut short meanwhile.
+    /// Rows that the index does not have; a file that was cut short meanwhile; no memory.
     pub fn values(&self, range: Range<usize>) -> Result<DecodedRows> {
         let _mode = FloatMode::standard();
         if range.start > range.end || range.end > self.rows() {
@@ -294,13 +336,32 @@ impl Index {
         }
         self.check_file()?;
         let kernel = kernel::selected()?;
-        let mut buffer = PanelBuffer::default();
+        let mut buffer = PanelBuffer::with_capacity(self.about.level, range.len(), self.about.dims)?;
         for rows in self.views() {
             let first = rows.first as usize;
             let (start, end) = (range.start.max(first), range.end.min(first + rows.len()));
             if start < end {
                 rows.decode(kernel, start - first..end - first, &mut buffer);
             }
+        }
+        Ok(buffer.into_rows(self.about.level))
+    }
+
+    /// Decodes the rows of these numbers, in their order; as [`Index::values`].
+    ///
+    /// # Errors
+    /// Rows that the index does not have; a file that was cut short meanwhile; no memory; [`Error::Interrupted`].
+    pub fn take(&self, rows: &[i64], watch: &Watch) -> Result<DecodedRows> {
+        let _mode = FloatMode::standard();
+        self.check_file()?;
+        let kernel = kernel::selected()?;
+        let views: Vec<Rows> = self.views().into_iter().map(Rows::scattered).collect();
+        let mut buffer = PanelBuffer::with_capacity(self.about.level, rows.len(), self.about.dims)?;
+        for &row in rows {
+            let found = u64::try_from(row).ok().and_then(|number| views.iter().find_map(|view| Some((view, view.local_row(number)?))));
+            let (view, own) = found.ok_or_else(|| Error::input("row", format!("one of {} rows", self.rows()), row))?;
+            watch.check()?;
+            view.decode(kernel, own..own + 1, &mut buffer);
         }
         Ok(buffer.into_rows(self.about.level))
     }

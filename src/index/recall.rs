@@ -16,6 +16,7 @@ use crate::level::Level;
 use crate::pool::{self, Watch};
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Standard errors of a two-sided 95 % interval of a normal variable.
@@ -73,7 +74,7 @@ impl Index {
         let recall = recall.unwrap_or_else(|| ann.tuning().recall);
         check_recall(recall)?;
         self.check_file()?;
-        let queries = queries.map(|(block, dims)| self.given_queries(block, dims)).transpose()?;
+        let queries = queries.map(|(block, dims)| self.given_queries("queries", block, dims)).transpose()?;
         let tuning = Arc::new(self.measure(&ann.ann, queries.as_ref(), recall, pool::thread_count(threads)?, watch)?);
         *ann.tuning.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = tuning.clone();
         Ok(tuning)
@@ -100,7 +101,7 @@ impl Index {
         let k = super::wanted(params.k)?.min(self.rows());
         let threads = pool::thread_count(params.threads)?;
         let (queries, own) = match queries {
-            Some((block, dims)) => (self.given_queries(block, dims)?, None),
+            Some((block, dims)) => (self.given_queries("queries", block, dims)?, None),
             None => {
                 let [_, own] = samples(self.rows(), self.about.seed);
                 (self.rows_as_queries(&own)?, Some(own))
@@ -124,7 +125,7 @@ impl Index {
             exact += f64::from(u8::from(proven));
             let lines = self.quantizer.as_ref().map_or(0, |quantizer| top.tally.code_bytes / quantizer.line_bytes() as u64);
             visited += lines.max(top.tally.refined) as f64;
-            let found: Vec<u64> = top.into_sorted().iter().map(|entry| entry.row).collect();
+            let found: HashSet<u64> = top.into_sorted().iter().map(|entry| entry.row).collect();
             let hits = near.iter().filter(|row| found.contains(row)).count();
             shares.push(if near.is_empty() { 1.0 } else { hits as f64 / near.len() as f64 });
         }
@@ -149,7 +150,7 @@ impl Index {
         if row >= self.rows() {
             return Err(Error::input("row", format!("a row from 0 to {}", self.rows() - 1), row));
         }
-        let queries = self.given_queries(query.0, query.1)?;
+        let queries = self.given_queries("query", query.0, query.1)?;
         if queries.len() != 1 {
             return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
         }
@@ -209,11 +210,12 @@ impl Index {
         }
     }
 
-    fn given_queries(&self, block: Block, dims: usize) -> Result<Queries> {
+    /// The caller's queries, given as the argument `name`.
+    fn given_queries(&self, name: &'static str, block: Block, dims: usize) -> Result<Queries> {
         if dims != self.about.dims || !block.len().is_multiple_of(dims) {
-            return Err(Error::input("queries", format!("{} values each, like the rows", self.about.dims), dims));
+            return Err(Error::input(name, format!("{} values each, like the rows", self.about.dims), dims));
         }
-        Queries::new(kernel::selected()?, self.about.level, block, dims, 0)
+        Queries::new(kernel::selected()?, self.about.level, block, dims, 0).map_err(|error| error.of_argument(name))
     }
 
     /// Some rows, decoded, as queries.
@@ -230,6 +232,9 @@ impl Index {
             DecodedRows::F64(values) => Queries::new(kernel, Level::F64, Block::F64(&values), self.about.dims, 0),
         };
         // Rows that no builder accepts are damaged; the caller gave no queries that could be refused.
-        queries.map_err(|error| if matches!(error, Error::Input { .. }) { self.not_numbers() } else { error })
+        queries.map_err(|error| match error {
+            Error::Input { .. } | Error::NotFinite { .. } | Error::OutOfRange { .. } | Error::TooLong { .. } => self.not_numbers(),
+            error => error,
+        })
     }
 }

@@ -1,4 +1,7 @@
 //! numpy arrays as slices, and vectors as numpy arrays, without copies.
+//!
+//! Which of several types came is asked of the object: to try one extraction after the other makes errors on the way,
+//! and making one fails while the interpreter shuts down.
 
 use crate::candidates::Filter;
 use crate::hits::Hits;
@@ -6,13 +9,37 @@ use crate::input::Block;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
+/// Borrows an array once: the first time looks up what numpy shares with extensions, by imports that fail while the
+/// interpreter shuts down.
+pub fn connect(py: Python<'_>) -> PyResult<()> {
+    // An error where numpy is missing; the lookup would panic.
+    py.import("numpy")?;
+    let _ = PyArray1::<u8>::zeros(py, 0, false).readonly();
+    Ok(())
+}
+
 /// A contiguous matrix of one of the four types that hold every real numpy type exactly.
-#[derive(FromPyObject)]
 pub enum Matrix<'py> {
     F32(PyReadonlyArray2<'py, f32>),
     F64(PyReadonlyArray2<'py, f64>),
     I64(PyReadonlyArray2<'py, i64>),
     U64(PyReadonlyArray2<'py, u64>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(array) = given.cast::<PyArray2<f32>>() {
+            Ok(Matrix::F32(array.try_readonly()?))
+        } else if let Ok(array) = given.cast::<PyArray2<f64>>() {
+            Ok(Matrix::F64(array.try_readonly()?))
+        } else if let Ok(array) = given.cast::<PyArray2<i64>>() {
+            Ok(Matrix::I64(array.try_readonly()?))
+        } else {
+            Ok(Matrix::U64(given.cast::<PyArray2<u64>>()?.try_readonly()?))
+        }
+    }
 }
 
 impl Matrix<'_> {
@@ -39,10 +66,20 @@ impl Matrix<'_> {
 }
 
 /// A mask or row numbers.
-#[derive(FromPyObject)]
 pub enum Allowed<'py> {
     Mask(PyReadonlyArray1<'py, bool>),
     Rows(PyReadonlyArray1<'py, i64>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Allowed<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match given.cast::<PyArray1<bool>>() {
+            Ok(mask) => Ok(Allowed::Mask(mask.try_readonly()?)),
+            Err(_) => Ok(Allowed::Rows(given.cast::<PyArray1<i64>>()?.try_readonly()?)),
+        }
+    }
 }
 
 impl Allowed<'_> {
@@ -58,14 +95,15 @@ impl Allowed<'_> {
 /// The fields of a certificate, in their order.
 pub type CertificateTuple = (u64, u64, u64, u64, f64, f64, bool);
 
-/// Indices, scores and keys, those of all queries one after the other, and a certificate a query.
-pub type HitArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>, Vec<CertificateTuple>);
+/// Indices, scores and keys, those of all queries one after the other, a certificate a query, and hits a query.
+pub type HitArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>, Vec<CertificateTuple>, usize);
 
 /// Hands the hits over without a copy.
 pub fn hits(py: Python<'_>, hits: Hits) -> HitArrays<'_> {
     let certificates =
         hits.certificates.iter().map(|c| (c.rows, c.bounded, c.refined, c.bytes_read, c.kth_key, c.best_bound_left, c.exact)).collect();
-    (PyArray1::from_vec(py, hits.rows), PyArray1::from_vec(py, hits.scores), PyArray1::from_vec(py, hits.keys), certificates)
+    let (scores, keys) = (PyArray1::from_vec(py, hits.scores), PyArray1::from_vec(py, hits.keys));
+    (PyArray1::from_vec(py, hits.rows), scores, keys, certificates, hits.per_query)
 }
 
 /// Hands `values` over as a matrix without a copy.

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::input;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use numpy::{PyArray1, PyArray2, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use std::sync::Mutex;
 
@@ -18,10 +18,20 @@ use std::sync::Mutex;
 type Rows<'py> = PyReadonlyArray2<'py, f32>;
 
 /// The first centroids: a word, or the centroids themselves.
-#[derive(FromPyObject)]
 pub enum First<'py> {
     Word(String),
     Given(Rows<'py>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for First<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match given.cast::<PyArray2<f32>>() {
+            Ok(values) => Ok(First::Given(values.try_readonly()?)),
+            Err(_) => Ok(First::Word(given.extract()?)),
+        }
+    }
 }
 
 impl First<'_> {
@@ -229,13 +239,14 @@ fn watched<T: Send>(
     let result = with_samples(py, rows, threads, |samples, watch| {
         let mut report = |done: usize, most: usize, _: f64| {
             let Some(callable) = &progress else { return true };
-            Python::attach(|py| match callable.call1(py, (done, most)) {
-                Ok(_) => true,
-                Err(error) => {
+            match Python::try_attach(|py| callable.call1(py, (done, most))) {
+                Some(Ok(_)) => true,
+                Some(Err(error)) => {
                     *raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
                     false
                 }
-            })
+                None => true,
+            }
         };
         work(samples, &mut report, watch)
     });

@@ -1,4 +1,7 @@
 //! The one match from the core's errors to Python's exceptions, and Ctrl-C.
+//!
+//! Nothing here imports a module or makes an object that can fail to be made: an error is raised where no file can be
+//! opened, where `sys.path` is empty, and while the interpreter shuts down.
 
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
@@ -7,30 +10,35 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use std::sync::Mutex;
 
+pyo3::import_exception!(nseekfs._errors, InputError);
+pyo3::import_exception!(nseekfs._errors, FormatError);
+
+/// Looks up the facade's exceptions, which are kept, so that raising one imports nothing.
+pub fn keep_classes(py: Python<'_>) -> PyResult<()> {
+    // An error where it fails; the lookup would panic.
+    py.import("nseekfs._errors")?;
+    py.get_type::<InputError>();
+    py.get_type::<FormatError>();
+    Ok(())
+}
+
 /// The exception of an error.
 pub fn raise(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
         Error::Io { path, source } => match source.raw_os_error() {
-            // With a number Python picks the subclass: FileNotFoundError, PermissionError, ...
-            Some(number) => PyOSError::new_err((number, reason(&source), path)),
+            // With a number Python picks the subclass: FileNotFoundError, PermissionError, ... The path goes over as a
+            // string: as a path it would import pathlib.
+            Some(number) => PyOSError::new_err((number, reason(&source), path.into_os_string())),
             None => PyOSError::new_err(text),
         },
         Error::Memory { .. } => PyMemoryError::new_err(text),
-        Error::Format { .. } => ours("FormatError", text),
+        Error::Format { .. } => FormatError::new_err(text),
         Error::Interrupted => PyRuntimeError::new_err(text),
         Error::Input { .. } | Error::NotFinite { .. } | Error::OutOfRange { .. } | Error::TooLong { .. } | Error::NotUnit { .. } => {
-            ours("InputError", text)
+            InputError::new_err(text)
         }
     }
-}
-
-/// An exception of the facade's.
-fn ours(name: &str, text: String) -> PyErr {
-    Python::attach(|py| {
-        let class = py.import("nseekfs._errors").and_then(|module| module.getattr(name));
-        class.and_then(|class| class.call1((text,))).map_or_else(|error| error, PyErr::from_value)
-    })
 }
 
 /// The system's words without the number, which Python adds itself.
@@ -43,12 +51,14 @@ fn reason(source: &std::io::Error) -> String {
 /// that raises ends it.
 pub fn released<T: Send>(py: Python<'_>, work: impl FnOnce(&Watch) -> Result<T> + Send) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
-    let go_on = || match Python::attach(|py| py.check_signals()) {
-        Ok(()) => true,
-        Err(error) => {
+    let go_on = || match Python::try_attach(|py| py.check_signals()) {
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
             *raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
             false
         }
+        // The interpreter is shutting down, and interrupts nothing any more.
+        None => true,
     };
     let result = py.detach(|| {
         let _mode = FloatMode::standard();

@@ -9,7 +9,9 @@ use crate::index::{self, AnnKind, AnnParams, Method, SearchParams};
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::store::rows::DecodedRows;
+use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -20,11 +22,24 @@ type Tuning = (&'static str, f64, usize, bool, usize, usize, usize, bool, Vec<(u
 type Missed = (bool, f64, f64, Vec<(u32, usize)>, usize);
 
 /// What the facade hands over as `ann`: True, False, or one of its dataclasses, read by the names of their fields.
-#[derive(FromPyObject)]
 enum AnnArgument {
     Ivf { nlist: Option<i64>, spill: bool },
     Lsh { tables: Option<i64>, bits: Option<i64> },
     Chosen(bool),
+}
+
+impl<'py> FromPyObject<'_, 'py> for AnnArgument {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(chosen) = given.cast::<PyBool>() {
+            Ok(AnnArgument::Chosen(chosen.is_true()))
+        } else if given.hasattr("nlist")? {
+            Ok(AnnArgument::Ivf { nlist: given.getattr("nlist")?.extract()?, spill: given.getattr("spill")?.extract()? })
+        } else {
+            Ok(AnnArgument::Lsh { tables: given.getattr("tables")?.extract()?, bits: given.getattr("bits")?.extract()? })
+        }
+    }
 }
 
 impl AnnArgument {
@@ -159,12 +174,13 @@ impl Index {
         self.0.path().map(Path::as_os_str)
     }
 
-    /// (indices, scores, keys, certificates) of the best rows for every query.
+    /// (indices, scores, keys, certificates, hits of a query) of the best rows for every query; `one` if the caller's argument is `query`.
     #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
     fn search<'py>(
         &self,
         py: Python<'py>,
         queries: Matrix<'py>,
+        one: bool,
         k: i64,
         method: &str,
         similarity: Option<&str>,
@@ -177,7 +193,8 @@ impl Index {
         let method = Method::parse(method).map_err(raise)?;
         let metric = similarity.map(|name| Metric::parse("similarity", name)).transpose().map_err(raise)?;
         let filter = filter.as_ref().map(Allowed::filter).transpose()?;
-        let params = SearchParams { method, metric, filter, bound, threads, ..search_params(k, recall, effort) };
+        let queries_name = if one { "query" } else { "queries" };
+        let params = SearchParams { queries_name, method, metric, filter, bound, threads, ..search_params(k, recall, effort) };
         let (block, [_, dims]) = (queries.block()?, queries.shape());
         let found = released(py, |watch| self.0.search(block, dims, &params, watch))?;
         Ok(hits(py, found))
@@ -226,11 +243,26 @@ impl Index {
 
     /// The decoded rows from `start` to `stop`.
     fn values<'py>(&self, py: Python<'py>, start: usize, stop: usize) -> PyResult<Bound<'py, PyAny>> {
-        let shape = [stop.saturating_sub(start), self.0.about().dims];
-        match released(py, |_| self.0.values(start..stop))? {
-            DecodedRows::F32(values) => Ok(matrix(py, values, shape)?.into_any()),
-            DecodedRows::F64(values) => Ok(matrix(py, values, shape)?.into_any()),
-        }
+        let rows = released(py, |_| self.0.values(start..stop))?;
+        decoded(py, rows, [stop.saturating_sub(start), self.0.about().dims])
+    }
+
+    /// The decoded rows of these numbers, in their order.
+    fn take<'py>(&self, py: Python<'py>, rows: PyReadonlyArray1<'py, i64>) -> PyResult<Bound<'py, PyAny>> {
+        let numbers = rows.as_slice()?;
+        let rows = released(py, |watch| self.0.take(numbers, watch))?;
+        decoded(py, rows, [numbers.len(), self.0.about().dims])
+    }
+
+    /// The bytes of the file that `save` would write.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        let bytes = released(py, |watch| self.0.to_bytes(watch))?;
+        Ok(PyArray1::from_vec(py, bytes))
+    }
+
+    /// Another index of the same bytes, which can be tuned apart.
+    fn copy(&self) -> Self {
+        Index(self.0.copy())
     }
 
     /// Writes the index whole to `path`.
@@ -244,6 +276,13 @@ impl Index {
     }
 }
 
+fn decoded(py: Python<'_>, rows: DecodedRows, shape: [usize; 2]) -> PyResult<Bound<'_, PyAny>> {
+    match rows {
+        DecodedRows::F32(values) => Ok(matrix(py, values, shape)?.into_any()),
+        DecodedRows::F64(values) => Ok(matrix(py, values, shape)?.into_any()),
+    }
+}
+
 /// Opens a saved index.
 #[pyfunction]
 pub fn load(py: Python<'_>, path: PathBuf, mode: &str, verify: &str, ann: bool) -> PyResult<Index> {
@@ -251,4 +290,11 @@ pub fn load(py: Python<'_>, path: PathBuf, mode: &str, verify: &str, ann: bool) 
     let verify = Verify::parse(verify).map_err(raise)?;
     let index = released(py, |watch| index::Index::open(&path, mode, verify, watch))?;
     Ok(Index(if ann { index } else { index.without_ann() }))
+}
+
+/// The index whose `to_bytes` gave `file`.
+#[pyfunction]
+pub fn from_bytes(py: Python<'_>, file: PyReadonlyArray1<'_, u8>) -> PyResult<Index> {
+    let file = file.as_slice()?;
+    released(py, |watch| index::Index::from_bytes(file, watch)).map(Index)
 }

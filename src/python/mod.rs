@@ -24,6 +24,8 @@ fn simd_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 /// The compiled part of nseekfs.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    error::keep_classes(module.py())?;
+    array::connect(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("MAX_TABLES", MAX_TABLES)?;
     module.add("MAX_BITS", MAX_BITS)?;
@@ -34,6 +36,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cluster::train, module)?)?;
     module.add_function(wrap_pyfunction!(cluster::train_batches, module)?)?;
     module.add_function(wrap_pyfunction!(cluster::round_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(index::from_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(index::load, module)?)?;
     module.add_function(wrap_pyfunction!(simd_info, module)?)
 }

@@ -1,6 +1,7 @@
 //! Shared immutable bytes: a mapped file, or anonymous memory that was filled once.
 //!
-//! All map calls of the crate are here, and its only unsafe code outside `kernel/`. Regions start on a page, so any
+//! All map calls of the crate are here, and its only unsafe code outside `kernel/` but for one
+//! call in `unnamed.rs`. Regions start on a page, so any
 //! section of a file that is aligned to 64 bytes can be viewed as values of its type. Anonymous memory starts
 //! zeroed, is an error instead of an abort where the system refuses it, and is freed with the last clone.
 //!

@@ -3,6 +3,7 @@
 //! Reading a level is defined here alone: kernels get float32 or float64 values, whatever the level.
 
 use super::codes::Codes;
+use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::level::Level;
 use std::ops::Range;
@@ -153,6 +154,20 @@ impl PanelBuffer {
         let start = self.f32.len();
         self.f32.resize(start + count, 0.0);
         &mut self.f32[start..]
+    }
+
+    /// A buffer with memory for `count` rows of `dims` values at `level`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn with_capacity(level: Level, count: usize, dims: usize) -> Result<Self> {
+        let (mut buffer, values) = (PanelBuffer::default(), count.saturating_mul(dims));
+        let (bytes, reserved) = match level {
+            Level::F64 => (8, buffer.f64.try_reserve_exact(values)),
+            _ => (4, buffer.f32.try_reserve_exact(values)),
+        };
+        reserved.map_err(|_| Error::Memory { bytes: (values as u64).saturating_mul(bytes), purpose: "decoded rows" })?;
+        Ok(buffer)
     }
 
     /// Removes the rows and keeps the memory.

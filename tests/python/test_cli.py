@@ -1,11 +1,13 @@
 """``python -m nseekfs``: its output, its exit codes, and that it prints no traceback."""
 
+import os
 import subprocess
 import sys
 
 import nseekfs
 import numpy as np
 import pytest
+from nseekfs import _tuning
 
 ROWS = np.random.default_rng(61).standard_normal((9, 5)).astype(np.float32)
 
@@ -36,6 +38,40 @@ def test_verify_says_fine(path):
     assert (code, err) == (0, "")
     assert path in out
     assert "fine" in out
+
+
+def test_names_that_are_not_utf8_are_printed(path, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff.bin"
+    os.rename(path, name)
+    code, out, err = run("verify", os.fsdecode(name))
+    assert (code, err) == (0, "")
+    assert r"\udcff.bin: fine" in out
+    nseekfs.from_embeddings(ROWS, ann="ivf").save(name)
+    code, out, _ = run("tune", os.fsdecode(name), "--recall", "0.9")
+    assert (code, out.splitlines()[-1]) == (0, f"{tmp_path}/\\udcff.bin: queries get recall 0.9 from now on")
+    for arguments in (("info", b"/no/\xff"), ("tune", name, "--queries", name)):
+        code, out, err = run(*map(os.fsdecode, arguments))
+        assert (code, out, len(err.splitlines())) == (1, "", 1)
+
+
+def test_tune_tells_each_line_as_it_is_measured(monkeypatch, capsys):
+    """Of as many neighbours as there are rows; the queries of a target are not timed for long."""
+    monkeypatch.setattr(_tuning, "PATIENCE", 0.0)
+    rows = np.random.default_rng(62).standard_normal((3000, 4)).astype(np.float32)
+    index, asked = nseekfs.from_embeddings(rows, ann="ivf"), []
+    query = nseekfs.Index.query
+    monkeypatch.setattr(nseekfs.Index, "query", lambda self, *rest, **how: asked.append(0) or query(self, *rest, **how))
+    shown = []
+    for line in _tuning.measure(index, None, 2990):
+        assert len(asked) == _tuning.LEAST * (len(shown) + 1)
+        said = capsys.readouterr()
+        assert said.out.splitlines() == shown[-1:]
+        assert f"{len(shown) + 1} of {len(_tuning.TARGETS)}" in said.err
+        shown.append(f"{line.target}")
+        print(shown[-1])
+    capsys.readouterr()
+    assert len(_tuning.show(index, _tuning.measure(index, rows[:10], 2990), 2990)) == len(_tuning.TARGETS)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(_tuning.TARGETS)
 
 
 def test_info_tells_what_the_file_holds(path):

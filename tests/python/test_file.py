@@ -155,6 +155,9 @@ def test_names_that_are_not_utf8(tmp_path):
     index.save(name)
     again = nseekfs.load_index(name)
     assert os.fsencode(again.path) == name
+    for one in (index, again):
+        repr(one).encode()
+        assert r"\udcff\udcfe.bin" in repr(one)
     assert again.query(ROWS[0]) == index.query(ROWS[0])
 
 

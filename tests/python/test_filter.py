@@ -92,6 +92,14 @@ def test_limits_that_nothing_or_everything_meets(data, built):
     assert index.query(query, min_score=float("-inf")) == index.query(query)
 
 
+def test_zeros_and_ones_are_row_numbers_where_they_cannot_be_a_mask():
+    index = nseekfs.from_embeddings(np.eye(3, dtype=np.float32))
+    assert index.query([0, 1, 0], filter=[1, 0]).indices.tolist() == [1, 0]
+    assert index.query([0, 1, 0], filter=[1, 0, 1, 0]).indices.tolist() == [1, 0]
+    two = nseekfs.from_embeddings(np.eye(2, dtype=np.float32))
+    assert two.query([0, 1], filter=[0, 1]).indices.tolist() == [1, 0]
+
+
 def test_nothing_allowed_finds_nothing(data, built):
     index, _ = built
     for nothing in ([], (), np.zeros(ROWS, bool), np.empty(0, np.int32)):

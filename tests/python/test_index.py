@@ -1,5 +1,6 @@
 """The public objects: `Index`, `Hits`, `SearchResult`, and the files that they write."""
 
+import copy
 import filecmp
 import gc
 import inspect
@@ -92,6 +93,24 @@ class TestSearch:
         assert index.search(ROWS[:2], 1000).indices.shape == (2, 300)
         assert index.search(ROWS[:2], 9, filter=[1, 2, 3]).indices.shape == (2, 3)
 
+    @pytest.mark.parametrize("built", [{}, {"ann": "ivf"}, {"level": "f64", "metric": "l2"}])
+    def test_no_queries_have_no_answers_of_the_usual_width(self, built):
+        index = nseekfs.from_embeddings(ROWS, **built)
+        for none in (ROWS[:0], ROWS[:0].astype(np.float16), ROWS[:0].astype(int), [], (), np.empty((0, 0))):
+            for k, options, width in (
+                (4, {}, 4),
+                (1000, {}, 300),
+                (9, {"filter": [1, 2, 3]}, 3),
+                (9, {"filter": []}, 0),
+            ):
+                found = index.search(none, k, **options)
+                parts = (found.indices, found.scores, found.keys)
+                assert [part.shape for part in parts] == [(0, width)] * 3
+                assert [part.dtype for part in parts] == [np.int64, np.float32, np.float64]
+            assert index.search(none, method="scalar", similarity="dot", threads=2).indices.shape == (0, 10)
+        with pytest.raises(nseekfs.InputError, match="filter"):
+            index.search(ROWS[:0], filter=[300])
+
     def test_indices_and_scores_are_unpacked_and_keys_are_there(self, index):
         indices, scores = found = index.search(ROWS[:2])
         assert found.indices is indices
@@ -175,8 +194,32 @@ class TestIndex:
             assert np.array_equal(index[item], table[item])
         assert np.array_equal(np.array(list(index)), table)
         for row in (300, -301):
-            with pytest.raises(IndexError, match=f"300 rows, got {row}"):
-                index[row]
+            for item in (row, np.int64(row), [0, row], np.array([[row]])):
+                with pytest.raises(IndexError, match=f"300 rows, got {row}"):
+                    index[item]
+
+    @pytest.mark.parametrize("level", get_args(_typing.Level))
+    @pytest.mark.parametrize("saved", [False, True])
+    def test_gives_the_rows_of_numbers_and_masks_as_numpy_does(self, level, saved, tmp_path):
+        index = nseekfs.from_embeddings(ROWS, level=level, output_dir=tmp_path if saved else None)
+        table = reference.stored(ROWS, level)
+        hits, found = index.query(ROWS[3], 7), index.search(ROWS[:4], 5)
+        for item in (
+            *([5, 3, 3, -1], [], np.array([], np.uint8), np.array([[1, 2], [-300, 299]], np.int16)),
+            *(np.array(5), range(3, 9), np.arange(300) % 3 == 0, [True] * 299 + [False], np.zeros(300, bool)),
+            *(np.array([2, 1], ">u8"), hits.indices, found.indices),
+        ):
+            assert index[item].dtype == table.dtype
+            wanted = table[np.asarray(item, np.int64 if len(np.atleast_1d(item)) == 0 else None)]
+            assert index[item].shape == wanted.shape
+            assert np.array_equal(index[item], wanted)
+
+    def test_goes_over_its_rows(self):
+        rows = np.ones((2500, 1000), np.float32) * np.arange(2500, dtype=np.float32)[:, None]
+        seen = [row[0] for row in nseekfs.from_embeddings(rows, metric="dot", codes=False)]
+        assert seen == list(range(2500))
+        index = nseekfs.from_embeddings(ROWS)
+        assert np.array_equal(np.array(list(reversed(index))), ROWS[::-1])
 
     def test_progress_counts_the_rows(self):
         calls = []
@@ -209,6 +252,8 @@ class TestClose:
         lambda index: index.save("never.bin"),
         lambda index: index.__enter__(),
         pickle.dumps,
+        copy.copy,
+        copy.deepcopy,
     )
 
     @pytest.mark.parametrize("use", USES)
@@ -325,11 +370,61 @@ class TestPickle:
         assert again.path == path
         assert answers(again) == answers(index)
 
-    def test_an_index_in_memory_says_how_to_be_saved(self, index, tmp_path):
-        with pytest.raises(nseekfs.InputError, match="save"):
-            pickle.dumps(index)
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    @pytest.mark.parametrize(
+        "options", [{}, {"level": "f8", "metric": "l2", "seed": 5}, {"level": "f64"}, {"ann": "ivf"}, {"ann": "lsh"}]
+    )
+    def test_an_index_in_memory_pickles_as_its_bytes(self, options, protocol):
+        index = nseekfs.from_embeddings(ROWS, method="scalar", **options)
+        again = pickle.loads(pickle.dumps(index, protocol))
+        assert again.path is None
+        for name in ("rows", "dims", "level", "metric", "normalized", "ann", "codes", "seed", "nbytes"):
+            assert getattr(again, name) == getattr(index, name)
+        assert answers(again) == answers(index)
+        assert again.query(ROWS[5], method="auto").certificate == index.query(ROWS[5], method="auto").certificate
+        again.verify()
+        index.close()
+        assert pickle.loads(pickle.dumps(again))[:].tobytes() == again[:].tobytes()
+
+    def test_its_bytes_may_go_beside_the_pickle(self, index):
+        buffers = []
+        small = pickle.dumps(index, 5, buffer_callback=buffers.append)
+        assert len(small) < 1000
+        raw = [bytearray(buffer.raw()) for buffer in buffers]
+        assert sum(map(len, raw)) >= ROWS.nbytes
+        again = pickle.loads(small, buffers=raw)
+        raw[0][:] = bytes(len(raw[0]))
+        assert answers(again) == answers(index)
+        with pytest.raises(nseekfs.FormatError, match="pickled index"):
+            pickle.loads(small, buffers=raw)
+
+    def test_a_damaged_pickle_is_refused(self, index):
+        whole = pickle.dumps(index)
+        start = whole.index(ROWS[7].tobytes())
+        for place in (start, start + 400, whole.index(b"\x89NSK") + 70):
+            changed = bytearray(whole)
+            changed[place] ^= 1
+            with pytest.raises(nseekfs.FormatError, match=r"pickled index: F\d"):
+                pickle.loads(changed)
+
+    def test_a_saved_one_pickles_as_its_path(self, index, tmp_path):
         index.save(tmp_path / "now.bin")
+        assert len(pickle.dumps(index)) < 1000
         assert answers(pickle.loads(pickle.dumps(index))) == answers(index)
+
+    @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+    def test_copies_answer_and_are_closed_and_tuned_apart(self, how, index, path):
+        for first in (index, nseekfs.load_index(path, mode="ram"), nseekfs.from_embeddings(ROWS, ann="ivf")):
+            expected, where, ann = answers(first), first.path, first.ann
+            second = how(first)
+            if ann.kind == "ivf":
+                second.tune(0.5)
+                assert (first.ann, second.ann.recall) == (ann, 0.5)
+            assert (second.path, second.nbytes) == (where, first.nbytes)
+            first.close()
+            assert answers(second) == expected or ann.kind == "ivf"
+            with pytest.raises(nseekfs.InputError, match="closed"):
+                how(first)
 
 
 def test_everything_public_is_there():

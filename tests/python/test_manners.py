@@ -3,6 +3,7 @@
 Limits in seconds only end a hang; no test measures speed.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -231,6 +232,30 @@ def test_a_mapped_file_cut_short_is_an_error_not_a_signal(path, use):
     assert (done.returncode, done.stdout) == (0, "refused True\n"), done.stderr
 
 
+def test_a_killed_save_leaves_the_old_file_and_nothing_that_the_next_one_does_not_remove(path, tmp_path):
+    """Killed ten times, somewhere in the writing of 64 MB."""
+    save = """
+        import sys, nseekfs, numpy as np
+        index = nseekfs.from_embeddings(np.ones((250_000, 64), np.float32), codes=False)
+        while True:
+            print("saving", flush=True)
+            index.save(sys.argv[1])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(save), path]
+    left = set()
+    for turn in range(10):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as saving:
+            for _ in range(1 + turn % 2):
+                saving.stdout.readline()
+            time.sleep(0.004 * turn)
+            saving.kill()
+        left |= {name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")}
+        with nseekfs.load_index(path, verify="full") as whole:
+            assert len(whole) in (len(ROWS), 250_000)
+    nseekfs.from_embeddings(ROWS).save(path)
+    assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)], left
+
+
 def peak(code, *arguments):
     """The growth of the peak resident size while `code` runs after `prepare`, in bytes."""
     done = run(
@@ -261,6 +286,25 @@ def test_a_build_needs_no_second_copy_of_its_input(how):
     assert grown < 48 << 20
 
 
+def test_a_pickle_takes_one_copy_and_another_to_be_opened():
+    size = 64 << 20
+    grown = peak(
+        f"""
+        import pickle
+        x = np.ones(({size} // 1024, 256), np.float32)
+        index = nseekfs.from_embeddings(x, codes=False)
+        del x
+        buffers, before = [], peak()
+        small = pickle.dumps(index, 5, buffer_callback=buffers.append)
+        assert peak() - before < 1.2 * {size}
+        index.close()
+        assert len(pickle.loads(small, buffers=buffers)) == {size} // 1024
+        print(max(0, peak() - before))
+        """
+    )
+    assert grown < 80 << 20
+
+
 def test_opening_a_file_does_not_read_it(tmp_path):
     rows = np.ones((64 << 10, 256), np.float32)
     path = nseekfs.create_index(rows, tmp_path)
@@ -274,6 +318,132 @@ def test_opening_a_file_does_not_read_it(tmp_path):
         path,
     )
     assert grown < 2 << 20
+
+
+ERRORS = """
+    import os, sys, resource
+    import numpy as np, nseekfs
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+    class Refusing:
+        def __array__(self, dtype=None, copy=None):
+            raise Mute
+    damaged, folder = sys.argv[1], sys.argv[2]
+    calls = {
+        FileNotFoundError: [
+            lambda: nseekfs.load_index("/no/such"),
+            lambda: nseekfs.load_index(b"/no/\\xff"),
+        ],
+        OSError: [
+            lambda: nseekfs.load_index(folder),
+            lambda: nseekfs.from_embeddings(x).save(folder),
+            lambda: nseekfs.from_embeddings(x).save("/no/such/index.bin"),
+        ],
+        (nseekfs.FormatError, OSError): [lambda: nseekfs.load_index(damaged)],
+        nseekfs.InputError: [
+            lambda: nseekfs.from_embeddings(x * np.nan),
+            lambda: nseekfs.from_embeddings(x, metric="?"),
+            lambda: nseekfs.from_embeddings(x, metric="\\udcff"),
+            lambda: nseekfs.load_index("\\ud800"),
+            lambda: nseekfs.from_embeddings(x, output_dir=folder, base_name="\\ud800"),
+            lambda: nseekfs.from_embeddings(x).query(x),
+        ],
+        nseekfs.InputTypeError: [
+            lambda: nseekfs.from_embeddings(Refusing()),
+            lambda: nseekfs.from_embeddings(iter("ab")),
+        ],
+    }
+    x = np.ones((3, 2), np.float32)
+    if sys.argv[3] == "no imports":
+        sys.path[:] = []
+        sys.meta_path[:] = []
+        del sys.modules["nseekfs._errors"]
+    else:
+        spare = os.dup(0)
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, spare))
+    seen = 0
+    for kind, tried in calls.items():
+        for call in tried:
+            try:
+                call()
+            except kind as error:
+                seen += bool(str(error))
+    print(seen, "of", sum(map(len, calls.values())))
+"""
+
+
+@pytest.mark.parametrize("lack", ["no imports", "no descriptors"])
+def test_errors_are_raised_where_nothing_can_be_imported_or_opened(lack, tmp_path):
+    (tmp_path / "damaged.bin").write_bytes(b"no index")
+    done = run(ERRORS, tmp_path / "damaged.bin", tmp_path, lack)
+    told, _, all_of_them = done.stdout.partition(" of ")
+    assert done.returncode == 0, done.stderr
+    assert told == all_of_them.strip(), done.stdout
+
+
+@pytest.mark.parametrize("lack", ["sys.path[:] = []", "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))"])
+def test_a_missing_file_is_not_found_where_pathlib_cannot_be_imported(lack):
+    done = run(
+        f"""
+        import nseekfs, sys, resource
+        {lack}
+        try:
+            nseekfs.load_index("/no/such")
+        except FileNotFoundError as error:
+            print(error.filename)
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "/no/such\n"), done.stderr
+
+
+def test_errors_while_the_interpreter_shuts_down_are_errors():
+    done = run(
+        """
+        import os
+        import numpy as np, nseekfs
+        class Late:
+            def __init__(self):
+                self.load, self.build, self.write = nseekfs.load_index, nseekfs.from_embeddings, os.write
+                self.kinds = (OSError, nseekfs.Error)
+                self.index = nseekfs.from_embeddings(np.ones((30_000, 64), np.float32), codes=False)
+                self.rows = self.index[:300]
+            def __del__(self):
+                for call in (lambda: self.load("/no/such"), lambda: self.build([[float("nan")]], ann=True)):
+                    try:
+                        call()
+                    except self.kinds as error:
+                        self.write(1, type(error).__name__.encode() + b" ")
+                self.index.search(self.rows, 9, method="scalar")  # long enough to look for an interruption
+                self.write(1, b"searched")
+        late = Late()
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "FileNotFoundError InputError searched"), done.stderr
+
+
+def test_a_search_of_a_daemon_thread_ends_with_the_process():
+    done = run(
+        """
+        import threading, time
+        import numpy as np, nseekfs
+        class Slow:
+            def __del__(self, sleep=time.sleep):
+                sleep(0.3)  # a while in which the search finds the interpreter shutting down
+        rows = np.random.default_rng(0).standard_normal((50_000, 64)).astype(np.float32)
+        index, began = nseekfs.from_embeddings(rows, codes=False), threading.Event()
+        def ask():
+            began.set()
+            while True:
+                index.search(rows[:2000], 100, method="scalar")
+        threading.Thread(target=ask, daemon=True).start()
+        began.wait()
+        slow = Slow()
+        print("ended")
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
 def test_signals_are_left_as_they_were():
