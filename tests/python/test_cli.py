@@ -48,7 +48,7 @@ def test_names_that_are_not_utf8_are_printed(path, tmp_path):
     assert r"\udcff.bin: fine" in out
     nseekfs.from_embeddings(ROWS, ann="ivf").save(name)
     code, out, _ = run("tune", os.fsdecode(name), "--recall", "0.9")
-    assert (code, out.splitlines()[-1]) == (0, f"{tmp_path}/\\udcff.bin: queries get recall 0.9 from now on")
+    assert (code, out.splitlines()[-1]) == (0, f"{tmp_path}/\\udcff.bin: the default recall of queries is now 0.9")
     for arguments in (("info", b"/no/\xff"), ("tune", name, "--queries", name)):
         code, out, err = run(*map(os.fsdecode, arguments))
         assert (code, out, len(err.splitlines())) == (1, "", 1)
