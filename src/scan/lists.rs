@@ -306,7 +306,7 @@ impl SegmentSearch<'_> {
             }
             let residuals =
                 [list_codes.leading_residuals[position], list_codes.trailing_residuals[position], list_codes.remainder_residuals[position]];
-            rows.push((self.full.key(cosine, remainder(row), residuals, &self.segment.norms[row]), row));
+            rows.push((self.full.key(cosine, remainder(row), residuals, (self.segment.norms, row)), row));
         }
         self.full.keep(rows, top);
     }

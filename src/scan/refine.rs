@@ -33,14 +33,15 @@ pub(super) struct FullBound<'a> {
 impl FullBound<'_> {
     /// The full bound of a row's key, infinite where it would be NaN.
     ///
-    /// `coarse` is the coarse bound of its cosine, `remainder` its codes that the coarse bound leaves out, and
-    /// `residuals` the residual norms of its leading dims, its trailing dims and all of its codes.
-    #[inline]
-    pub fn key(&self, coarse: f32, remainder: &[u8], residuals: [u16; 3], norm: &f64) -> f64 {
+    /// `coarse` is the coarse bound of its cosine, `remainder` its codes that the coarse bound leaves out, `residuals` the
+    /// residual norms of its leading dims, its trailing dims and all of its codes, and `norms[row]` its norm.
+    #[inline(always)]
+    pub fn key(&self, coarse: f32, remainder: &[u8], residuals: [u16; 3], (norms, row): (&[f64], usize)) -> f64 {
         let metric = self.query.plan.metric;
         let cosine = self.query_code.full_bound(self.query.plan.kernel, self.quantizer, remainder, residuals, coarse);
-        // A cosine needs no norm, and loading it would cost a cache miss.
-        let norm = if metric == Metric::Cosine { 1.0 } else { *norm };
+        // A cosine needs no norm, and loading it is a cache miss. A reference to it would be loaded by the caller: compilers
+        // pass its value.
+        let norm = if metric == Metric::Cosine { 1.0 } else { norms[row] };
         let key = bound::key_bound(metric, cosine, self.query.norm(), norm);
         if key.is_nan() { f64::INFINITY } else { key }
     }

@@ -382,7 +382,7 @@ impl<'a> Search<'a> {
             let (bound, row) = &mut rows[i];
             let residuals = [codes.leading_residuals[*row], codes.trailing_residuals[*row], codes.remainder_residuals[*row]];
             let coarse = self.bounds.cosines[self.part.position(*row)];
-            *bound = self.full.key(coarse, remainder(*row), residuals, &segment.norms[*row]);
+            *bound = self.full.key(coarse, remainder(*row), residuals, (segment.norms, *row));
         }
         self.full.keep(rows, top);
     }
