@@ -38,7 +38,7 @@
 //! | [`cluster`] | k-means: centroids, and the nearest of them | lines above |
 //! | [`store`] | where bytes lie, rows seen in them | lines above |
 //! | [`quantize`] | what bounds a row's score without reading the row | lines above |
-//! | [`format`], [`scan`] | the file; the search over rows | lines above |
+//! | [`format`](mod@format), [`scan`] | the file; the search over rows | lines above |
 //! | [`ann`] | which few rows are worth visiting | lines above |
 //! | [`candidates`] | which rows a filter allows | lines above |
 //! | [`index`] | search, save, open | lines above |
