@@ -8,7 +8,7 @@ use nseekfs::ann::lsh::cost_model::{self, Costs, Estimate, Workload};
 use nseekfs::ann::lsh::hash::{Hasher, Params};
 use nseekfs::ann::lsh::probe::QueryHash;
 use nseekfs::ann::lsh::tables::Scratch;
-use nseekfs::ann::tune::{self, Sample};
+use nseekfs::ann::sample::{Sample, neighbourhoods};
 use nseekfs::input::Block;
 use nseekfs::kernel::{Kernel, runnable, scalar};
 use nseekfs::level::Level;
@@ -47,7 +47,9 @@ impl Case {
         let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F32(&values_of_queries), DIMS, 0).unwrap();
         let mut case = Case { values, norms, queries, near: Vec::new() };
         let sample = Sample { queries: &case.queries, own: Some(&own) };
-        case.near = tune::neighbours(sample, 10, &plan(&scalar::KERNEL, 2), &[case.rows()], &Watch::new(&|| true)).unwrap();
+        let hoods = neighbourhoods(sample, 10, &plan(&scalar::KERNEL, 2), &[case.rows()], &Watch::new(&|| true)).unwrap();
+        assert_eq!(hoods.len(), own.len());
+        case.near = hoods.into_iter().map(|hood| hood.near).collect();
         case
     }
 

@@ -35,7 +35,8 @@ class Approximate:
         ----------
         queries : array_like of real numbers, shape (q, dims), optional
             Queries to search for. The default is a sample of rows that were held out of the training of the cells and
-            of the tuning. Such a row does not count as its own neighbour.
+            of the tuning. Such a row and its copies do not count as its neighbours, and of copies one is a query. The
+            measurement holds for unseen queries like the rows, not for queries of another kind.
         k : int
             Number of neighbours of each query, at least 1.
         recall, effort, threads

@@ -37,9 +37,14 @@ class Ann(NamedTuple):
     bits: int
     """Number of bits of a bucket number of an ``"lsh"``; 0 for other kinds."""
     queries: int
-    """Number of queries used for tuning; an ``"lsh"`` uses at most 200."""
+    """Number of queries used for tuning; an ``"lsh"`` uses at most 200. Of rows that are copies of each other one is
+    used, and its copies are no neighbours: few queries here mean that the table consists of copies."""
     tuned_on: str
-    """``"rows"`` held out of the training, the ``"queries"`` given to `tune`, or ``"nothing"`` for ``"exact"``."""
+    """``"rows"`` held out of the training, the ``"queries"`` given to `tune`, or ``"nothing"`` for ``"exact"``.
+
+    Rows promise nothing about queries of another kind, such as questions to a table of answers: tune on a sample of
+    these.
+    """
     tuning: tuple[TuningPoint, ...]
     """The measurements, ordered by `k`, then by `nprobe`."""
 
@@ -57,7 +62,8 @@ class Ann(NamedTuple):
             return "exact"
         twice = ", every row in two of them" if self.spill else ""
         size = f"{self.nlist} cells{twice}" if self.kind == "ivf" else f"{self.tables} tables of {self.bits} bits"
-        source = "given queries" if self.tuned_on == "queries" else "held-out rows"
+        given = self.tuned_on == "queries"
+        source = "given queries" if given else "held-out rows, for queries like them (others: tune(queries=...))"
         return f"{self.kind} of {size}, tuned for recall {self.recall:g} on {self.queries} {source}"
 
 

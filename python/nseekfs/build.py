@@ -52,7 +52,10 @@ def from_embeddings(
         less than exact search; tables of up to 4 MB of rows stay exact.
     recall : float
         Default recall of approximate queries, above 0 and at most 1: the mean share of the exact neighbours that is
-        found. It is measured on rows held out of the training, see `Index.ann` and `Index.recall`.
+        found. It is measured on rows held out of the training, without their copies, see `Index.ann` and
+        `Index.recall`. The effort is chosen so that the measured recall is at least ``recall`` + 1.645 sqrt(2) standard
+        errors: 19 of 20 fresh samples of such queries, as large as the measured one, reach ``recall``. For queries of
+        another kind than the rows, see `Index.tune`.
     method : {"auto", "simd", "scalar"}
         Default method of queries. ``"simd"`` and ``"scalar"`` always search exactly.
     normalized : bool, optional

@@ -1,10 +1,11 @@
 //! Approximate search: an index selects candidate rows, which are scored exactly.
 //!
 //! [`ivf`] visits the inverted lists of the cells nearest to a query, [`lsh`] the buckets that most probably hold its
-//! neighbours. [`tune`] measures how many cells or buckets must be visited for a recall.
+//! neighbours. [`tune`] measures how many cells or buckets must be visited for a recall, with the queries of [`sample`].
 
 pub mod ivf;
 pub mod lsh;
+pub mod sample;
 pub mod tune;
 
 use crate::error::Result;

@@ -2,32 +2,25 @@
 //!
 //! Sampled queries are answered exactly. The rank, in the query's order of cells or buckets, of the first one that holds
 //! a neighbour is the number of probes that finds it, so one pass gives the whole recall curve. Of cells, the numbers
-//! are averages: [`Nprobe`] adapts them to each query. If the sample is rows of the index, they are held out of the
-//! training of centroids and are not their own neighbours, so that they represent unseen queries.
+//! are averages: [`Nprobe`] adapts them to each query.
 
 use super::Ann;
 use super::ivf::{Ivf, Nprobe};
+use super::sample::{Neighbourhood, Sample, neighbourhoods};
 use crate::ann::lsh::probe::QueryHash;
 use crate::ann::lsh::search::Lsh;
 use crate::ann::lsh::tables::Scratch;
 use crate::error::{Error, Result};
 use crate::format::{TuningPoint, TuningRecord};
 use crate::pool::{self, Watch};
-use crate::random::Random;
-use crate::scan::{self, Plan, Queries, Run};
+use crate::scan::{Plan, Queries};
 use crate::store::lists::NO_ROW;
 use crate::store::rows::Rows;
-use crate::topk::TopK;
+use std::f64::consts::SQRT_2;
 
 /// The values of k to measure recall for, each with the most queries: of cells, and of buckets, where more queries would
 /// take longer than building the index.
 const K_LADDER: [(usize, [usize; 2]); 4] = [(1, [usize::MAX, 200]), (10, [usize::MAX, 200]), (100, [256, 24]), (1000, [64, 8])];
-/// Rows in a sample of queries.
-const SAMPLE: usize = 1000;
-/// Queries per exact search, at least.
-const MIN_BATCH: usize = 8;
-/// Each of the two samples is at most one row in this many.
-const SAMPLE_DIVISOR: usize = 8;
 /// The most queries that gaps (see [`Nprobe`]) are averaged over; recall at these gaps is measured on all.
 const GAP_QUERIES: usize = 256;
 /// The ratio of consecutive numbers of probes that are measured.
@@ -35,56 +28,10 @@ const GRID_RATIO: f64 = 1.15;
 /// The most queries for which the rows visited in buckets are counted: that number varies less than recall, and counting
 /// takes longer than finding the neighbours.
 const COUNTED_QUERIES: usize = 24;
+/// Standard errors of a one-sided 95 % interval of a normal variable.
+const ONE_SIDED: f64 = 1.645;
 /// Probing more than one in this many buckets costs more than exact search, so it is not measured.
 pub(super) const PROBE_LIMIT_DIVISOR: u64 = 32;
-
-/// Two disjoint random samples of row numbers below `rows`, each ascending: to tune on, and to measure recall on.
-pub fn samples(rows: usize, seed: u64) -> [Vec<usize>; 2] {
-    let mut random = Random::new(seed ^ 0x7475_6e65);
-    let count = SAMPLE.min(rows.div_ceil(SAMPLE_DIVISOR));
-    let drawn = crate::cluster::reseed::draw(&mut random, rows, 2 * count);
-    // The only row of a table serves as both.
-    let (tuned, tested) = drawn.split_at(count);
-    [tuned, if tested.is_empty() { tuned } else { tested }].map(|rows| {
-        let mut rows = rows.to_vec();
-        rows.sort_unstable();
-        rows
-    })
-}
-
-/// Queries to measure recall with.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
-    /// The queries.
-    pub queries: &'a Queries,
-    /// The row number of each query, where the queries are rows of the index.
-    pub own: Option<&'a [usize]>,
-}
-
-/// The exact neighbours of every query, best first: `k` or as many as there are, without the query's own row.
-///
-/// # Errors
-/// No memory; [`Error::Interrupted`].
-pub fn neighbours(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], watch: &Watch) -> Result<Vec<Vec<u64>>> {
-    // A search merges the results of its threads on one of them, which for large k takes longer than the scan. So each
-    // thread gets queries of its own, enough for a batch.
-    let threads = plan.threads;
-    let plan = Plan { k: k + usize::from(sample.own.is_some()), threshold: f64::NEG_INFINITY, threads: 1, ..*plan };
-    let count = sample.queries.len();
-    let each = count.div_ceil(threads).max(MIN_BATCH);
-    let work = |(): &mut (), part: usize| {
-        let which: Vec<usize> = (part * each..count.min((part + 1) * each)).collect();
-        scan::search(&plan, segments, &Run::all(segments), &sample.queries.some(&which), watch)
-    };
-    let parts = pool::map(threads, count.div_ceil(each), watch, || Ok(()), work)?;
-    let without = |(i, top): (usize, TopK)| {
-        let own = sample.own.map(|own| own[i] as u64);
-        let mut rows: Vec<u64> = top.into_sorted().iter().map(|entry| entry.row).filter(|&row| Some(row) != own).collect();
-        rows.truncate(k);
-        rows
-    };
-    Ok(parts.into_iter().flatten().enumerate().map(without).collect())
-}
 
 /// Measures recall by number of probes, for several k; `recall` is stored as the index's default.
 ///
@@ -98,15 +45,11 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
     }
     let kind = usize::from(matches!(ann, Ann::Lsh(_)));
     let grid = grid(ann.max_probes());
-    let gaps = match ann {
-        Ann::Ivf(ivf) => gaps(ivf, &grid, sample.queries, plan, watch)?,
-        Ann::Lsh(_) => vec![0.0; grid.len()],
-    };
-    let measurement = Measurement { ann, grid, gaps, row_cells: RowCells::new(ann, rows), plan, segments };
+    let mut measurement = Measurement { ann, gaps: vec![0.0; grid.len()], grid, row_cells: RowCells::new(ann, rows), plan, segments };
     let max_k = (rows - usize::from(sample.own.is_some())).max(1);
     let ladder: Vec<(usize, usize)> =
         K_LADDER.iter().map(|&(k, queries)| (k, queries[kind].min(count))).filter(|&(k, _)| k <= max_k).collect();
-    let (mut points, mut visited) = (Vec::new(), Vec::new());
+    let (mut points, mut visited, mut asked) = (Vec::new(), Vec::new(), 0);
     for group in ladder.chunk_by(|a, b| a.1 == b.1) {
         let (max_k, queries) = group[group.len() - 1];
         // Spread evenly over the sample, as adjacent rows of a table are often alike.
@@ -115,13 +58,20 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
         let some = sample.queries.some(&which);
         // The rows visited do not depend on k: count them once, for the first and largest group.
         let counted = if visited.is_empty() { COUNTED_QUERIES } else { 0 };
-        let traces = measurement.traces(Sample { queries: &some, own: own.as_deref() }, max_k, counted, watch)?;
+        let hoods = neighbourhoods(Sample { queries: &some, own: own.as_deref() }, max_k, plan, segments, watch)?;
+        if let Ann::Ivf(ivf) = ann
+            && visited.is_empty()
+        {
+            measurement.gaps = gaps(ivf, &measurement.grid, (&some, &hoods), plan, watch)?;
+        }
+        let traces = measurement.traces(&some, &hoods, counted, watch)?;
         if visited.is_empty() {
             visited = mean_visited(&measurement.grid, &traces);
+            asked = traces.len();
         }
         group.iter().for_each(|&(k, _)| points.extend(curve(&measurement, k, &traces, &visited)));
     }
-    Ok(TuningRecord { recall, queries: ladder[0].1, given: sample.own.is_none(), points })
+    Ok(TuningRecord { recall, queries: asked, given: sample.own.is_none(), points })
 }
 
 /// What every query of a measurement shares.
@@ -183,13 +133,14 @@ fn grid(max: usize) -> Vec<usize> {
 }
 
 /// For each number of cells in `grid`, the gap between the keys of the first and the last of them, in units of
-/// [`Nprobe::gap_unit`], averaged over queries.
-fn gaps(ivf: &Ivf, grid: &[usize], queries: &Queries, plan: &Plan, watch: &Watch) -> Result<Vec<f64>> {
-    let count = queries.len().min(GAP_QUERIES);
+/// [`Nprobe::gap_unit`], averaged over queries. Copies of a row have drawn a centroid near to it, so that the gaps of such
+/// rows are larger than those of unseen queries, which visit more cells at them: no recall is promised too early.
+fn gaps(ivf: &Ivf, grid: &[usize], (queries, hoods): (&Queries, &[Neighbourhood]), plan: &Plan, watch: &Watch) -> Result<Vec<f64>> {
+    let count = hoods.len().min(GAP_QUERIES);
     let gaps = |(): &mut (), i: usize| {
-        let query = i * queries.len() / count;
-        let unit = Nprobe::gap_unit(ivf.rank_metric(plan.metric), queries.norm(query));
-        let order = ivf.order(plan, queries, query, watch)?;
+        let hood = &hoods[i * hoods.len() / count];
+        let unit = Nprobe::gap_unit(ivf.rank_metric(plan.metric), queries.norm(hood.query));
+        let order = ivf.order(plan, queries, hood.query, watch)?;
         let gap = |&probes: &usize| (order[0].0 - order[probes - 1].0) / unit;
         // Zero queries divide by zero, and a centroid's key may be NaN or infinite.
         Ok(grid.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).collect::<Vec<f64>>())
@@ -199,28 +150,27 @@ fn gaps(ivf: &Ivf, grid: &[usize], queries: &Queries, plan: &Plan, watch: &Watch
 }
 
 impl Measurement<'_> {
-    /// Traces every query of the sample to its `k` neighbours; counts rows visited in buckets for `counted` of them.
-    fn traces(&self, sample: Sample, k: usize, counted: usize, watch: &Watch) -> Result<Vec<QueryTrace>> {
-        let near = neighbours(sample, k, self.plan, self.segments, watch)?;
-        let is_counted = |query: usize| counted > 0 && query.is_multiple_of(near.len().div_ceil(counted));
-        let work = |scratch: &mut Scratch, query: usize| match self.ann {
-            Ann::Ivf(ivf) => self.trace_cells(ivf, (sample.queries, query), &near[query], watch),
-            Ann::Lsh(lsh) => self.trace_buckets(lsh, (sample.queries, query), &near[query], is_counted(query), scratch),
+    /// Traces every query to its neighbours; counts rows visited in buckets for `counted` of them.
+    fn traces(&self, queries: &Queries, hoods: &[Neighbourhood], counted: usize, watch: &Watch) -> Result<Vec<QueryTrace>> {
+        let is_counted = |at: usize| counted > 0 && at.is_multiple_of(hoods.len().div_ceil(counted));
+        let work = |scratch: &mut Scratch, at: usize| match self.ann {
+            Ann::Ivf(ivf) => self.trace_cells(ivf, queries, &hoods[at], watch),
+            Ann::Lsh(lsh) => self.trace_buckets(lsh, queries, &hoods[at], is_counted(at), scratch),
         };
-        pool::map(self.plan.threads, near.len(), watch, || Ok(Scratch::default()), work)
+        pool::map(self.plan.threads, hoods.len(), watch, || Ok(Scratch::default()), work)
     }
 
-    fn trace_cells(&self, ivf: &Ivf, (queries, query): (&Queries, usize), near: &[u64], watch: &Watch) -> Result<QueryTrace> {
-        let order = ivf.order(self.plan, queries, query, watch)?;
+    fn trace_cells(&self, ivf: &Ivf, queries: &Queries, hood: &Neighbourhood, watch: &Watch) -> Result<QueryTrace> {
+        let order = ivf.order(self.plan, queries, hood.query, watch)?;
         // One more entry, for a cell of `u32::MAX`.
         let mut rank_of = vec![u64::MAX; ivf.cells() + 1];
         order.iter().enumerate().for_each(|(rank, cell)| rank_of[cell.1 as usize] = rank as u64);
         let rank = |cell: u32| rank_of[(cell as usize).min(ivf.cells())];
         let ranks =
-            near.iter().map(|&row| rank(self.row_cells.first[row as usize]).min(rank(self.row_cells.second[row as usize]))).collect();
+            hood.near.iter().map(|&row| rank(self.row_cells.first[row as usize]).min(rank(self.row_cells.second[row as usize]))).collect();
         let (lists, mut sums) = (ivf.lists(), vec![0]);
         order.iter().for_each(|cell| sums.push(sums[sums.len() - 1] + lists.entries(cell.1 as usize).len() as u64));
-        let norm = queries.norm(query);
+        let norm = queries.norm(hood.query);
         let count = |(&probes, &gap): (&usize, &f64)| ivf.count(Nprobe { probes, gap: Some(gap) }, self.plan.metric, norm, &order);
         let probed: Vec<usize> = self.grid.iter().zip(&self.gaps).map(count).collect();
         let visited = probed.iter().map(|&count| sums[count]).collect();
@@ -231,16 +181,16 @@ impl Measurement<'_> {
     fn trace_buckets(
         &self,
         lsh: &Lsh,
-        (queries, query): (&Queries, usize),
-        near: &[u64],
+        queries: &Queries,
+        hood: &Neighbourhood,
         counted: bool,
         scratch: &mut Scratch,
     ) -> Result<QueryTrace> {
-        let query_hash = QueryHash::new(lsh.hasher(), &queries.wide(query)[..queries.dims()], queries.norm(query));
+        let query_hash = QueryHash::new(lsh.hasher(), &queries.wide(hood.query)[..queries.dims()], queries.norm(hood.query));
         let limit = (lsh.buckets() as u64 / PROBE_LIMIT_DIVISOR + 1).min(lsh.exhaustive_probes() as u64);
         let within_limit = self.grid.partition_point(|&probes| probes as u64 <= limit);
         let grid = if counted { &self.grid[..within_limit] } else { &[] };
-        let trace = lsh.tables().trace(&query_hash, near, grid, limit, scratch)?;
+        let trace = lsh.tables().trace(&query_hash, &hood.near, grid, limit, scratch)?;
         let ranks = trace.found_at.into_iter().map(|probe| probe.map_or(u64::MAX, |probe| probe - 1)).collect();
         let mut visited = trace.candidates;
         if counted {
@@ -299,8 +249,8 @@ pub struct SearchEffort {
     pub gap: Option<f64>,
 }
 
-/// The least effort whose measured recall of `k` neighbours exceeds `recall` by its standard error; interpolated between
-/// the measured values of k as a power of k.
+/// The least effort that keeps the promise of `recall`, see [`promised`]; interpolated between the measured values of k
+/// as a power of k.
 pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> SearchEffort {
     let curves: Vec<(f64, SearchEffort)> =
         tuning.points.chunk_by(|a, b| a.k == b.k).map(|curve| (f64::from(curve[0].k), least_effort(curve, recall))).collect();
@@ -320,17 +270,44 @@ pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> SearchEffort {
     }
 }
 
+/// The recall that 19 of 20 fresh samples of such queries reach, each as large as the sample that was measured. The
+/// difference of two means varies by the root of the sum of their squared standard errors:
+/// recall - z sqrt(se_measured^2 + se_fresh^2), where both errors are that of the point.
+fn promised(point: &TuningPoint) -> f64 {
+    point.recall - ONE_SIDED * SQRT_2 * point.error
+}
+
 /// The least effort on the curve of one k, interpolated between its points.
 fn least_effort(curve: &[TuningPoint], recall: f64) -> SearchEffort {
-    let certain = |point: &TuningPoint| point.recall - point.error >= recall;
-    let at = curve.iter().position(certain).unwrap_or(curve.len() - 1);
+    let at = curve.iter().position(|point| promised(point) >= recall).unwrap_or(curve.len() - 1);
     let (high, low) = (&curve[at], &curve[at.saturating_sub(1)]);
-    let (from, to) = (low.recall - low.error, high.recall - high.error);
+    let (from, to) = (promised(low), promised(high));
     let part = if to > from && from < recall { ((recall - from) / (to - from)).min(1.0) } else { 1.0 };
     let between = |low: f64, high: f64| low + part * (high - low);
     SearchEffort {
         probes: between(f64::from(low.probes), f64::from(high.probes)).ceil() as usize,
         visited: between(low.visited, high.visited),
         gap: Some(between(low.gap, high.gap)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recall_is_promised_to_nineteen_of_twenty_fresh_samples() {
+        let (mut random, mut reached) = (crate::random::Random::new(3), 0);
+        let mut sample = |share: f64| {
+            let tenths = |random: &mut crate::random::Random| (0..10).filter(|_| (random.below(1000) as f64) < 1000.0 * share).count();
+            let shares: Vec<f64> = (0..1000).map(|_| tenths(&mut random) as f64 / 10.0).collect();
+            mean(&shares)
+        };
+        for _ in 0..1000 {
+            let (recall, error) = sample(0.9);
+            let point = TuningPoint { k: 10, probes: 1, recall, error, visited: 1.0, gap: 0.0, reserved: [0; 3] };
+            reached += usize::from(sample(0.9).0 >= promised(&point));
+        }
+        assert!((930..=970).contains(&reached), "{reached} of 1000");
     }
 }

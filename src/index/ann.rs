@@ -5,7 +5,8 @@ use crate::ann::ivf::{self, IvfParams};
 use crate::ann::lsh::cost_model::{self, Costs, Estimate, Workload};
 use crate::ann::lsh::hash::{Hasher, Params};
 use crate::ann::lsh::search::Lsh;
-use crate::ann::tune::{self, Sample, SearchEffort, samples};
+use crate::ann::sample::{Sample, neighbourhoods, samples};
+use crate::ann::tune::{self, SearchEffort};
 use crate::ann::{Ann, Request};
 use crate::error::{Error, Result};
 use crate::format::{MAX_BITS, MAX_TABLES, TuningRecord};
@@ -160,7 +161,9 @@ impl Index {
         let count = CHOOSERS.min(own.len());
         let own: Vec<usize> = (0..count).map(|i| own[i * own.len() / count]).collect();
         let queries = self.rows_as_queries(&own)?;
-        let near = tune::neighbours(Sample { queries: &queries, own: Some(&own) }, USUAL_K as usize, plan, &views, watch)?;
+        let hoods = neighbourhoods(Sample { queries: &queries, own: Some(&own) }, USUAL_K as usize, plan, &views, watch)?;
+        let queries = queries.some(&hoods.iter().map(|hood| hood.query).collect::<Vec<usize>>());
+        let near: Vec<Vec<u64>> = hoods.into_iter().map(|hood| hood.near).collect();
         let costs = Costs { probe: PROBE_COST, row: rows.row_bytes() as f64 + READ_COST, entry: ENTRY_COST };
         cost_model::estimates((hasher, &rows), &Workload { queries: &queries, neighbours: &near, recall, costs }, given, plan, watch)
     }
@@ -200,7 +203,7 @@ impl Index {
             let best = scan::search(plan, &segments, runs, queries, watch)?;
             return Ok(best.into_iter().map(|top| (top, true)).collect());
         };
-        let mask = params.filter.map(|_| {
+        let mask = (allowed < self.rows() as u64).then(|| {
             let mut mask = Mask::none(self.rows());
             for run in runs {
                 let first = segments[run.segment].first as usize;

@@ -7,7 +7,8 @@ use crate::ann::ivf::Nprobe;
 use crate::ann::lsh::build::buckets_of;
 use crate::ann::lsh::probe::QueryHash;
 use crate::ann::lsh::tables::Scratch;
-use crate::ann::tune::{self, Sample, SearchEffort, samples};
+use crate::ann::sample::{Neighbourhood, Sample, neighbourhoods, samples};
+use crate::ann::tune::{self, SearchEffort};
 use crate::error::{Error, Result};
 use crate::format::TuningRecord;
 use crate::input::Block;
@@ -16,6 +17,7 @@ use crate::level::Level;
 use crate::pool::{self, Watch};
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
+use crate::topk::TopK;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -112,16 +114,11 @@ impl Index {
         }
         let plan = self.plain_plan(k, threads)?;
         let sample = Sample { queries: &queries, own: own.as_deref() };
-        let near = tune::neighbours(sample, k, &plan, &self.views(), watch)?;
-        let more = k + usize::from(own.is_some());
-        let runs = Run::all(&self.views());
-        let effort = self.effort(params, plan.metric, &runs)?;
-        // A row of the index finds itself first, which does not count.
-        let params = SearchParams { reorder_k: params.reorder_k.map(|most| most.saturating_add((more - k) as i64)), ..*params };
-        let found = self.find(&Plan { k: more, ..plan }, &runs, &params, effort, &queries, watch)?;
-        let (count, rows) = (near.len() as f64, self.rows() as f64);
+        let hoods = neighbourhoods(sample, k, &plan, &self.views(), watch)?;
+        let found = self.find_beyond(&plan, params, &queries, &hoods, watch)?;
+        let (count, rows) = (hoods.len() as f64, self.rows() as f64);
         let (mut shares, mut visited, mut exact) = (Vec::new(), 0.0, 0.0);
-        for (near, (top, proven)) in near.iter().zip(found) {
+        for (Neighbourhood { near, .. }, (top, proven)) in hoods.iter().zip(found) {
             exact += f64::from(u8::from(proven));
             let lines = self.quantizer.as_ref().map_or(0, |quantizer| top.tally.code_bytes / quantizer.line_bytes() as u64);
             visited += lines.max(top.tally.refined) as f64;
@@ -134,10 +131,40 @@ impl Index {
             recall,
             low: (recall - DEVIATIONS * error).max(0.0),
             high: (recall + DEVIATIONS * error).min(1.0),
-            queries: near.len(),
+            queries: hoods.len(),
             visited: (visited / count / rows).min(1.0),
             exact: exact / count,
         })
+    }
+
+    /// What searches find where the rows that do not count are not there, and whether that is proven exact.
+    fn find_beyond(
+        &self,
+        plan: &Plan,
+        params: &SearchParams,
+        queries: &Queries,
+        hoods: &[Neighbourhood],
+        watch: &Watch,
+    ) -> Result<Vec<(TopK, bool)>> {
+        let (all, views) = (Run::all(&self.views()), self.views());
+        let effort = self.effort(params, plan.metric, &all)?;
+        // A row that has no copies finds itself first, which does not count: such rows are searched for together.
+        let own = usize::from(hoods.iter().any(|hood| !hood.ignored.is_empty()));
+        let alone: Vec<usize> = hoods.iter().filter(|hood| !hood.has_copies()).map(|hood| hood.query).collect();
+        let more = SearchParams { reorder_k: params.reorder_k.map(|most| most.saturating_add(own as i64)), ..*params };
+        let found = self.find(&Plan { k: plan.k + own, ..*plan }, &all, &more, effort, &queries.some(&alone), watch)?;
+        // Others are searched for one by one, without their copies, and without more cells for these.
+        let copied: Vec<&Neighbourhood> = hoods.iter().filter(|hood| hood.has_copies()).collect();
+        let effort = effort.map(|effort| SearchEffort { visited: 0.0, ..effort });
+        let sizes: Vec<usize> = views.iter().map(Rows::len).collect();
+        let one = |(): &mut (), at: usize| {
+            let Neighbourhood { query, ignored, .. } = copied[at];
+            let runs = Run::of(&sizes, (0..self.rows()).filter(|&row| ignored.binary_search(&(row as u64)).is_err()));
+            self.find(&Plan { threads: 1, ..*plan }, &runs, params, effort, &queries.only(*query), watch)
+        };
+        let beyond = pool::map(plan.threads, copied.len(), watch, || Ok(()), one)?;
+        let (mut found, mut beyond) = (found.into_iter(), beyond.into_iter().flatten());
+        Ok(hoods.iter().filter_map(|hood| if hood.has_copies() { beyond.next() } else { found.next() }).collect())
     }
 
     /// Why a search for `params.k` rows does or does not find `row`.

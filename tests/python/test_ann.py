@@ -127,6 +127,7 @@ def test_ann_says_what_why_and_what_it_was_tuned_on(clusters):
     assert by_nprobe[-1].recall == 1
     assert by_nprobe[-1].nprobe == index.ann.nlist
     said = f"ivf of {index.ann.nlist} cells, every row in two of them, tuned for recall 0.95 on 1000 held-out rows"
+    said += ", for queries like them (others: tune(queries=...))"
     assert str(index.ann) == repr(index.ann) == said
     assert "ivf by codes" in repr(index)
 
@@ -229,6 +230,20 @@ def test_every_level_and_metric_finds_what_it_visits(level, metric):
     best = parts(exact.search(queries, 10))
     assert all(np.array_equal(a, b) for a, b in zip(all_cells, best, strict=True))
     assert recall(index, exact, queries, recall=0.9) >= 0.87
+
+
+@pytest.mark.parametrize("noise", [0, 1e-3])
+@pytest.mark.parametrize("ann", ["ivf", "lsh"])
+def test_the_recall_asked_for_is_had_where_rows_repeat(ann, noise):
+    # Measured with rows whose nearest are their own copies: 0.38 and 0.02, where recall() says 1.
+    texts, queries = rows_of("gaussian", 4, 1500)
+    rng = np.random.default_rng(4)
+    rows = np.repeat(texts, 16, axis=0)[rng.permutation(ROWS)]
+    rows = unit(rows + noise * rng.standard_normal(rows.shape))
+    index, exact = nseekfs.from_embeddings(rows, ann=ann, recall=0.8), nseekfs.from_embeddings(rows)
+    # Copies are found or missed together, so 600 queries know their recall to 0.03.
+    assert recall(index, exact, queries) >= 0.8 - 0.05
+    assert abs(index.recall().recall - index.recall(queries).recall) < 0.1
 
 
 def test_another_metric_than_the_cells_serve_is_answered_exactly():
