@@ -186,6 +186,33 @@ fn a_filter_is_applied_before_the_best_are_chosen() {
     assert!(search(Filter::Rows(&[])).is_empty());
 }
 
+/// Tables of 6000 rows, which batches with a large k sample.
+#[test]
+fn batches_with_a_large_k_equal_a_full_sort() {
+    for (dims, kind) in [(3, 0), (20, 1), (33, 2), (8, 3), (1, 0)] {
+        let rows = 6000;
+        let mut values = numbers(rows * dims, 11);
+        match kind {
+            // Rows of a few directions, in order: a sample finds all of them, but ties fill whole panels.
+            1 => values.chunks_exact_mut(dims).enumerate().for_each(|(row, x)| x.fill((row / 1500) as f32 - 1.0)),
+            // A few distinct rows, mixed.
+            2 => {
+                let some = values[..7 * dims].to_vec();
+                values.chunks_exact_mut(dims).enumerate().for_each(|(row, x)| x.copy_from_slice(&some[row * row % 7 * dims..][..dims]));
+            }
+            // Equal norms, different rows, and both zeros.
+            3 => values.iter_mut().for_each(|x| *x = x.signum() * if *x > 0.9 { -0.0 } else { 1.0 }),
+            _ => {}
+        }
+        let given = numbers(5 * dims, 12);
+        let sparse = |rows: usize| (0..rows).step_by(3).map(|row| Run { segment: 0, rows: row..row + 2 }).collect();
+        for k in [200, 900, 2500, 7000] {
+            check_all(Level::F32, &values, &given, dims, k, &every_row);
+        }
+        check_all(Level::F16, &values, &given, dims, 300, &sparse);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]

@@ -2,6 +2,7 @@
 //! error band (`float32_error.rs`) are scored in float64.
 
 use super::panel::Panel;
+use super::query::Query;
 use super::{Job, Queries, float32_error, float64};
 use crate::error::Result;
 use crate::kernel::Tile;
@@ -10,6 +11,8 @@ use crate::topk::TopK;
 
 /// Queries of a full tile; a last tile of at most half as many is half as wide.
 const WIDTH: usize = 32;
+/// Equal rows are looked for where a tile keeps one row in this many of a panel, or more.
+const COPIES_FROM: usize = 4;
 
 /// The queries of a batch, packed in tiles that all workers share.
 #[derive(Debug, Default)]
@@ -29,19 +32,24 @@ struct Columns {
 impl Tiles {
     /// Packs the queries numbered `which`.
     pub fn new(queries: &Queries, which: &[usize]) -> Self {
-        let pack = |which: &[usize]| {
+        let columns = |which: &[usize]| {
             let width = if which.len() <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
-            let mut values = vec![0.0; queries.dims() * width];
-            for (i, &query) in which.iter().enumerate() {
-                for (j, &value) in queries.wide(query)[..queries.dims()].iter().enumerate() {
-                    // Exact: `Queries::new` rounded the query to float32.
-                    values[j * width + i] = value as f32;
-                }
-            }
-            Columns { queries: which.to_vec(), width, values }
+            Columns { queries: which.to_vec(), width, values: pack(queries, which, width) }
         };
-        Tiles { tiles: which.chunks(WIDTH).map(pack).collect() }
+        Tiles { tiles: which.chunks(WIDTH).map(columns).collect() }
     }
+}
+
+/// The queries numbered `which` as `width` columns: value j of the i-th at `j * width + i`.
+pub(super) fn pack(queries: &Queries, which: &[usize], width: usize) -> Vec<f32> {
+    let mut values = vec![0.0; queries.dims() * width];
+    for (i, &query) in which.iter().enumerate() {
+        for (j, &value) in queries.wide(query)[..queries.dims()].iter().enumerate() {
+            // Exact: `Queries::new` rounded the query to float32.
+            values[j * width + i] = value as f32;
+        }
+    }
+    values
 }
 
 /// A worker's buffers.
@@ -50,6 +58,9 @@ pub(super) struct Scratch {
     norms: Vec<f32>,
     halves: Vec<f32>,
     keep: Vec<u32>,
+    /// For each query of a tile, the rows that the tile kept for it.
+    kept: [Vec<usize>; WIDTH],
+    copies: Copies,
 }
 
 impl Scratch {
@@ -69,11 +80,11 @@ impl Scratch {
         }
         self.keep.clear();
         self.keep.resize(panel.rows.len(), 0);
+        self.copies.clear();
         for columns in &tiles.tiles {
             job.watch.check()?;
             let (mut slope, mut threshold) = ([0.0; WIDTH], [f32::INFINITY; WIDTH]);
             for (i, &query) in columns.queries.iter().enumerate() {
-                best[query].tally.refined += panel.rows.len() as u64;
                 (slope[i], threshold[i]) = float32_error::threshold(metric, queries.dims(), queries.norm(query), best[query].threshold());
             }
             let width = columns.width;
@@ -84,21 +95,77 @@ impl Scratch {
         Ok(())
     }
 
-    /// Scores in float64 the rows that the tile kept.
-    fn refine(&self, job: &Job, columns: &Columns, panel: &Panel, best: &mut [TopK]) {
-        let mut changed = 0u32;
+    /// Scores in float64 the rows that the tile kept, one query after the other: its values stay in the nearest cache.
+    fn refine(&mut self, job: &Job, columns: &Columns, panel: &Panel, best: &mut [TopK]) {
+        self.kept.iter_mut().for_each(Vec::clear);
         for (row, &kept) in self.keep.iter().enumerate() {
             let mut bits = kept;
             while bits != 0 {
-                let query = columns.queries[bits.trailing_zeros() as usize];
-                best[query].push(float64::key(job.query(query), panel, row), panel.rows[row]);
+                self.kept[bits.trailing_zeros() as usize].push(row);
                 bits &= bits - 1;
             }
-            changed |= kept;
         }
-        while changed != 0 {
-            best[columns.queries[changed.trailing_zeros() as usize]].cut();
-            changed &= changed - 1;
+        for (kept, &query) in self.kept.iter().zip(&columns.queries) {
+            let (top, count) = (&mut best[query], panel.rows.len());
+            top.tally.refined += count as u64;
+            if kept.len() * COPIES_FROM > count {
+                self.copies.visit(job.query(query), panel, kept, top);
+            } else {
+                kept.iter().for_each(|&row| top.push(float64::key(job.query(query), panel, row), panel.rows[row]));
+            }
+            if !kept.is_empty() {
+                top.cut_if_due();
+            }
+        }
+    }
+}
+
+/// Equal rows of a panel are scored once. Where many rows are equal, no threshold excludes them.
+#[derive(Debug, Default)]
+struct Copies {
+    /// For each row the first one that is equal; empty until it is needed.
+    first: Vec<usize>,
+    order: Vec<usize>,
+    /// The keys of a query; NaN where unknown.
+    keys: Vec<f64>,
+}
+
+impl Copies {
+    fn clear(&mut self) {
+        self.first.clear();
+    }
+
+    /// Offers the `kept` rows of the panel to a query.
+    fn visit(&mut self, query: Query, panel: &Panel, kept: &[usize], top: &mut TopK) {
+        if self.first.is_empty() {
+            self.find(panel, query.queries.dims());
+        }
+        self.keys.clear();
+        self.keys.resize(panel.rows.len(), f64::NAN);
+        for &row in kept {
+            let key = &mut self.keys[self.first[row]];
+            if key.is_nan() {
+                *key = float64::key(query, panel, row);
+            }
+            top.push(*key, panel.rows[row]);
+        }
+    }
+
+    /// Finds equal rows among those of equal norms.
+    fn find(&mut self, panel: &Panel, dims: usize) {
+        self.first.extend(0..panel.rows.len());
+        let PanelValues::F32(values) = panel.values else { return };
+        let values = |row: usize| bytemuck::cast_slice::<f32, u8>(&values[row * dims..(row + 1) * dims]);
+        let norm = |row: usize| panel.norms[row].to_bits();
+        self.order.clear();
+        self.order.extend(0..panel.rows.len());
+        self.order.sort_unstable_by_key(|&row| (norm(row), row));
+        let mut first = self.order[0];
+        for &row in &self.order {
+            if norm(row) != norm(first) || values(row) != values(first) {
+                first = row;
+            }
+            self.first[row] = first;
         }
     }
 }

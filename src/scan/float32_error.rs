@@ -47,6 +47,15 @@ pub(super) fn threshold(metric: Metric, dims: usize, query_norm: f64, key: f64) 
     (up(slope), down(threshold))
 }
 
+/// At most the key of a row, from the float32 sum `sum` of its products with a query and the norms of query and row; up
+/// to roundings of this function.
+pub(super) fn key_at_least(metric: Metric, dims: usize, sum: f32, norms: [f64; 2]) -> f64 {
+    let [query, row] = norms;
+    let least = f64::from(sum) - 1.01 * (dims as f64 + 16.0) * UNIT * query * row;
+    let raw = if metric == Metric::Euclidean { query * query + row * row - 2.0 * least } else { least };
+    metric.key(raw, query, row)
+}
+
 /// The terms n and h of a row.
 pub(super) fn row_terms(metric: Metric, norm: f64) -> (f32, f32) {
     let half = match metric {
@@ -86,6 +95,20 @@ mod tests {
         norms.iter_mut().for_each(|n| *n = n.sqrt());
         let norm = norm[0].sqrt();
         (sums.iter().zip(&norms).map(|(&s, &n)| metric.key(s, norm, n)).collect(), norm, norms)
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_not_below_its_lower_bound(dims in 1usize..40, seed in prop::collection::vec(-1.0f32..1.0, 40 * 9)) {
+            let (query, rows) = (&seed[..dims], &seed[40..40 + 8 * dims]);
+            for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+                let (keys, norm, norms) = keys(metric, query, rows);
+                for ((row, key), row_norm) in rows.chunks_exact(dims).zip(keys).zip(norms) {
+                    let sum = query.iter().zip(row).map(|(q, x)| q * x).sum();
+                    prop_assert!(key_at_least(metric, dims, sum, [norm, row_norm]) <= key, "{metric:?}");
+                }
+            }
+        }
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! Exact search over candidate rows: jobs run in parallel, each worker keeps its best k for every query, and
 //! the workers' best are merged.
 //!
+//! Batches with a large k begin with thresholds that a sample of the rows suggests (`sample.rs`).
+//!
 //! Five strategies give the same bits; [`Strategy::choose`] picks one for a search:
 //!
 //! | strategy | which rows are read in full, and scored in float64 |
@@ -22,6 +24,7 @@ pub mod lists;
 mod panel;
 mod query;
 mod refine;
+mod sample;
 mod single;
 pub(crate) mod threshold;
 
@@ -38,6 +41,7 @@ use crate::topk::TopK;
 use panel::Panels;
 use query::Query;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Bytes of rows from which a second thread pays: waking one takes as long as reading some hundreds of kilobytes.
 pub const BYTES_WORTH_A_THREAD: u64 = 1 << 20;
@@ -57,6 +61,13 @@ pub const SPARSE: u64 = 20;
 pub const LONG_RUN: usize = 64;
 /// Codes are scanned when k is at most one in this many of the allowed rows.
 const ROWS_PER_HIT: u64 = 16;
+/// Batches of float32 rows scan codes when k is at most one in this many of the allowed rows, or at most
+/// `SMALL_BATCH_K`: with more hits, the rows that each query reads take longer than float32 tiles over all rows.
+const ROWS_PER_BATCH_HIT: u64 = 512;
+const SMALL_BATCH_K: u64 = 32;
+
+/// Kept rows from which sorting them on a second thread pays.
+const ENTRIES_WORTH_A_THREAD: usize = 10_000;
 
 /// Consecutive rows of one segment, by their numbers in it.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,8 +182,33 @@ impl<'a> Job<'a> {
 pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, watch: &Watch) -> Result<Vec<TopK>> {
     let whole = Job { plan, segments, queries, runs, watch };
     let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
-    let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
     let strategy = Strategy::choose(&whole, allowed)?;
+    let thresholds = match strategy {
+        Strategy::Float32(_) | Strategy::Batch(_) => sample::thresholds(&whole, allowed)?,
+        _ => vec![plan.threshold; queries.len()],
+    };
+    from_thresholds(&whole, allowed, &strategy, &thresholds)
+}
+
+/// The best rows by one strategy, from `thresholds` that may be too high: queries that find too few rows are asked again.
+fn from_thresholds(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> Result<Vec<TopK>> {
+    let mut best = scan(whole, allowed, strategy, thresholds)?;
+    let wanted = (whole.plan.k as u64).min(allowed);
+    let too_few = |&i: &usize| thresholds[i] > whole.plan.threshold && (best[i].held() as u64) < wanted;
+    let again: Vec<usize> = (0..best.len()).filter(too_few).collect();
+    if !again.is_empty() {
+        let queries = whole.queries.some(&again);
+        let job = Job { queries: &queries, ..*whole };
+        let found = scan(&job, allowed, &Strategy::choose(&job, allowed)?, &vec![whole.plan.threshold; again.len()])?;
+        again.into_iter().zip(found).for_each(|(i, top)| best[i] = top);
+    }
+    Ok(best)
+}
+
+/// The best rows by one strategy, sorted; `thresholds` holds a key for each query, below which no row is wanted.
+fn scan(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> Result<Vec<TopK>> {
+    let Job { plan, segments, queries, runs, watch } = *whole;
+    let row_bytes = segments.iter().map(Rows::row_bytes).max().unwrap_or(1);
     let in_place = queries.len() == 1 && segments.iter().all(|segment| segment.in_place(0..0).is_some());
     let panel_rows = panel::rows_for(matches!(strategy, Strategy::Float32(_) | Strategy::Batch(_)), in_place, queries.dims());
     let work = allowed * row_bytes as u64 * queries.len() as u64;
@@ -185,9 +221,9 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     };
     let jobs = share(runs, job_rows);
     let every: Vec<usize> = (0..queries.len()).collect();
-    let start = || Worker::new(plan, queries, panel_rows, allowed);
+    let start = || Worker::new(plan, thresholds, panel_rows, allowed);
     let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
-        let job = &Job { runs: &jobs[job], ..whole };
+        let job = &Job { runs: &jobs[job], ..*whole };
         match &strategy {
             Strategy::Float64 => refine::all(job, &every, None, worker),
             Strategy::Float32(tiles) => refine::all(job, &every, Some(tiles), worker),
@@ -196,7 +232,7 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
             Strategy::Batch(scan) => batch::visit(job, scan, worker),
         }
     })?;
-    Ok(merge(workers.into_iter().map(|worker| worker.best)))
+    merge(workers.into_iter().map(|worker| worker.best).collect(), threads, watch)
 }
 
 /// How the rows of a search are scored.
@@ -219,9 +255,10 @@ impl<'a> Strategy<'a> {
         let long_runs = allowed >= (LONG_RUN * runs.len()).max(LONG_RUN * queries.dims()) as u64;
         let selective = small_k && (dense || long_runs && queries.len() < BATCH_MIN_QUERIES);
         let float64_rows = job.has_float64_rows();
+        let few_hits = float64_rows || plan.k as u64 <= (allowed / ROWS_PER_BATCH_HIT).max(SMALL_BATCH_K);
         let large = allowed >= (BATCH_MIN_ROWS * queries.dims()) as u64;
         Ok(match plan.quantizer {
-            Some(quantizer) if coded && selective && large && queries.len() >= BATCH_MIN_QUERIES => {
+            Some(quantizer) if coded && selective && large && few_hits && queries.len() >= BATCH_MIN_QUERIES => {
                 Strategy::Batch(batch::BatchScan::new(job, quantizer)?)
             }
             Some(quantizer) if coded && selective && (float64_rows || queries.len() < BATCH_MIN_QUERIES) => {
@@ -251,13 +288,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(plan: &Plan, queries: &Queries, panel_rows: usize, allowed: u64) -> Result<Self> {
-        let top = |_| {
+    fn new(plan: &Plan, thresholds: &[f64], panel_rows: usize, allowed: u64) -> Result<Self> {
+        let top = |&threshold: &f64| {
             let mut top = TopK::new(plan.k, allowed)?;
-            top.raise(plan.threshold);
+            top.raise(threshold);
             Ok(top)
         };
-        let best = (0..queries.len()).map(top).collect::<Result<_>>()?;
+        let best = thresholds.iter().map(top).collect::<Result<_>>()?;
         let (buffer, float32, single, batch, unpacked) = Default::default();
         Ok(Worker { best, panels: Panels::new(panel_rows), buffer, float32, single, batch, unpacked })
     }
@@ -285,18 +322,61 @@ fn share(runs: &[Run], rows: usize) -> Vec<Vec<Run>> {
     jobs
 }
 
-/// The best of all workers' best, query by query.
-fn merge(workers: impl Iterator<Item = Vec<TopK>>) -> Vec<TopK> {
-    let merged = workers.reduce(|mut merged, best| {
-        merged.iter_mut().zip(best).for_each(|(all, some)| all.merge(some));
-        merged
-    });
-    merged.unwrap_or_default()
+/// The best of all workers' best, sorted; queries are shared among `threads` where they have many rows.
+fn merge(workers: Vec<Vec<TopK>>, threads: usize, watch: &Watch) -> Result<Vec<TopK>> {
+    let held: usize = workers.iter().flatten().map(TopK::held).sum();
+    let mut queries: Vec<Vec<TopK>> = workers.first().map_or(Vec::new(), |best| best.iter().map(|_| Vec::new()).collect());
+    workers.into_iter().for_each(|best| best.into_iter().zip(&mut queries).for_each(|(top, parts)| parts.push(top)));
+    let queries: Vec<Mutex<Vec<TopK>>> = queries.into_iter().map(Mutex::new).collect();
+    let merged = |(): &mut (), query: usize| {
+        let parts = std::mem::take(&mut *queries[query].lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let mut merged = parts.into_iter().reduce(|mut merged, top| {
+            merged.merge(top);
+            merged
+        });
+        merged.iter_mut().for_each(TopK::sort);
+        Ok(merged)
+    };
+    let merged = pool::map(threads.min(held / ENTRIES_WORTH_A_THREAD + 1), queries.len(), watch, || Ok(()), merged)?;
+    Ok(merged.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thresholds_that_are_too_high_change_no_answer() {
+        let mut random = crate::random::Random::new(1);
+        let values: Vec<f32> = (0..3000).map(|_| random.signed() as f32).collect();
+        let mut norms = vec![0.0; 1000];
+        let kernel = crate::kernel::selected().unwrap();
+        (kernel.squared_norm)(&values, 3, &mut norms);
+        norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
+        let stored = Values::F32(&values);
+        let rows = Rows { dims: 3, first: 0, values: stored, scattered: stored, norms: &norms, in_memory: true, codes: None };
+        let queries = Queries::new(kernel, crate::level::Level::F32, crate::input::Block::F32(&values[..15]), 3, 0).unwrap();
+        let plan = Plan {
+            metric: Metric::Dot,
+            k: 300,
+            kernel,
+            method: Method::Auto,
+            threads: 2,
+            quantizer: None,
+            unit: false,
+            threshold: f64::NEG_INFINITY,
+        };
+        let (runs, watch) = (Run::all(&[rows]), Watch::new(&|| true));
+        let job = Job { plan: &plan, segments: &[rows], queries: &queries, runs: &runs, watch: &watch };
+        let found = |thresholds: &[f64; 5]| {
+            let best = from_thresholds(&job, 1000, &Strategy::choose(&job, 1000).unwrap(), thresholds).unwrap();
+            best.into_iter().map(TopK::into_sorted).collect::<Vec<_>>()
+        };
+        let whole = found(&[f64::NEG_INFINITY; 5]);
+        let kth = [0, 1, 2, 3, 4].map(|i: usize| whole[i][299].key);
+        assert_eq!(found(&kth), whole);
+        assert_eq!(found(&[kth[0].next_up(), kth[1], 9.0, f64::NEG_INFINITY, whole[4][0].key]), whole);
+    }
 
     #[test]
     fn jobs_hold_every_row_once_in_order() {
