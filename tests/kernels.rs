@@ -168,6 +168,40 @@ fn sums_are_the_scalar_bits_for_every_count_of_rows() {
 }
 
 #[test]
+fn sums_of_few_dims_are_the_scalar_bits() {
+    for dims in 1..=40 {
+        for rows in [8, 9, 16, 24, 33, 64] {
+            for values in [Values::Gaussian, Values::Wild] {
+                sums_are_the_scalar_bits(dims, rows, values, (dims * 100 + rows) as u64);
+            }
+        }
+    }
+}
+
+/// Rows are summed side by side; what a file that is damaged holds in one must not reach the others.
+#[test]
+fn a_row_that_is_not_finite_changes_no_other_sum() {
+    let mut random = Random::seeded(7);
+    for dims in 1..=40 {
+        let mut values: Vec<f32> = (0..40 * dims).map(|_| Values::Gaussian.f32(&mut random)).collect();
+        let mut query = vec![0.0; padded(dims)];
+        query[..dims].fill_with(|| f64::from(Values::Gaussian.f32(&mut random)));
+        for (row, x) in values.chunks_exact_mut(dims).enumerate().skip(1).step_by(2) {
+            x.fill([f32::INFINITY, f32::NAN][row / 2 % 2]);
+        }
+        for kernel in others() {
+            for (own, scalar) in [(kernel.dot, scalar::KERNEL.dot), (kernel.squared_distance, scalar::KERNEL.squared_distance)] {
+                let (mut got, mut expected) = (vec![1.0; 40], vec![2.0; 40]);
+                own(&query, &values, dims, &mut got);
+                scalar(&query, &values, dims, &mut expected);
+                let even = |sums: &[f64]| bits(&sums.iter().copied().step_by(2).collect::<Vec<f64>>());
+                assert_eq!(even(&got), even(&expected), "{}, {dims} dims", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn bounds_that_reach_a_threshold_have_the_scalar_places() {
     let mut random = Random::seeded(5);
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0];

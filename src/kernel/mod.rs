@@ -16,6 +16,8 @@ mod check;
 mod float_mode;
 mod int16;
 mod lane_max;
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 mod ordered;
 mod portable;
 pub mod scalar;

@@ -28,13 +28,16 @@ pub fn row_groups(count: usize, sizes: [usize; 2]) -> impl Iterator<Item = Range
     })
 }
 
-/// Row functions with a query, each of `(name: value)`: the sum over `$term`, a closure of `(q, x, sum)`.
+/// Row functions with a query, each of `(name: value)`: the sum over `$term`, a closure of `(q, x, sum)`. The first rows
+/// of few float32 values are summed side by side.
 macro_rules! query_sums {
     ($gate:meta, $term:expr, $($name:ident: $value:ty),*) => {$(
         #[$gate]
         unsafe fn $name(query: &[f64], rows: &[$value], dims: usize, out: &mut [f64]) {
             let term = $term;
-            sums(rows, dims, out, |at, x, sum| {
+            // SAFETY: compiled for the same CPU as this function.
+            let done = unsafe { <$value>::narrow(query, rows, dims, out, &term) };
+            sums(&rows[done * dims..], dims, &mut out[done..], |at, x, sum| {
                 // SAFETY: `at + DOUBLES <= padded(dims)`, the query's length by check_sums.
                 let q = unsafe { loadu_pd(query.as_ptr().add(at)) };
                 term(q, x, sum)
@@ -75,6 +78,8 @@ macro_rules! row_sums {
             unsafe fn load(from: *const Self) -> Doubles;
             /// The values whose bit is set, +0.0 elsewhere.
             unsafe fn load_masked(mask: u8, from: *const Self) -> Doubles;
+            /// Sums of the first rows, if `side_by_side` can sum such rows; returns how many.
+            unsafe fn narrow(_: &[f64], _: &[Self], _: usize, _: &mut [f64], _: &impl Fn(Doubles, Doubles, Doubles) -> Doubles) -> usize;
         }
 
         impl Value for f32 {
@@ -90,6 +95,11 @@ macro_rules! row_sums {
                 // SAFETY: the caller vouches for the values whose bit is set; no other is touched.
                 cvtps_pd(unsafe { maskz_loadu_half_ps(mask, from) })
             }
+            #[inline]
+            #[$gate]
+            unsafe fn narrow(query: &[f64], rows: &[f32], dims: usize, out: &mut [f64], term: &impl Fn(Doubles, Doubles, Doubles) -> Doubles) -> usize {
+                side_by_side(query, rows, dims, out, term)
+            }
         }
 
         impl Value for f64 {
@@ -104,6 +114,11 @@ macro_rules! row_sums {
             unsafe fn load_masked(mask: u8, from: *const f64) -> Doubles {
                 // SAFETY: the caller vouches for the values whose bit is set; no other is touched.
                 unsafe { maskz_loadu_pd(mask, from) }
+            }
+            #[inline]
+            #[$gate]
+            unsafe fn narrow(_: &[f64], _: &[f64], _: usize, _: &mut [f64], _: &impl Fn(Doubles, Doubles, Doubles) -> Doubles) -> usize {
+                0
             }
         }
 

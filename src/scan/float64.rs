@@ -8,6 +8,8 @@ use crate::topk::TopK;
 
 /// Rows whose sums are computed in one call of a kernel; they are kept on the stack.
 const SUMS: usize = 1024;
+/// Rows whose keys are compared with the threshold at a time.
+const GROUP: usize = 32;
 
 /// Offers every row of the panel to a query.
 pub(super) fn visit(query: Query, panel: &Panel, top: &mut TopK) {
@@ -16,10 +18,22 @@ pub(super) fn visit(query: Query, panel: &Panel, top: &mut TopK) {
     top.tally.refined += panel.rows.len() as u64;
     for start in (0..panel.rows.len()).step_by(SUMS) {
         let part = panel.part(start..panel.rows.len().min(start + SUMS), dims);
-        let sums = &mut sums[..part.rows.len()];
-        products(query, part.values, sums);
-        for ((&sum, &row_norm), &row) in sums.iter().zip(part.norms).zip(part.rows) {
-            top.push(metric.key(sum, norm, row_norm), row);
+        let keys = &mut sums[..part.rows.len()];
+        products(query, part.values, keys);
+        for (key, &row_norm) in keys.iter_mut().zip(part.norms) {
+            *key = metric.key(*key, norm, row_norm);
+        }
+        offer(keys, part.rows, top);
+    }
+}
+
+/// Offers rows with their keys; most keys are below the threshold, and `GROUP` of them are compared at a time.
+fn offer(keys: &[f64], rows: &[u64], top: &mut TopK) {
+    for (keys, rows) in keys.chunks(GROUP).zip(rows.chunks(GROUP)) {
+        let threshold = top.threshold();
+        let reached: u64 = keys.iter().map(|&key| u64::from(key >= threshold)).sum();
+        if reached > 0 {
+            keys.iter().zip(rows).for_each(|(&key, &row)| top.push(key, row));
         }
     }
 }

@@ -66,24 +66,27 @@ impl Panels {
                 let end = run.rows.end.min(at + self.capacity - self.rows.len());
                 let alone = self.rows.is_empty() && (end - at == self.capacity || i + 1 == job.runs.len());
                 self.rows.extend((at..end).map(|row| segment.first + row as u64));
-                self.norms.extend_from_slice(&segment.norms[at..end]);
-                match segment.in_place(at..end) {
-                    Some(values) if alone => self.give(Some(values), each)?,
-                    _ => segment.decode(job.plan.kernel, at..end, &mut self.buffer),
+                let norms = &segment.norms[at..end];
+                if let Some(values) = segment.in_place(at..end).filter(|_| alone) {
+                    let result = each(&Panel { values, rows: &self.rows, norms });
+                    self.rows.clear();
+                    result?;
+                } else {
+                    self.norms.extend_from_slice(norms);
+                    segment.decode(job.plan.kernel, at..end, &mut self.buffer);
                 }
                 if self.rows.len() == self.capacity {
-                    self.give(None, each)?;
+                    self.give(each)?;
                 }
                 at = end;
             }
         }
-        if self.rows.is_empty() { Ok(()) } else { self.give(None, each) }
+        if self.rows.is_empty() { Ok(()) } else { self.give(each) }
     }
 
-    /// Passes the panel to `each`, with `values` in place of the decoded ones if given, and starts the next.
-    fn give(&mut self, values: Option<PanelValues>, each: &mut dyn FnMut(&Panel) -> Result<()>) -> Result<()> {
-        let values = values.unwrap_or_else(|| self.buffer.values());
-        let result = each(&Panel { values, rows: &self.rows, norms: &self.norms });
+    /// Passes the decoded panel to `each` and starts the next.
+    fn give(&mut self, each: &mut dyn FnMut(&Panel) -> Result<()>) -> Result<()> {
+        let result = each(&Panel { values: self.buffer.values(), rows: &self.rows, norms: &self.norms });
         self.buffer.clear();
         self.rows.clear();
         self.norms.clear();

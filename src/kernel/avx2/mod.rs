@@ -8,6 +8,7 @@ mod int8_batch;
 mod registers;
 
 use super::check::{checked, table};
+use super::narrow::{SIDE, narrow_sums};
 use super::scalar::{self, at_least, unpack_codes};
 use super::vector::{AHEAD, NEAR, column_sums, plain_loops, query_sums, row_groups, row_sums};
 use super::{Affine, COLUMNS, Int16Row, LANES, Planes, Tile, int16, lane_max, ordered};
@@ -22,6 +23,7 @@ table!(
 );
 
 row_sums!(target_feature(enable = "avx2,fma,f16c"));
+narrow_sums!(target_feature(enable = "avx2,fma,f16c"));
 column_sums!(target_feature(enable = "avx2,fma,f16c"), 6 or 2 rows, columns from 0, 16);
 plain_loops!(target_feature(enable = "avx2,fma,f16c"), ordered by 4 x 16);
 

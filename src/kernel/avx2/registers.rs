@@ -7,9 +7,9 @@ pub use std::arch::x86_64::{
     _mm256_castsi256_ps as castints_ps, _mm256_cvtepi32_ps as cvtepi32_ps, _mm256_cvtepu16_epi32 as cvtepu16_epi32,
     _mm256_cvtps_pd as cvtps_pd, _mm256_fmadd_pd as fmadd_pd, _mm256_fmadd_ps as fmadd_ps, _mm256_loadu_pd as loadu_pd,
     _mm256_loadu_ps as loadu_ps, _mm256_mul_pd as mul_pd, _mm256_mul_ps as mul_ps, _mm256_set1_epi8 as set1_epi8,
-    _mm256_set1_epi32 as set1_epi32, _mm256_set1_ps as set1_ps, _mm256_setzero_pd as setzero_pd, _mm256_setzero_ps as setzero_ps,
-    _mm256_shuffle_epi8 as shuffle_epi8, _mm256_slli_epi32 as slli_epi32, _mm256_srli_epi16 as srli_epi16, _mm256_storeu_ps as storeu_ps,
-    _mm256_sub_epi32 as sub_epi32, _mm256_sub_pd as sub_pd,
+    _mm256_set1_epi32 as set1_epi32, _mm256_set1_pd as set1_pd, _mm256_set1_ps as set1_ps, _mm256_setzero_pd as setzero_pd,
+    _mm256_setzero_ps as setzero_ps, _mm256_shuffle_epi8 as shuffle_epi8, _mm256_slli_epi32 as slli_epi32, _mm256_srli_epi16 as srli_epi16,
+    _mm256_storeu_pd as storeu_pd, _mm256_storeu_ps as storeu_ps, _mm256_sub_epi32 as sub_epi32, _mm256_sub_pd as sub_pd,
 };
 
 /// Values of float64 a register.
@@ -17,6 +17,13 @@ pub const DOUBLES: usize = 4;
 
 /// Values of float32 a register.
 pub const FLOATS: usize = 8;
+
+/// Eight values as float64.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub fn widen(values: __m256) -> [Doubles; 2] {
+    [_mm256_cvtps_pd(_mm256_castps256_ps128(values)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(values))]
+}
 
 /// The sum of a register's values in halves: l with l + 2, then with l + 1.
 #[inline]

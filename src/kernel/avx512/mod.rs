@@ -12,6 +12,7 @@ mod registers;
 mod rotate;
 
 use super::check::{checked, table};
+use super::narrow::{SIDE, narrow_sums};
 use super::vector::{AHEAD, NEAR, column_sums, plain_loops, query_sums, row_groups, row_sums};
 use super::{Affine, COLUMNS, Int16Row, Kernel, LANES, Planes, Tile, int16, lane_max, ordered};
 use bounds::{at_least, madd as bounds};
@@ -26,6 +27,7 @@ table!(
 );
 
 row_sums!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"));
+narrow_sums!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"));
 column_sums!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"), 12 or 4 rows, columns from 0);
 plain_loops!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"), ordered by 8 x 32);
 
