@@ -414,7 +414,7 @@ impl TileCase {
         keep
     }
 
-    /// Floors within a few bounds of what some row reaches, so that both answers are put to the test.
+    /// Thresholds within a few bounds of what some row reaches, so that both answers are put to the test.
     fn check(&self, random: &mut Random) {
         let rows = self.norms.len();
         let threshold: Vec<f32> = (0..self.width)

@@ -249,7 +249,7 @@ pub struct SearchEffort {
     pub gap: Option<f64>,
 }
 
-/// The least effort that keeps the promise of `recall`, see [`promised`]; interpolated between the measured values of k
+/// The least effort that keeps the promise of `recall`, see `promised`; interpolated between the measured values of k
 /// as a power of k.
 pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> SearchEffort {
     let curves: Vec<(f64, SearchEffort)> =

@@ -1,4 +1,4 @@
-//! [`Kernel::words`](super::Kernel::words): one loop for every table, compiled for each kind of CPU.
+//! [`Kernel::int16`](super::Kernel::int16): one loop for every table, compiled for each kind of CPU.
 //!
 //! Sums run in sixteen lanes and in a fixed order, so that all tables round alike.
 
@@ -7,7 +7,7 @@ use super::{Affine, Int16Row, Planes};
 /// Lanes of a sum.
 const LANES: usize = 16;
 
-/// The largest magnitude of a quantised coordinate, one less than [`Int8Batch`](super::Sieve) takes.
+/// The largest magnitude of a quantised coordinate, one less than [`Int8Batch`](super::Int8Batch) takes.
 const LARGEST: f32 = 32_638.0;
 
 /// 2^100: rows with a product of this magnitude or more, or with NaN, are not quantised.

@@ -138,7 +138,7 @@ pub struct UnpackedCodes<'a> {
     pub residuals: &'a [f32],
 }
 
-/// The coordinates in which [`Kernel::words`] quantises a row: `(row[j] * scale - centre[j]) * steps[j]`. Centre and steps
+/// The coordinates in which [`Kernel::int16`] quantises a row: `(row[j] * scale - centre[j]) * steps[j]`. Centre and steps
 /// are padded with zeros to `unpacked_stride(dims)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Affine<'a> {
@@ -150,7 +150,7 @@ pub struct Affine<'a> {
     pub steps: &'a [f32],
 }
 
-/// Where [`Kernel::words`] writes one query of a [`Int8Batch`]: `unpacked_stride(dims)` values each, those beyond `dims` 0 before
+/// Where [`Kernel::int16`] writes one query of a [`Int8Batch`]: `unpacked_stride(dims)` values each, those beyond `dims` 0 before
 /// and after.
 #[derive(Debug)]
 pub struct Planes<'a> {
@@ -162,7 +162,7 @@ pub struct Planes<'a> {
     pub low: &'a mut [i8],
 }
 
-/// What [`Kernel::words`] returns of a row.
+/// What [`Kernel::int16`] returns of a row.
 #[derive(Debug, Clone, Copy)]
 pub struct Int16Row {
     /// Value of one unit of a quantised coordinate; NaN where the row is too large to be quantised, and so has no bounds.
@@ -284,7 +284,7 @@ pub struct Kernel {
     pub remainder_dot: fn(&[i16], usize, &[u8]) -> i64,
     /// All codes of one block as bytes of 0 to 255, laid out as in [`UnpackedCodes`]: `(lines, remainder, remainder bytes a row, leading, out)`.
     ///
-    /// `lines` are those of [`Lines`], of `leading` coordinates, `remainder` the codes of [`Kernel::remainder`] with `half = leading / 2`.
+    /// `lines` are those of [`Lines`], of `leading` coordinates, `remainder` the codes of [`Kernel::remainder_dot`] with `half = leading / 2`.
     /// A coordinate of `lines` becomes its level plus its refinement, so that value 0 is 128; 128 is added to signed codes.
     /// `remainder` may hold fewer than 16 rows: the lanes of the others are unspecified, as are coordinates beyond the last.
     pub unpack_codes: fn(&[u8], &[u8], usize, usize, &mut [u8]),

@@ -346,7 +346,7 @@ macro_rules! line_bounds {
 }
 pub(super) use line_bounds;
 
-/// The steps of [`Kernel::int8_batch`](super::Kernel::sieve) before and after the sums.
+/// The steps of [`Kernel::int8_batch`](super::Kernel::int8_batch) before and after the sums.
 macro_rules! batch_bounds {
     ($gate:meta) => {
         /// For each row of a register a query's sum in two parts: 256 times the first, plus the second.

@@ -1,6 +1,6 @@
 //! Products of matrices, threaded over blocks of rows.
 //!
-//! A sum of products is added up in float32, in order, over [`CHUNK`] terms, and over the chunks in float64: it errs by
+//! A sum of products is added up in float32, in order, over `CHUNK` terms, and over the chunks in float64: it errs by
 //! less than CHUNK roundings of float32 (Higham, Accuracy and Stability of Numerical Algorithms, 4.2), whatever
 //! its length. A product of m x k by k x n takes m n k multiply-adds.
 

@@ -3,7 +3,7 @@
 //! How many of them are principal decides what learning costs, see [`pca`](crate::linalg::pca). Of rows with many dims the
 //! lines mostly hold fewer coordinates than that, and of the others they know the length alone, which is the same in
 //! any basis. To complete m axes of d dims takes (2 d - m) m d multiply-adds, to measure the variances
-//! [`VARIANCE_VALUES`] d, and `skew` d^3 / 2 in float64.
+//! `VARIANCE_VALUES` d, and `skew` d^3 / 2 in float64.
 //!
 //! Whatever comes out here is only a choice: bounds hold for any axes, because [`Quantizer::skew`] measures how far they
 //! are from orthonormal.

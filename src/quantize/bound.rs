@@ -35,7 +35,7 @@
 //! ```
 //!
 //! as directions and m have length 1 at most; u more of m costs less than 1e-9. Vectors below
-//! [`LEAST_NORM`](super::LEAST_NORM), whose norm as computed may not be their length, get no bound.
+//! [`LEAST_NORM`], whose norm as computed may not be their length, get no bound.
 //!
 //! **Coarse bound**, from the levels of the leading dims. y_1 = s l + r_1, and by Cauchy-Schwarz
 //!

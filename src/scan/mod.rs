@@ -3,7 +3,7 @@
 //!
 //! Batches with a large k begin with thresholds that a sample of the rows suggests (`sample.rs`).
 //!
-//! Five strategies give the same bits; [`Strategy::choose`] picks one for a search:
+//! Five strategies give the same bits; `Strategy::choose` picks one for a search:
 //!
 //! | strategy | which rows are read in full, and scored in float64 |
 //! |---|---|

@@ -143,7 +143,7 @@ impl Queries {
     /// The same by a rotation in int16: faster, with wider bounds.
     ///
     /// # Errors
-    /// [`Error::Interrupted`].
+    /// [`Error::Interrupted`](crate::error::Error::Interrupted).
     pub fn rotated(
         &self,
         kernel: &Kernel,

@@ -4,7 +4,7 @@
 //! finds a row once it has probed every bucket whose score (see [`probe`](super::probe)) is below the row's lowest.
 //! Hence, up to any score: the number of buckets is the number of probes, the share of sampled rows is that of rows
 //! read, and the share of neighbours is the recall. The cost is that of probes and of rows read, plus the time to build
-//! the tables divided by [`QUERIES`].
+//! the tables divided by `QUERIES`.
 //!
 //! Only integers are counted, so the choice is the same on every CPU and for any number of threads.
 

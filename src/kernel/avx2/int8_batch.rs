@@ -1,4 +1,4 @@
-//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) and [`Kernel::remainder`](crate::kernel::Kernel::rest) with AVX2: codes become
+//! [`Kernel::int8_batch`](crate::kernel::Kernel::int8_batch) and [`Kernel::remainder_dot`](crate::kernel::Kernel::remainder_dot) with AVX2: codes become
 //! int16, and one instruction adds two products with int16 of the query. In `int8_batch` lane i of a sum belongs to row i of
 //! its half of the block.
 
@@ -10,16 +10,16 @@ use std::arch::x86_64::*;
 batch_bounds!(target_feature(enable = "avx2,fma,f16c"));
 
 /// Queries that share a load of codes: with two sums each, as many as registers hold.
-const TOGETHER: usize = 4;
+const QUERIES: usize = 4;
 
 /// The rows of each block whose bounds are not below each query's threshold.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f32], keep: &mut [u16]) {
     let stride = unpacked_stride(int8_batch.dims);
     for (block, codes) in wide.codes.chunks_exact(16 * stride).enumerate() {
-        for first in (0..int8_batch.factors.len()).step_by(TOGETHER) {
+        for first in (0..int8_batch.factors.len()).step_by(QUERIES) {
             // Not `array::from_fn`, which is compiled for any CPU and would not be inlined.
-            let mut words = [&int8_batch.words[..0]; TOGETHER];
+            let mut words = [&int8_batch.words[..0]; QUERIES];
             for (i, words) in words.iter_mut().enumerate() {
                 *words = &int8_batch.words[(first + i) * stride..][..int8_batch.dims];
             }
@@ -39,16 +39,16 @@ pub fn int8_batch(int8_batch: &Int8Batch, wide: &UnpackedCodes, bounds: &mut [f3
 /// The sums of either half of a block for some queries.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sums(words: [&[i16]; TOGETHER], block: &[[u8; 64]]) -> [[Sums; 2]; TOGETHER] {
+fn sums(words: [&[i16]; QUERIES], block: &[[u8; 64]]) -> [[Sums; 2]; QUERIES] {
     let zero = _mm256_setzero_si256();
     let dims = words[0].len();
     assert!(words.iter().all(|words| words.len() == dims) && dims.is_multiple_of(8) && block.len() >= dims / 4);
     // Bytes 0 and 1, then 2 and 3, of each dword as int16.
     let front = spread([0x8001_8000, 0x8005_8004, 0x8009_8008, 0x800d_800c]);
     let back = spread([0x8003_8002, 0x8007_8006, 0x800b_800a, 0x800f_800e]);
-    let mut parts = [[[zero; 2]; 2]; TOGETHER];
+    let mut parts = [[[zero; 2]; 2]; QUERIES];
     for from in (0..dims).step_by(WORDS) {
-        let mut narrow = [[zero; 2]; TOGETHER];
+        let mut narrow = [[zero; 2]; QUERIES];
         for j in (from..dims.min(from + WORDS)).step_by(4) {
             for (half, codes) in block[j / 4].as_chunks::<32>().0.iter().enumerate() {
                 // SAFETY: an array of 32 bytes.

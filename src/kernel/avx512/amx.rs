@@ -1,4 +1,4 @@
-//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) with AMX: a tile register holds 64 bytes of sixteen queries or of sixteen
+//! [`Kernel::int8_batch`](crate::kernel::Kernel::int8_batch) with AMX: a tile register holds 64 bytes of sixteen queries or of sixteen
 //! rows, and one instruction adds the products of two tiles to 256 sums.
 //!
 //! The layout of codes is that of AMX: row g of a tile holds codes 4 g to 4 g + 3, dword i those of row i. Linux permits

@@ -1,5 +1,5 @@
-//! [`Kernel::remainder`](crate::kernel::Kernel::rest), [`Kernel::unpack_codes`](crate::kernel::Kernel::widen) and
-//! [`Kernel::int8_batch`](crate::kernel::Kernel::sieve) with AVX-512: a register holds four codes of each of 16 rows, and in
+//! [`Kernel::remainder_dot`](crate::kernel::Kernel::remainder_dot), [`Kernel::unpack_codes`](crate::kernel::Kernel::unpack_codes) and
+//! [`Kernel::int8_batch`](crate::kernel::Kernel::int8_batch) with AVX-512: a register holds four codes of each of 16 rows, and in
 //! `int8_batch` lane i of every sum belongs to row i.
 
 use super::bounds::levels;
@@ -9,7 +9,7 @@ use crate::kernel::{BoundFactors, Int8Batch, LEVEL_TO_BYTE, UnpackedCodes, unpac
 use std::arch::x86_64::*;
 
 /// Queries that share a load of codes, and blocks that share a load of the queries: sixteen sums.
-const TOGETHER: usize = 4;
+const QUERIES: usize = 4;
 const BLOCKS: usize = 2;
 
 batch_bounds!(target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl"));
@@ -34,13 +34,13 @@ fn visit(
     wide: &UnpackedCodes,
     bounds: &mut [f32],
     keep: &mut [u16],
-    sums: impl Fn(usize, [&[[u8; 64]]; BLOCKS]) -> [[Sums; TOGETHER]; BLOCKS],
+    sums: impl Fn(usize, [&[[u8; 64]]; BLOCKS]) -> [[Sums; QUERIES]; BLOCKS],
 ) {
     let (codes, size) = (wide.codes.as_chunks::<64>().0, unpacked_stride(int8_batch.dims) / 4);
     let count = keep.len() / 16;
     for pair in (0..count).step_by(BLOCKS) {
         let blocks = [pair, (pair + 1).min(count - 1)];
-        for first in (0..int8_batch.factors.len()).step_by(TOGETHER) {
+        for first in (0..int8_batch.factors.len()).step_by(QUERIES) {
             let sums = sums(first, blocks.map(|block| &codes[block * size..][..size]));
             for (block, sums) in blocks.into_iter().zip(sums) {
                 for (factors, (sums, at)) in int8_batch.factors[first..].iter().zip(sums.into_iter().zip(16 * block + first..)) {
@@ -53,18 +53,18 @@ fn visit(
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn vnni_sums(int8_batch: &Int8Batch, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Sums; TOGETHER]; BLOCKS] {
+fn vnni_sums(int8_batch: &Int8Batch, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Sums; QUERIES]; BLOCKS] {
     let (stride, groups) = (unpacked_stride(int8_batch.dims), int8_batch.dims / 4);
     assert!(
-        blocks.iter().all(|block| block.len() >= groups) && (first + TOGETHER) * stride <= int8_batch.high.len().min(int8_batch.low.len())
+        blocks.iter().all(|block| block.len() >= groups) && (first + QUERIES) * stride <= int8_batch.high.len().min(int8_batch.low.len())
     );
-    let mut sums = [[[_mm512_setzero_si512(); 2]; TOGETHER]; BLOCKS];
+    let mut sums = [[[_mm512_setzero_si512(); 2]; QUERIES]; BLOCKS];
     for g in 0..groups {
         // SAFETY: g < groups, which every block has by the assertion.
         let codes = unsafe { [_mm512_loadu_si512(blocks[0].as_ptr().add(g).cast()), _mm512_loadu_si512(blocks[1].as_ptr().add(g).cast())] };
-        for i in 0..TOGETHER {
+        for i in 0..QUERIES {
             let at = (first + i) * stride + 4 * g;
-            // SAFETY: the planes hold `first + TOGETHER` rows of `stride` bytes by the assertion.
+            // SAFETY: the planes hold `first + QUERIES` rows of `stride` bytes by the assertion.
             let (high, low) =
                 unsafe { (every_lane(int8_batch.high.as_ptr().add(at).cast()), every_lane(int8_batch.low.as_ptr().add(at).cast())) };
             for (sums, codes) in sums.iter_mut().zip(codes) {
@@ -78,24 +78,24 @@ fn vnni_sums(int8_batch: &Int8Batch, first: usize, blocks: [&[[u8; 64]]; BLOCKS]
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn madd_sums(int8_batch: &Int8Batch, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Sums; TOGETHER]; BLOCKS] {
+fn madd_sums(int8_batch: &Int8Batch, first: usize, blocks: [&[[u8; 64]]; BLOCKS]) -> [[Sums; QUERIES]; BLOCKS] {
     let (stride, dims) = (unpacked_stride(int8_batch.dims), int8_batch.dims);
-    assert!(blocks.iter().all(|block| block.len() >= dims / 4) && (first + TOGETHER) * stride <= int8_batch.words.len());
+    assert!(blocks.iter().all(|block| block.len() >= dims / 4) && (first + QUERIES) * stride <= int8_batch.words.len());
     let zero = _mm512_setzero_si512();
     // Bytes 0 and 1, then 2 and 3, of each dword as int16.
     let front = spread([0x8001_8000, 0x8005_8004, 0x8009_8008, 0x800d_800c]);
     let back = spread([0x8003_8002, 0x8007_8006, 0x800b_800a, 0x800f_800e]);
-    let mut parts = [[[zero; 2]; TOGETHER]; BLOCKS];
+    let mut parts = [[[zero; 2]; QUERIES]; BLOCKS];
     for from in (0..dims).step_by(WORDS) {
-        let mut narrow = [[zero; TOGETHER]; BLOCKS];
+        let mut narrow = [[zero; QUERIES]; BLOCKS];
         for j in (from..dims.min(from + WORDS)).step_by(4) {
             // SAFETY: j / 4 < dims / 4, which every block has by the assertion.
             let codes = unsafe {
                 [_mm512_loadu_si512(blocks[0].as_ptr().add(j / 4).cast()), _mm512_loadu_si512(blocks[1].as_ptr().add(j / 4).cast())]
             };
-            for i in 0..TOGETHER {
+            for i in 0..QUERIES {
                 let at = (first + i) * stride + j;
-                // SAFETY: the words hold `first + TOGETHER` rows of `stride` by the assertion.
+                // SAFETY: the words hold `first + QUERIES` rows of `stride` by the assertion.
                 let words = unsafe { int8_batch.words.as_ptr().add(at) };
                 // SAFETY: as above, j + 4 <= dims <= stride.
                 let (a, b) = unsafe { (every_lane(words.cast()), every_lane(words.add(2).cast())) };
