@@ -226,13 +226,13 @@ fn order(index: &Index, metric: Metric, queries: &Queries, query: usize) -> Vec<
     order
 }
 
-/// The best rows of the `probes` cells nearest to a query, doubled until there are `k`: by the scalar kernel and a full
+/// The best rows of the `nprobe` cells nearest to a query, doubled until there are `k`: by the scalar kernel and a full
 /// sort.
 fn oracle(
     index: &Index,
     metric: Metric,
     k: usize,
-    probes: usize,
+    nprobe: usize,
     allowed: &dyn Fn(usize) -> bool,
     queries: &Queries,
     query: usize,
@@ -241,7 +241,7 @@ fn oracle(
     let (rows, lists) = (&views[0], ivf.lists());
     let order = order(index, metric, queries, query);
     let wanted = k.min((0..rows.len()).filter(|&row| allowed(row)).count());
-    let mut count = probes.min(order.len());
+    let mut count = nprobe.min(order.len());
     loop {
         let cells = order[..count].iter().map(|&cell| cell as usize);
         let mut found: Vec<usize> = cells.flat_map(|cell| lists.rows[lists.entries(cell)].iter().map(|&row| row as usize)).collect();
@@ -269,13 +269,13 @@ fn same_as_oracle(index: &Index, vectors: &[f64], metrics: &[Metric]) {
     (0..rows).step_by(3).for_each(|row| third.allow(row));
     let third_rows = rows.div_ceil(3) as u64;
     for &metric in metrics {
-        for (k, probes, masked) in
+        for (k, nprobe, masked) in
             [(1, 1, false), (10, 3, false), (25, 2, true), ((rows / 2).min(2500), 2, false), (12, 50, false), (5, 50, true)]
         {
             let mask = masked.then_some((&third, third_rows));
             let allowed = |row: usize| !masked || row.is_multiple_of(3);
             let ready = Queries::new(&scalar::KERNEL, level, Block::F64(vectors), dims, 0).unwrap();
-            let want: Vec<_> = (0..ready.len()).map(|query| oracle(index, metric, k, probes, &allowed, &ready, query)).collect();
+            let want: Vec<_> = (0..ready.len()).map(|query| oracle(index, metric, k, nprobe, &allowed, &ready, query)).collect();
             let mut same = None;
             for kernel in kernel::available() {
                 for (method, threads) in [(Method::Auto, 1), (Method::Auto, 3), (Method::Simd, 2)] {
@@ -287,7 +287,7 @@ fn same_as_oracle(index: &Index, vectors: &[f64], metrics: &[Metric]) {
                             plan: &plan,
                             segments: &views,
                             queries,
-                            probes,
+                            nprobe,
                             gap: None,
                             ratio: None,
                             reorder: None,
@@ -381,13 +381,13 @@ fn cells_are_the_same_for_any_number_of_threads() {
     assert!(a.payload() == b.payload() && tuned_a == tuned_b);
 }
 
-/// Visits `probes` cells and checks that every answer reported as exact is that of all rows. Returns the number of
+/// Visits `nprobe` cells and checks that every answer reported as exact is that of all rows. Returns the number of
 /// answers reported as exact, and of those that differ from the exact one.
-fn never_wrongly_exact(index: &Index, vectors: &[f64], metric: Metric, k: i64, probes: &[i64]) -> (usize, usize) {
+fn never_wrongly_exact(index: &Index, vectors: &[f64], metric: Metric, k: i64, nprobe: &[i64]) -> (usize, usize) {
     let exact = SearchParams { k, metric: Some(metric), method: Method::Simd, ..SearchParams::default() };
     let want = search(index, vectors, &exact);
     let (mut proven, mut wrong) = (0, 0);
-    for &nprobe in probes {
+    for &nprobe in nprobe {
         let got = search(index, vectors, &SearchParams { method: Method::Auto, nprobe: Some(nprobe), ..exact });
         for (query, certificate) in got.certificates.iter().enumerate() {
             let own = query * got.per_query..(query + 1) * got.per_query;
@@ -687,7 +687,7 @@ impl Made<'_> {
 
     /// An index with this inverted file over segments of rows.
     fn index(&self, about: Metric, segments: &[&[f32]]) -> Index {
-        let point = TuningPoint { k: 1, probes: 1, recall: 1.0, error: 0.0, visited: 1.0, gap: 0.0, reserved: [0; 3] };
+        let point = TuningPoint { k: 1, nprobe: 1, recall: 1.0, error: 0.0, visited: 1.0, gap: 0.0, reserved: [0; 3] };
         self.tuned(about, segments, vec![point])
     }
 
@@ -818,7 +818,7 @@ fn no_tuning_record_breaks_a_search() {
     let values: Vec<f32> = clustered(40, 2, 6, 0.2, 22).iter().map(|&x| x as f32).collect();
     let (first, second): (Vec<u32>, Vec<u32>) = (0..40).partition(|row| row % 3 == 0);
     let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
-    let point = |(k, probes, recall, error, visited)| TuningPoint { k, probes, recall, error, visited, gap: 0.0, reserved: [0; 3] };
+    let point = |(k, nprobe, recall, error, visited)| TuningPoint { k, nprobe, recall, error, visited, gap: 0.0, reserved: [0; 3] };
     let tunings = [
         vec![(1, u32::MAX, 1.0, 0.0, 0.0)],
         vec![(u32::MAX, 1, 0.0, 1.0, f64::MAX)],

@@ -37,7 +37,7 @@ pub struct Request<'a> {
     /// The queries.
     pub queries: &'a Queries,
     /// Cells or buckets to visit, at least 1; of cells, on average where there is a `gap`.
-    pub probes: usize,
+    pub nprobe: usize,
     /// See [`Nprobe`](ivf::Nprobe).
     pub gap: Option<f64>,
     /// Skip cells whose centroid's key is below this share of the best one's, from 0 to 1.
@@ -47,7 +47,7 @@ pub struct Request<'a> {
     pub reorder: Option<usize>,
     /// The rows that a filter allows, and their number; `None`: all.
     pub mask: Option<(&'a Mask, u64)>,
-    /// List entries of allowed rows that `probes` cells hold on average. Where the nearest cells hold far fewer, because
+    /// List entries of allowed rows that `nprobe` cells hold on average. Where the nearest cells hold far fewer, because
     /// the filter excludes rows near the query, more cells are visited.
     pub expected_entries: f64,
 }

@@ -141,7 +141,7 @@ fn gaps(ivf: &Ivf, grid: &[usize], (queries, hoods): (&Queries, &[Neighbourhood]
         let hood = &hoods[i * hoods.len() / count];
         let unit = Nprobe::gap_unit(ivf.rank_metric(plan.metric), queries.norm(hood.query));
         let order = ivf.order(plan, queries, hood.query, watch)?;
-        let gap = |&probes: &usize| (order[0].0 - order[probes - 1].0) / unit;
+        let gap = |&nprobe: &usize| (order[0].0 - order[nprobe - 1].0) / unit;
         // Zero queries divide by zero, and a centroid's key may be NaN or infinite.
         Ok(grid.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).collect::<Vec<f64>>())
     };
@@ -171,7 +171,7 @@ impl Measurement<'_> {
         let (lists, mut sums) = (ivf.lists(), vec![0]);
         order.iter().for_each(|cell| sums.push(sums[sums.len() - 1] + lists.entries(cell.1 as usize).len() as u64));
         let norm = queries.norm(hood.query);
-        let count = |(&probes, &gap): (&usize, &f64)| ivf.count(Nprobe { probes, gap: Some(gap) }, self.plan.metric, norm, &order);
+        let count = |(&nprobe, &gap): (&usize, &f64)| ivf.count(Nprobe { nprobe, gap: Some(gap) }, self.plan.metric, norm, &order);
         let probed: Vec<usize> = self.grid.iter().zip(&self.gaps).map(count).collect();
         let visited = probed.iter().map(|&count| sums[count]).collect();
         Ok(QueryTrace { ranks, probed: probed.into_iter().map(|count| count as u64).collect(), visited })
@@ -188,7 +188,7 @@ impl Measurement<'_> {
     ) -> Result<QueryTrace> {
         let query_hash = QueryHash::new(lsh.hasher(), &queries.wide(hood.query)[..queries.dims()], queries.norm(hood.query));
         let limit = (lsh.buckets() as u64 / PROBE_LIMIT_DIVISOR + 1).min(lsh.exhaustive_probes() as u64);
-        let within_limit = self.grid.partition_point(|&probes| probes as u64 <= limit);
+        let within_limit = self.grid.partition_point(|&nprobe| nprobe as u64 <= limit);
         let grid = if counted { &self.grid[..within_limit] } else { &[] };
         let trace = lsh.tables().trace(&query_hash, &hood.near, grid, limit, scratch)?;
         let ranks = trace.found_at.into_iter().map(|probe| probe.map_or(u64::MAX, |probe| probe - 1)).collect();
@@ -197,7 +197,7 @@ impl Measurement<'_> {
             // Beyond the limit, a search counts as visiting all rows.
             visited.resize(self.grid.len(), self.segments.iter().map(|rows| rows.len() as u64).sum());
         }
-        Ok(QueryTrace { ranks, probed: self.grid.iter().map(|&probes| probes as u64).collect(), visited })
+        Ok(QueryTrace { ranks, probed: self.grid.iter().map(|&nprobe| nprobe as u64).collect(), visited })
     }
 }
 
@@ -219,7 +219,7 @@ fn mean_visited(grid: &[usize], traces: &[QueryTrace]) -> Vec<f64> {
 
 /// The recall of `k` neighbours by number of probes.
 fn curve(measurement: &Measurement, k: usize, traces: &[QueryTrace], visited: &[f64]) -> Vec<TuningPoint> {
-    let point = |(at, &probes): (usize, &usize)| {
+    let point = |(at, &nprobe): (usize, &usize)| {
         let share = |trace: &QueryTrace| {
             let ranks = &trace.ranks[..k.min(trace.ranks.len())];
             if ranks.is_empty() { 1.0 } else { ranks.iter().filter(|&&rank| rank < trace.probed[at]).count() as f64 / ranks.len() as f64 }
@@ -227,7 +227,7 @@ fn curve(measurement: &Measurement, k: usize, traces: &[QueryTrace], visited: &[
         let (recall, error) = mean(&traces.iter().map(share).collect::<Vec<f64>>());
         TuningPoint {
             k: k as u32,
-            probes: probes as u32,
+            nprobe: nprobe as u32,
             recall: recall.clamp(0.0, 1.0),
             error: error.min(1.0),
             visited: visited[at],
@@ -242,10 +242,10 @@ fn curve(measurement: &Measurement, k: usize, traces: &[QueryTrace], visited: &[
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchEffort {
     /// Cells or buckets to visit; of cells, on average where there is a `gap`.
-    pub probes: usize,
+    pub nprobe: usize,
     /// List entries visited per query on average: a row in several cells counts in each.
     pub visited: f64,
-    /// See [`Nprobe`]; `None` to visit exactly `probes` cells.
+    /// See [`Nprobe`]; `None` to visit exactly `nprobe` cells.
     pub gap: Option<f64>,
 }
 
@@ -262,9 +262,9 @@ pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> SearchEffort {
     }
     let part = (k / low.0).ln() / (high.0 / low.0).ln();
     let between = |low: f64, high: f64| low * (high / low).powf(part);
-    let max_probes = tuning.points.iter().map(|point| point.probes).max().unwrap_or(1) as usize;
+    let max_probes = tuning.points.iter().map(|point| point.nprobe).max().unwrap_or(1) as usize;
     SearchEffort {
-        probes: (between(low.1.probes as f64, high.1.probes as f64).ceil() as usize).min(max_probes),
+        nprobe: (between(low.1.nprobe as f64, high.1.nprobe as f64).ceil() as usize).min(max_probes),
         visited: between(low.1.visited.max(1.0), high.1.visited.max(1.0)),
         gap: low.1.gap.zip(high.1.gap).map(|(low, high)| low + part.min(1.0) * (high - low)),
     }
@@ -285,7 +285,7 @@ fn least_effort(curve: &[TuningPoint], recall: f64) -> SearchEffort {
     let part = if to > from && from < recall { ((recall - from) / (to - from)).min(1.0) } else { 1.0 };
     let between = |low: f64, high: f64| low + part * (high - low);
     SearchEffort {
-        probes: between(f64::from(low.probes), f64::from(high.probes)).ceil() as usize,
+        nprobe: between(f64::from(low.nprobe), f64::from(high.nprobe)).ceil() as usize,
         visited: between(low.visited, high.visited),
         gap: Some(between(low.gap, high.gap)),
     }
@@ -305,7 +305,7 @@ mod tests {
         };
         for _ in 0..1000 {
             let (recall, error) = sample(0.9);
-            let point = TuningPoint { k: 10, probes: 1, recall, error, visited: 1.0, gap: 0.0, reserved: [0; 3] };
+            let point = TuningPoint { k: 10, nprobe: 1, recall, error, visited: 1.0, gap: 0.0, reserved: [0; 3] };
             reached += usize::from(sample(0.9).0 >= promised(&point));
         }
         assert!((930..=970).contains(&reached), "{reached} of 1000");

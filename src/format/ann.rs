@@ -311,9 +311,9 @@ impl TuningRecord {
             for (name, value) in [("visited", point.visited), ("gap", point.gap)] {
                 ensure(value.is_finite() && value >= 0.0, || format!("F24: {name}: expected a finite number from 0, got {value}"))?;
             }
-            let last = points.last().map_or((0, 0), |last| (last.k, last.probes));
-            ensure(point.k > 0 && point.probes > 0 && (point.k, point.probes) > last, || {
-                format!("F24: k and probes: expected more than {last:?}, got {:?}", (point.k, point.probes))
+            let last = points.last().map_or((0, 0), |last| (last.k, last.nprobe));
+            ensure(point.k > 0 && point.nprobe > 0 && (point.k, point.nprobe) > last, || {
+                format!("F24: k and nprobe: expected more than {last:?}, got {:?}", (point.k, point.nprobe))
             })?;
             points.push(point);
         }

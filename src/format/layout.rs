@@ -195,7 +195,7 @@ pub struct TuningPoint {
     /// Neighbours asked for.
     pub k: u32,
     /// Cells or buckets that a query visits; of cells, the mean, see `gap`.
-    pub probes: u32,
+    pub nprobe: u32,
     /// Share of them that was found.
     pub recall: f64,
     /// Its standard error.
@@ -269,7 +269,7 @@ mod tests {
         layout.extend(fields!("cells", Cells: cells metric leading spilled blocks reserved));
         layout.extend(fields!("buckets", Buckets: tables bits seed values reserved));
         layout.extend(fields!("tuning", Tuning: recall queries given points reserved));
-        layout.extend(fields!("point", TuningPoint: k probes recall error visited gap reserved));
+        layout.extend(fields!("point", TuningPoint: k nprobe recall error visited gap reserved));
         let specified: Vec<Vec<String>> = table("record").into_iter().map(|row| row[..4].to_vec()).collect();
         assert_eq!(specified, layout);
         let magic: Vec<String> = MAGIC.iter().map(|byte| format!("{byte:02X}")).collect();

@@ -215,7 +215,7 @@ impl Index {
             plan,
             segments: &segments,
             queries,
-            probes: effort.probes,
+            nprobe: effort.nprobe,
             gap: effort.gap,
             ratio: params.ratio_threshold,
             reorder: params.reorder_k.and_then(|most| usize::try_from(most).ok()),
@@ -254,16 +254,16 @@ impl Index {
         }
         let Some(ann) = &self.ann else { return Ok(None) };
         let most = ann.ann.max_probes();
-        let probes = params.nprobe.map(|probes| usize::try_from(probes).ok().filter(|&probes| probes > 0).ok_or(probes)).transpose();
-        let probes = probes.map_err(|got| Error::input("nprobe", "a whole number of at least 1", got))?;
+        let nprobe = params.nprobe.map(|nprobe| usize::try_from(nprobe).ok().filter(|&nprobe| nprobe > 0).ok_or(nprobe)).transpose();
+        let nprobe = nprobe.map_err(|got| Error::input("nprobe", "a whole number of at least 1", got))?;
         // Cosine cells and buckets serve every metric of unit rows; others only the metric that they were tuned for.
         let directions = !matches!(&ann.ann, Ann::Ivf(ivf) if ivf.metric() != Metric::Cosine);
         let fits = metric == self.about.metric || directions && self.about.unit;
         if params.method != Method::Auto || !fits || allowed == 0 {
             return Ok(None);
         }
-        if let Some(probes) = probes {
-            return Ok(Some(SearchEffort { probes: probes.min(most), visited: 0.0, gap: None }));
+        if let Some(nprobe) = nprobe {
+            return Ok(Some(SearchEffort { nprobe: nprobe.min(most), visited: 0.0, gap: None }));
         }
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);
@@ -292,7 +292,7 @@ impl Index {
         let cost = match (ann, line) {
             (Ann::Ivf(ivf), Some(line)) => (ivf.cells() as f64 + effort.visited * factor) * line,
             (Ann::Ivf(ivf), None) => ivf.cells() as f64 * 4.0 * self.about.dims as f64 + effort.visited * in_full,
-            (Ann::Lsh(_), _) => effort.probes as f64 * PROBE_COST + effort.visited * allowed / rows * in_full,
+            (Ann::Lsh(_), _) => effort.nprobe as f64 * PROBE_COST + effort.visited * allowed / rows * in_full,
         };
         cost < streamed.min(allowed * in_full)
     }

@@ -218,7 +218,7 @@ impl Index {
                 let order = ivf.order(plan, queries, 0, watch)?;
                 let lists = ivf.lists();
                 let holds = |cell: u32| lists.rows[lists.entries(cell as usize)].contains(&(row as u32));
-                let count = ivf.count(Nprobe { probes: effort.probes, gap: effort.gap }, plan.metric, queries.norm(0), &order);
+                let count = ivf.count(Nprobe { nprobe: effort.nprobe, gap: effort.gap }, plan.metric, queries.norm(0), &order);
                 let homes = (1..).zip(order).filter(|(_, entry)| holds(entry.1)).map(|(rank, entry)| (entry.1, rank));
                 Ok((homes.collect(), count))
             }
@@ -232,7 +232,7 @@ impl Index {
                 let homes = (0..).zip(ranks).filter_map(|(table, rank)| Some((table, rank.probes? as usize)));
                 let mut homes: Vec<(u32, usize)> = homes.collect();
                 homes.sort_unstable_by_key(|home| home.1);
-                Ok((homes, effort.probes))
+                Ok((homes, effort.nprobe))
             }
         }
     }

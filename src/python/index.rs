@@ -146,7 +146,7 @@ impl Index {
     #[getter]
     fn ann(&self) -> Option<Tuning> {
         let (ann, tuning) = self.0.ann()?;
-        let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited)).collect();
+        let points = tuning.points.iter().map(|point| (point.k, point.nprobe, point.recall, point.error, point.visited)).collect();
         let (kind, (nlist, spill), (tables, bits)) = match ann {
             Ann::Ivf(ivf) => ("ivf", (ivf.cells(), ivf.spilled()), (0, 0)),
             Ann::Lsh(lsh) => ("lsh", (0, false), lsh.size()),

@@ -208,7 +208,7 @@ const CELLED_ROWS: [[f32; 3]; 6] = [[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0,
 /// Rows of the cells, whose centroids are the first three axes, and the least cosine of a row that is nearest to each.
 const LISTS: [&[u32]; 3] = [&[0, 2, 3, 4], &[0, 1, 3, 4, 5], &[1, 2, 5]];
 const REACHES: [f64; 3] = [0.0, 1.0, 0.8];
-/// `(k, probes, recall, error, visited)`.
+/// `(k, nprobe, recall, error, visited)`.
 const TUNED: [(u32, u32, f64, f64, f64, f64); 4] =
     [(1, 1, 0.5, 0.25, 16.0, 0.0), (1, 2, 1.0, 0.0, 32.0, 0.25), (10, 1, 0.75, 0.125, 16.0, 0.0), (10, 3, 1.0, 0.0, 48.0, 0.5)];
 
@@ -260,8 +260,8 @@ fn write_celled(path: &std::path::Path) {
     }
     let mut tuning = [&0.95f64.to_le_bytes()[..], &[3u32, 0, 4].map(u32::to_le_bytes).concat()].concat();
     tuning.resize(64, 0);
-    for (k, probes, recall, error, visited, gap) in TUNED {
-        tuning.extend([k, probes].map(u32::to_le_bytes).as_flattened());
+    for (k, nprobe, recall, error, visited, gap) in TUNED {
+        tuning.extend([k, nprobe].map(u32::to_le_bytes).as_flattened());
         tuning.extend([recall, error, visited, gap].map(f64::to_le_bytes).as_flattened());
         tuning.resize(tuning.len().next_multiple_of(64), 0);
     }
@@ -278,7 +278,7 @@ fn the_golden_file_with_cells_holds_them_and_answers_from_ann() {
         assert_eq!((cells.cells(), cells.spilled(), cells.metric()), (3, true, Metric::Cosine));
         assert!(index.quantizer().is_some() && cells.lists().codes.is_some() && cells.centroids().codes.is_some());
         assert_eq!((tuning.recall, tuning.queries, tuning.given), (0.95, 3, false));
-        let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited, point.gap));
+        let points = tuning.points.iter().map(|point| (point.k, point.nprobe, point.recall, point.error, point.visited, point.gap));
         let points: Vec<_> = points.collect();
         assert_eq!(points, TUNED);
         // The first of two equally near cells holds all of the best rows but one: row 1 has the key of row 0.

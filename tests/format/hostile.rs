@@ -227,7 +227,7 @@ fn a_huge_tuning_of_nothing_takes_no_memory() {
     let sparse = with_sparse_end(&mut content, tuning, 64 << 32);
     let mapped = Bytes::map(sparse.path()).unwrap();
     let reason = header_refusal(&mapped);
-    assert!(reason.starts_with("F24: k and probes: expected more than (2, 2), got (0, 0)"), "{reason}");
+    assert!(reason.starts_with("F24: k and nprobe: expected more than (2, 2), got (0, 0)"), "{reason}");
 }
 
 #[test]

@@ -449,7 +449,7 @@ fn a_file_with_cells_holds_what_was_written() {
         }
         assert_eq!((parts.end, cells.payload.len()), (cells.payload.end, CELLS_BYTES));
         assert_eq!((tuning.recall, tuning.queries, tuning.given), (0.9, 77, true));
-        let points = tuning.points.iter().map(|point| (point.k, point.probes, point.recall, point.error, point.visited, point.gap));
+        let points = tuning.points.iter().map(|point| (point.k, point.nprobe, point.recall, point.error, point.visited, point.gap));
         let points: Vec<_> = points.collect();
         assert_eq!(points, TUNED);
         assert!(tuning.payload() == tuning_payload());
@@ -600,14 +600,14 @@ fn f24_the_tuning_holds_usable_numbers() {
 fn f24_points_come_in_order() {
     let pairs = |pairs: [(u32, u32); 3]| {
         move |content: &mut Vec<u8>| {
-            for (at, (k, probes)) in (TUNING_AT + 64..).step_by(64).zip(pairs) {
+            for (at, (k, nprobe)) in (TUNING_AT + 64..).step_by(64).zip(pairs) {
                 put(content, at, k.to_le_bytes());
-                put(content, at + 4, probes.to_le_bytes());
+                put(content, at + 4, nprobe.to_le_bytes());
             }
         }
     };
     let refused = |last: (u32, u32), got: (u32, u32), given| {
-        refused_cells(&format!("F24: k and probes: expected more than {last:?}, got {got:?}"), pairs(given));
+        refused_cells(&format!("F24: k and nprobe: expected more than {last:?}, got {got:?}"), pairs(given));
     };
     refused((0, 0), (0, 1), [(0, 1), (1, 1), (2, 1)]);
     refused((0, 0), (1, 0), [(1, 0), (1, 1), (2, 1)]);

@@ -146,7 +146,7 @@ pub fn cells_payload() -> Vec<u8> {
     payload
 }
 
-/// `(k, probes, recall, error, visited)` of each point.
+/// `(k, nprobe, recall, error, visited)` of each point.
 pub const TUNED: [(u32, u32, f64, f64, f64, f64); POINTS] =
     [(1, 1, 0.5, 0.25, 16.0, 0.0), (1, 3, 1.0, 0.0, 64.0, 0.5), (2, 2, 0.75, 0.125, 0.0, 0.125)];
 
@@ -157,9 +157,9 @@ pub fn tuning_payload() -> Vec<u8> {
     put(&mut payload, 8, 77u32.to_le_bytes());
     put(&mut payload, 12, 1u32.to_le_bytes());
     put(&mut payload, 16, (POINTS as u32).to_le_bytes());
-    for (at, (k, probes, recall, error, visited, gap)) in (64..).step_by(64).zip(TUNED) {
+    for (at, (k, nprobe, recall, error, visited, gap)) in (64..).step_by(64).zip(TUNED) {
         put(&mut payload, at, k.to_le_bytes());
-        put(&mut payload, at + 4, probes.to_le_bytes());
+        put(&mut payload, at + 4, nprobe.to_le_bytes());
         put(&mut payload, at + 8, recall.to_le_bytes());
         put(&mut payload, at + 16, error.to_le_bytes());
         put(&mut payload, at + 24, visited.to_le_bytes());

@@ -23,10 +23,10 @@ pub type BatchQuery<'a> = (&'a QueryCode, &'a [u32]);
 /// A cell, and for each visit the query and the cell's index among the query's cells.
 type CellVisits = (usize, Vec<(usize, usize)>);
 
-/// How many of `queries` to bound at a time, each visiting `probes` cells; `None` where they share too few cells.
-pub fn group_size(lists: &Lists, probes: usize, queries: usize) -> Option<usize> {
-    let bytes = 4 * (lists.rows.len() / lists.cells().max(1) * probes).max(1);
-    let enough = (MIN_VISITS_PER_CELL * lists.cells()).div_ceil(probes.max(1));
+/// How many of `queries` to bound at a time, each visiting `nprobe` cells; `None` where they share too few cells.
+pub fn group_size(lists: &Lists, nprobe: usize, queries: usize) -> Option<usize> {
+    let bytes = 4 * (lists.rows.len() / lists.cells().max(1) * nprobe).max(1);
+    let enough = (MIN_VISITS_PER_CELL * lists.cells()).div_ceil(nprobe.max(1));
     let some = (BYTES / bytes).max(enough).min(queries);
     (some >= enough && some * bytes <= MAX_BYTES).then_some(some)
 }

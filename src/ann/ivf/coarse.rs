@@ -18,16 +18,16 @@ use std::ops::Range;
 
 /// Lanes of the search for the best key.
 const LANES: usize = 64;
-/// At most this many times `probes` cells count as near, see [`Nprobe`].
+/// At most this many times `nprobe` cells count as near, see [`Nprobe`].
 const MAX_NEAR_FACTOR: usize = 4;
 
 /// How many cells a query visits.
 #[derive(Debug, Clone, Copy)]
 pub struct Nprobe {
     /// The number of cells; the average over queries where there is a `gap`.
-    pub probes: usize,
+    pub nprobe: usize,
     /// A cell is *near* if its centroid's key is at most this far below the best one's, in units of
-    /// [`Nprobe::gap_unit`]. A query with n near cells visits sqrt(probes * n): more where many are about equally near.
+    /// [`Nprobe::gap_unit`]. A query with n near cells visits sqrt(nprobe * n): more where many are about equally near.
     pub gap: Option<f64>,
 }
 
@@ -48,7 +48,7 @@ impl Nprobe {
 
     /// The most cells that count as near.
     fn max_near(&self) -> usize {
-        self.gap.map_or(self.probes, |_| self.probes.saturating_mul(MAX_NEAR_FACTOR))
+        self.gap.map_or(self.nprobe, |_| self.nprobe.saturating_mul(MAX_NEAR_FACTOR))
     }
 
     /// How many of `cells` a query visits whose centroids have these keys, in any order.
@@ -57,19 +57,19 @@ impl Nprobe {
             let least = keys.clone().fold(f64::NEG_INFINITY, f64::max) - gap * unit;
             keys.filter(|&key| key >= least).count()
         };
-        self.effective_gap(cells).map_or(self.probes.min(cells), |gap| self.adapt(near(gap), cells))
+        self.effective_gap(cells).map_or(self.nprobe.min(cells), |gap| self.adapt(near(gap), cells))
     }
 
-    /// The gap, unless `probes` is all of `cells`.
+    /// The gap, unless `nprobe` is all of `cells`.
     fn effective_gap(&self, cells: usize) -> Option<f64> {
-        self.gap.filter(|_| self.probes < cells)
+        self.gap.filter(|_| self.nprobe < cells)
     }
 
-    /// How many of `cells` a query visits that has `near` near ones: the geometric mean of `probes` and `near`, which by
+    /// How many of `cells` a query visits that has `near` near ones: the geometric mean of `nprobe` and `near`, which by
     /// itself varies too much between queries.
     fn adapt(&self, near: usize, cells: usize) -> usize {
         let near = near.clamp(1, self.max_near());
-        ((self.probes as f64 * near as f64).sqrt().round() as usize).clamp(1, cells)
+        ((self.nprobe as f64 * near as f64).sqrt().round() as usize).clamp(1, cells)
     }
 }
 
@@ -128,7 +128,7 @@ impl<'a> CoarseSearch<'a> {
 
     /// The [`Nprobe`] of all cells.
     pub fn all(&self) -> Nprobe {
-        Nprobe { probes: self.ivf.cells(), gap: None }
+        Nprobe { nprobe: self.ivf.cells(), gap: None }
     }
 
     /// The nearest cells of a query.
@@ -180,8 +180,12 @@ impl<'a> CoarseSearch<'a> {
         keys.resize(padded * encoded.len(), 0.0);
         zeros.resize(padded, 0);
         near.resize(cells, 0);
-        let probes: Vec<CoarseQuery> = encoded.iter().map(|(query_code, _)| query_code.estimate_query()).collect();
-        (kernel.bounds)(&probes, &Lines { codes: codes.lines, offsets: codes.offsets, leading: zeros, trailing: zeros, next: &[] }, keys);
+        let coarse_queries: Vec<CoarseQuery> = encoded.iter().map(|(query_code, _)| query_code.estimate_query()).collect();
+        (kernel.bounds)(
+            &coarse_queries,
+            &Lines { codes: codes.lines, offsets: codes.offsets, leading: zeros, trailing: zeros, next: &[] },
+            keys,
+        );
         let rank = |(&(_, norm), keys): (&(&QueryCode, f64), &mut [f32])| {
             let keys = &mut keys[..cells];
             if metric != Metric::Cosine {
@@ -198,7 +202,7 @@ impl<'a> CoarseSearch<'a> {
                     let reached = (kernel.at_least)(keys, up(f64::from(best) - gap * Nprobe::gap_unit(metric, norm)), near);
                     (nprobe.adapt(reached, cells), reached)
                 }
-                None => (nprobe.probes.min(cells), 0),
+                None => (nprobe.nprobe.min(cells), 0),
             };
             // Too few cells are near: collect more.
             if reached <= count {
@@ -223,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_query_visits_more_cells_where_more_are_near() {
-        let count = |probes, gap, unit, keys: &[f64]| Nprobe { probes, gap }.resolve(keys.iter().copied(), unit, keys.len());
+        let count = |nprobe, gap, unit, keys: &[f64]| Nprobe { nprobe, gap }.resolve(keys.iter().copied(), unit, keys.len());
         let crowd = [0.9, 0.88, 0.87, 0.86, 0.86, 0.85, 0.85, 0.84, 0.84, 0.1, 0.1, 0.1];
         let alone = [0.9, 0.5, 0.4, 0.4, 0.3, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1, 0.1];
         assert_eq!([count(4, None, 1.0, &crowd), count(4, None, 1.0, &alone)], [4, 4]);

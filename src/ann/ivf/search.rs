@@ -30,11 +30,11 @@ impl Ivf {
         let coarse = CoarseSearch::new(self, plan, request.queries, watch)?;
         let search = Search { coarse, request, narrow: narrow.as_ref().unwrap_or(request.queries), lists: self.lists(), watch };
         let bytes: u64 = request.segments.iter().map(|rows| (rows.len() * rows.row_bytes()) as u64).sum();
-        let share = (request.probes as f64 / self.cells() as f64).min(1.0);
+        let share = (request.nprobe as f64 / self.cells() as f64).min(1.0);
         let work = (bytes as f64 * share) as u64 * request.queries.len() as u64;
         let threads = plan.threads.min((work / scan::BYTES_WORTH_A_THREAD + 1) as usize);
         let count = request.queries.len();
-        let group = batch::group_size(&search.lists, request.probes.min(self.cells()), count).filter(|_| search.coarse.has_codes());
+        let group = batch::group_size(&search.lists, request.nprobe.min(self.cells()), count).filter(|_| search.coarse.has_codes());
         let (mut found, mut buffer) = (Vec::with_capacity(count), Vec::new());
         for first in (0..count).step_by(group.unwrap_or(count).max(1)) {
             let queries = first..count.min(first + group.unwrap_or(count));
@@ -88,14 +88,14 @@ impl Search<'_> {
 
     /// The cells that each of some queries visits first.
     fn probe_cells(&self, queries: Range<usize>, scratch: &mut coarse::Scratch) -> Result<Vec<ProbedCells>> {
-        let orders = self.coarse.nearest_of(queries.clone(), Nprobe { probes: self.request.probes, gap: self.request.gap }, scratch)?;
+        let orders = self.coarse.nearest_of(queries.clone(), Nprobe { nprobe: self.request.nprobe, gap: self.request.gap }, scratch)?;
         queries.zip(orders).map(|(query, order)| self.select(query, order, scratch)).collect()
     }
 
     /// The cells that a query visits first, given its nearest ones: adjusted to the ratio and the filter of the request.
     fn select(&self, query: usize, order: CellOrder, scratch: &mut coarse::Scratch) -> Result<ProbedCells> {
         let CellOrder { mut cells, count } = order;
-        let expected = self.request.expected_entries * count as f64 / self.request.probes as f64;
+        let expected = self.request.expected_entries * count as f64 / self.request.nprobe as f64;
         let mut count = self.within_ratio(&cells, count);
         let allowed = self.allowed_entries(&cells[..count]);
         // The filter excludes rows near the query, so the nearest cells hold a smaller share of the allowed rows.

@@ -121,7 +121,7 @@ impl Lsh {
             let dims = request.queries.dims();
             let query_hash = QueryHash::new(&self.hasher, &request.queries.wide(query)[..dims], request.queries.norm(query));
             let wanted = request.allowed().min(request.plan.k as u64);
-            let mut probes = request.probes;
+            let mut probes = request.nprobe;
             loop {
                 watch.check()?;
                 if probes >= self.exhaustive_probes() {
