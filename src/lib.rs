@@ -46,8 +46,7 @@
 //! | `python` | views in, arrays out | lines above |
 //!
 //! `tests/layers.rs` checks the table, that no files use each other in a circle, and that each power has one place:
-//! unsafe code in `kernel`, `store/bytes.rs` and `store/unnamed.rs`, file names and fsync in `format/replace.rs`, threads
-//! in `pool.rs`.
+//! unsafe code in `kernel` and `store/bytes.rs`, file names and fsync in `format/replace.rs`, threads in `pool.rs`.
 //!
 //! # Glossary
 //!

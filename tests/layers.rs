@@ -55,11 +55,11 @@ fn modules_use_only_lines_above_their_own() {
 fn each_power_has_one_place() {
     let allowed = |word: &str| -> Vec<&str> {
         match word {
-            "unsafe {" => vec!["kernel/", "store/bytes.rs", "store/unnamed.rs"],
+            "unsafe {" => vec!["kernel/", "store/bytes.rs"],
             "is_x86_feature_detected!" => vec!["kernel/mod.rs"],
             "memmap2::" => vec!["store/bytes.rs"],
             // What the standard library lacks: questions about memory, and giving a name to a file without one.
-            "libc::" => vec!["store/bytes.rs", "store/unnamed.rs"],
+            "libc::" => vec!["store/bytes.rs"],
             "sync_all" | "fs::rename" | "file.try_lock" => vec!["format/replace.rs"],
             "rayon::" | "thread::spawn" => vec!["pool.rs"],
             "env::var" => vec!["kernel/mod.rs", "pool.rs"],

@@ -1,9 +1,8 @@
 //! Shared immutable bytes: a mapped file, or anonymous memory that was filled once.
 //!
-//! All map calls of the crate are here, and its only unsafe code outside `kernel/` but for one
-//! call in `unnamed.rs`. Regions start on a page, so any
-//! section of a file that is aligned to 64 bytes can be viewed as values of its type. Anonymous memory starts
-//! zeroed, is an error instead of an abort where the system refuses it, and is freed with the last clone.
+//! All map calls of the crate are here, its files without a name, and its only unsafe code outside `kernel/`. Regions
+//! start on a page, so any section of a file that is aligned to 64 bytes can be viewed as values of its type. Anonymous
+//! memory starts zeroed, is an error instead of an abort where the system refuses it, and is freed with the last clone.
 //!
 //! A file is mapped twice: one map is for streaming, and the system reads ahead; the other is for random access, and
 //! the system reads only the pages that are touched. The advice of a map never changes, so searches of different
@@ -205,6 +204,44 @@ impl Deref for BytesMut {
     fn deref(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// An empty file in `folder` that has no name and that [`link`] can give one; none where the system or the file system
+/// has no such files.
+#[cfg(target_os = "linux")]
+pub(crate) fn unnamed_file(folder: &Path) -> Option<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder).ok()?;
+    // Linking needs the name under /proc.
+    std::fs::metadata(name_by_number(&file)).is_ok().then_some(file)
+}
+
+/// Gives an [`unnamed_file`] its first name.
+#[cfg(target_os = "linux")]
+pub(crate) fn link(file: &File, path: &Path) -> std::io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let from = std::ffi::CString::new(name_by_number(file))?;
+    let to = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the call reads two strings, which live and end in NUL.
+    let done = unsafe { libc::linkat(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::AT_SYMLINK_FOLLOW) };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+#[cfg(target_os = "linux")]
+fn name_by_number(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Elsewhere there are none.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unnamed_file(_folder: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn link(_file: &File, _path: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

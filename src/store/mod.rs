@@ -8,9 +8,7 @@ pub mod lists;
 pub mod rows;
 pub mod section;
 pub mod segment;
-mod unnamed;
 
 pub use ahead::ReadAhead;
-pub(crate) use bytes::regular_file;
 pub use bytes::{Bytes, BytesMut};
-pub(crate) use unnamed::{link, unnamed_file};
+pub(crate) use bytes::{link, regular_file, unnamed_file};
