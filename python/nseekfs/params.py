@@ -46,7 +46,7 @@ class IVF:
 
 @dataclass(frozen=True, kw_only=True)
 class LSH:
-    """Locality-sensitive hashing: rows are hashed into the buckets of several tables, and a query visits the likeliest.
+    """Locality-sensitive hashing: a query visits the most probable buckets of several hash tables of rows.
 
     Parameters that are not given get the values of least estimated cost at the recall of the build. LSH serves cosine,
     and other metrics if all rows have length 1.

@@ -2,8 +2,8 @@
 //!
 //! Rows of the index stand for unseen queries: they are held out of the training of centroids, and neither they nor the
 //! copies of them in the table count as neighbours, since an unseen query has no copies there. With copies, the nearest
-//! rows of a row would all lie in its own cell or bucket, and any effort would seem enough. Copies ask once. Tables
-//! without copies are measured row by row.
+//! rows of a row would all lie in its own cell or bucket, and any effort would seem enough. Of rows that are copies of
+//! each other, one is a query.
 
 use crate::error::Result;
 use crate::metric::Metric;
@@ -73,8 +73,8 @@ impl Neighbourhood {
     }
 }
 
-/// The exact neighbours of queries. Of rows that are copies of each other only the first is asked; rows without a
-/// direction, to which all rows are equally near, are not asked. If nothing else is left, copies count as neighbours.
+/// The exact neighbours of queries. Of rows that are copies of each other only the first is a query; rows of norm 0, to
+/// which all rows are equally near by cosine, are none. If nothing else is left, copies count as neighbours.
 ///
 /// # Errors
 /// No memory; [`Error::Interrupted`](crate::error::Error::Interrupted).
@@ -124,7 +124,7 @@ fn beyond_copies(search: &Exact, own: &[usize], k: usize) -> Result<Vec<Neighbou
                 found.push(Neighbourhood { query, near, ignored });
             }
         }
-        // Of a table's crowds few are large, so that deep searches are few.
+        // One query for each large group of copies: deep searches are rare.
         open = points.distinct(&left, radius);
         depth = depth.saturating_mul(GROWTH).min(rows);
     }
@@ -219,7 +219,7 @@ impl Points {
         let rounding = which.iter().map(|&i| ROUNDING * self.norms[i]).fold(0.0, f64::max);
         let (first, second) = which.split_at(which.len() / 2);
         let mut distances: Vec<f64> = first.iter().zip(second).map(|(&a, &b)| self.squared_distance(a, b, f64::INFINITY).sqrt()).collect();
-        // Pairs of copies, which a crowd has many of, say nothing of other rows.
+        // A pair of copies is no sample of the distance of different rows.
         distances.retain(|&distance| distance > rounding);
         distances.sort_unstable_by(f64::total_cmp);
         distances.get(distances.len() / 2).map_or(rounding, |median| (COPY_SHARE * median).max(rounding))

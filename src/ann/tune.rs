@@ -49,7 +49,7 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
     let max_k = (rows - usize::from(sample.own.is_some())).max(1);
     let ladder: Vec<(usize, usize)> =
         K_LADDER.iter().map(|&(k, queries)| (k, queries[kind].min(count))).filter(|&(k, _)| k <= max_k).collect();
-    let (mut points, mut visited, mut asked) = (Vec::new(), Vec::new(), 0);
+    let (mut points, mut visited, mut measured) = (Vec::new(), Vec::new(), 0);
     for group in ladder.chunk_by(|a, b| a.1 == b.1) {
         let (max_k, queries) = group[group.len() - 1];
         // Spread evenly over the sample, as adjacent rows of a table are often alike.
@@ -67,11 +67,11 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
         let traces = measurement.traces(&some, &hoods, counted, watch)?;
         if visited.is_empty() {
             visited = mean_visited(&measurement.grid, &traces);
-            asked = traces.len();
+            measured = traces.len();
         }
         group.iter().for_each(|&(k, _)| points.extend(curve(&measurement, k, &traces, &visited)));
     }
-    Ok(TuningRecord { recall, queries: asked, given: sample.own.is_none(), points })
+    Ok(TuningRecord { recall, queries: measured, given: sample.own.is_none(), points })
 }
 
 /// What every query of a measurement shares.

@@ -190,7 +190,8 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     from_thresholds(&whole, allowed, &strategy, &thresholds)
 }
 
-/// The best rows by one strategy, from `thresholds` that may be too high: queries that find too few rows are asked again.
+/// The best rows by one strategy, from `thresholds` that may be too high: a query that finds fewer than k rows is
+/// searched again without one.
 fn from_thresholds(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> Result<Vec<TopK>> {
     let mut best = scan(whole, allowed, strategy, thresholds)?;
     let wanted = (whole.plan.k as u64).min(allowed);
