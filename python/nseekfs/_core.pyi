@@ -16,6 +16,7 @@ from nseekfs.params import IVF, LSH, Effort
 __all__ = [
     "MAX_BITS",
     "MAX_TABLES",
+    "BuildParams",
     "Builder",
     "Centroids",
     "Index",
@@ -52,20 +53,22 @@ def from_bytes(file: npt.NDArray[np.uint8]) -> Index: ...
 def load(path: str, mode: str, verify: str, ann: bool) -> Index: ...
 
 @final
-class Builder:
+class BuildParams:
     def __new__(
         cls,
         level: str,
         metric: str,
-        rows: int,
-        dims: int,
         normalized: bool | None,
         seed: int,
         codes: bool,
         ann: bool | IVF | LSH | None,
         recall: float,
         threads: int | None,
-    ) -> Builder: ...
+    ) -> BuildParams: ...
+
+@final
+class Builder:
+    def __new__(cls, params: BuildParams, rows: int, dims: int) -> Builder: ...
     def push(self, block: npt.NDArray[Any]) -> None: ...
     def finish(self) -> Index: ...
 

@@ -106,11 +106,9 @@ def from_embeddings(
         raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {method_word!r}")
     progress = _arguments.maybe_callable("progress", progress)
     level_word = _arguments.word("level", level)
-    source = _arrays.Rows("embeddings", embeddings)
-    builder = _core.Builder(
+    params = _core.BuildParams(
         level_word,
         _arguments.word("metric", metric),
-        *source.shape,
         _arguments.maybe_flag("normalized", normalized),
         _arguments.whole("seed", seed, 0, 2**64 - 1),
         _arguments.flag("codes", codes),
@@ -118,6 +116,9 @@ def from_embeddings(
         _arguments.real("recall", recall),
         _arguments.maybe_whole("threads", threads),
     )
+    # Rows come last: the blocks of an iterator can be read but once.
+    source = _arrays.Rows("embeddings", embeddings)
+    builder = _core.Builder(params, *source.shape)
     done = 0
     for block in source.blocks(_STORED.get(level_word, np.float64)):
         builder.push(block)

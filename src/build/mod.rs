@@ -5,7 +5,7 @@ mod coding;
 
 use crate::error::{Error, Result};
 use crate::format::{IndexRecord, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_SKEW};
-use crate::index::{AnnParams, Index};
+use crate::index::{AnnParams, Index, check_recall};
 use crate::input::{Block, check_row};
 use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::{Level, f8, f16};
@@ -44,6 +44,19 @@ pub struct BuildParams {
 impl Default for BuildParams {
     fn default() -> Self {
         BuildParams { level: Level::F32, metric: Metric::Cosine, normalized: None, seed: 0, codes: true, ann: None, threads: None }
+    }
+}
+
+impl BuildParams {
+    /// Refuses what is wrong whatever the rows are, so that none need be read to learn it.
+    ///
+    /// # Errors
+    /// A recall out of range, an unusable number of threads or kernel.
+    pub fn check(&self) -> Result<()> {
+        self.ann.as_ref().map_or(Ok(()), |ann| check_recall(ann.recall))?;
+        pool::thread_count(self.threads)?;
+        kernel::selected()?;
+        Ok(())
     }
 }
 

@@ -311,6 +311,6 @@ impl Index {
     }
 }
 
-pub(super) fn check_recall(recall: f64) -> Result<()> {
+pub(crate) fn check_recall(recall: f64) -> Result<()> {
     if recall > 0.0 && recall <= 1.0 { Ok(()) } else { Err(Error::input("recall", "a number above 0, at most 1", recall)) }
 }

@@ -3,6 +3,7 @@
 mod ann;
 mod recall;
 
+pub(crate) use ann::check_recall;
 pub use ann::{AnnKind, AnnParams};
 pub use recall::{Missed, Recall};
 

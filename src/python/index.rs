@@ -3,7 +3,7 @@
 use super::array::{Allowed, HitArrays, Matrix, hits, matrix};
 use super::error::{raise, released};
 use crate::ann::Ann;
-use crate::build::{self, BuildParams};
+use crate::build;
 use crate::format::{Mode, Verify};
 use crate::index::{self, AnnKind, AnnParams, Method, SearchParams};
 use crate::level::Level;
@@ -70,19 +70,17 @@ fn search_params<'a>(k: i64, recall: Option<f64>, effort: Option<SearchEffort>) 
     }
 }
 
-/// Builds an index from blocks of rows.
-#[pyclass(module = "nseekfs._core")]
-pub struct Builder(Option<build::Builder>);
+/// Options of a build, checked before any row is read.
+#[pyclass(frozen, module = "nseekfs._core")]
+pub struct BuildParams(build::BuildParams);
 
 #[pymethods]
-impl Builder {
+impl BuildParams {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
     fn new(
         level: &str,
         metric: &str,
-        rows: u64,
-        dims: usize,
         normalized: Option<bool>,
         seed: u64,
         codes: bool,
@@ -93,8 +91,21 @@ impl Builder {
         let level = Level::parse(level).map_err(raise)?;
         let metric = Metric::parse("metric", metric).map_err(raise)?;
         let ann = ann.and_then(|ann| ann.params(recall));
-        let params = BuildParams { level, metric, normalized, seed, codes, ann, threads };
-        build::Builder::new(rows, dims, params).map(|builder| Builder(Some(builder))).map_err(raise)
+        let params = build::BuildParams { level, metric, normalized, seed, codes, ann, threads };
+        params.check().map_err(raise)?;
+        Ok(BuildParams(params))
+    }
+}
+
+/// Builds an index from blocks of rows.
+#[pyclass(module = "nseekfs._core")]
+pub struct Builder(Option<build::Builder>);
+
+#[pymethods]
+impl Builder {
+    #[new]
+    fn new(params: &BuildParams, rows: u64, dims: usize) -> PyResult<Self> {
+        build::Builder::new(rows, dims, params.0.clone()).map(|builder| Builder(Some(builder))).map_err(raise)
     }
 
     /// Appends rows.

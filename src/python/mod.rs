@@ -31,6 +31,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("MAX_BITS", MAX_BITS)?;
     module.add_class::<cluster::Centroids>()?;
     module.add_class::<cluster::MiniBatch>()?;
+    module.add_class::<index::BuildParams>()?;
     module.add_class::<index::Builder>()?;
     module.add_class::<index::Index>()?;
     module.add_function(wrap_pyfunction!(cluster::train, module)?)?;

@@ -56,6 +56,40 @@ def test_an_iterator_gives_blocks_or_rows(monkeypatch, block_bytes):
     assert KMeans(2).fit(reusing()).labels.shape == (60,)
 
 
+WRONG = {
+    "level": "f4",
+    "metric": "manhattan",
+    "ann": "hnsw",
+    "recall": 1.5,
+    "method": "fast",
+    "normalized": "yes",
+    "codes": 1,
+    "base_name": "a/b",
+    "seed": -1,
+    "threads": 0,
+    "progress": 3,
+}
+"""A wrong value of every option of a build."""
+
+
+@pytest.mark.parametrize("option", WRONG)
+def test_a_refused_option_leaves_an_iterator_of_rows_untouched(option, tmp_path):
+    blocks = iter([ROWS[:30], ROWS[30:]])
+    options = {"ann": "ivf", option: WRONG[option]}
+    with pytest.raises(nseekfs.InputError, match=option):
+        nseekfs.from_embeddings(blocks, **options)
+    with pytest.raises(nseekfs.InputError, match=option):
+        nseekfs.create_index(blocks, tmp_path / "new", **options)
+    with pytest.raises(nseekfs.InputError, match="output_dir"):
+        nseekfs.create_index(blocks, "")
+    assert list(tmp_path.iterdir()) == []
+    assert nseekfs.from_embeddings(blocks)[:].tobytes() == ROWS.tobytes()
+
+
+def test_every_option_of_a_build_has_a_wrong_value_here():
+    assert set(WRONG) == set(nseekfs.build.BuildOptions.__annotations__)
+
+
 LIBRARIES = {
     "pandas Series": ("pandas", lambda m, rows: m.Series(list(rows))),
     "pandas Series, another index": (
