@@ -13,7 +13,7 @@ RUN_RUST_TESTS := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextes
 .PHONY: help build demo test test-rust test-python check bench peers wheel smoke emulated clean
 
 help:
-	@echo "make demo      search 400 real texts, then compare with float64 and numpy on 200,000 rows"
+	@echo "make demo      search real texts and a million rows beside numpy, all answers checked: ARGS='--rows N'"
 	@echo "make test      Rust tests, then Python tests"
 	@echo "make check     formatting, lints, types, and the stub against the built module"
 	@echo "make build     the extension module in release, importable from .venv"
@@ -38,7 +38,7 @@ build: .venv/.built
 	touch $@
 
 demo: .venv/.built
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo.py $(ARGS)
 
 test: test-rust test-python
 

@@ -63,7 +63,7 @@ def every_dims():
 
 
 def real():
-    """The embeddings of the texts and questions of the demo."""
+    """The embeddings of 400 short texts and of questions about them."""
     return np.load(DATA / "texts_minilm_f16.npy"), np.load(DATA / "questions_minilm_f16.npy")
 
 
