@@ -12,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ import numpy_search
 
 DATA = Path(__file__).parent / "data"
 Array = np.ndarray[Any, Any]
+Way = Callable[[Array], Any]
+"""A way to search for some queries."""
 K = 10
 LEAST_ROWS = 1000
 SHOWN = ("Test fixtures providing", "modules providing various backoff", "MP3 technical info viewer")
@@ -99,8 +102,9 @@ def exact(index: nseekfs.Index, packages: Texts, wanted: Texts) -> None:
     )
     require(ours == count, "exact search differs from float64")
     columns("", "numpy", "nseekfs", "ratio")
-    compare("one at a time", partial(index.search, k=K), (queries[:100], table), one=True)
-    compare(f"all {count} at once", partial(index.search, k=K), (queries, table))
+    search = partial(index.search, k=K)
+    compare({"one at a time": search}, queries[:100], table, one=True)
+    compare({f"all {count} at once": search}, queries, table)
 
 
 def approximate(packages: Texts, wanted: Texts) -> None:
@@ -170,6 +174,7 @@ def answer(path: str, answers: str) -> None:
 def large(rows: Array, queries: Array, count: int) -> None:
     """Build a large table and compare exact and approximate search on it with numpy."""
     heading(f"6  A table of {count:,} rows")
+    print("Making the rows and building the index: one or two minutes for a million rows.", flush=True)
     start = time.perf_counter()
     made = blends(rows, count)
     middle = time.perf_counter()
@@ -185,16 +190,26 @@ def large(rows: Array, queries: Array, count: int) -> None:
         f"built in {built - middle:.0f} s. Texts are unlike made rows, so the recall of 0.95 is tuned on {len(sample)} "
         f"descriptions and measured on {len(queries)} others."
     )
+    beside(index, queries)
+
+
+def beside(index: nseekfs.Index, queries: Array) -> None:
+    """Compare exact and approximate search of a large index with numpy, on the rows that it stores."""
+    count = len(index)
     table = np.empty((count, index.dims), np.float32)
     for first in range(0, count, 1 << 16):
         table[first : first + (1 << 16)] = index[first : first + (1 << 16)]
     best = index.search(queries, K, recall=1).indices
     require(numpy_search.right(queries, table, best) == len(queries), "exact search differs from float64")
     had = recall(index.search(queries, K).indices, best)
-    for name, batch, one in (("one at a time", queries[:8], True), ("32 at once", queries[:32], False)):
-        columns(name, "numpy", "nseekfs", "ratio")
-        compare("exact (same as float64)", partial(index.search, k=K, recall=1), (batch, table), one=one)
-        compare(f"approximate (recall {had:.3f})", partial(index.search, k=K), (batch, table), one=one)
+    ways: dict[str, Way] = {
+        "exact (same as float64)": partial(index.search, k=K, recall=1),
+        f"approximate (recall {had:.3f})": partial(index.search, k=K),
+    }
+    columns("one at a time", "numpy", "nseekfs", "ratio")
+    compare(ways, queries[:5], table, one=True)
+    columns("32 at once", "numpy", "nseekfs", "ratio")
+    compare(ways, queries[:32], table)
 
 
 def blends(texts: Array, count: int) -> Array:
@@ -214,15 +229,15 @@ def blends(texts: Array, count: int) -> Array:
     return made
 
 
-def compare(name: str, ours: Any, given: tuple[Array, Array], *, one: bool = False) -> None:
-    """Time one way to search beside numpy, for queries and a table; `one`: each query by a call of its own."""
-    queries, table = given
+def compare(ways: dict[str, Way], queries: Array, table: Array, *, one: bool = False) -> None:
+    """Time some ways to search beside numpy, a line each; `one`: each query by a call of its own."""
     theirs = numpy_search.fastest(queries[:1] if one else queries, table, K)
-    calls = [
-        partial(numpy_search.one_by_one, call, queries) if one else partial(call, queries) for call in (theirs, ours)
-    ]
-    numpy_seconds, seconds = (value / (len(queries) if one else 1) for value in numpy_search.medians(calls, 7))
-    line(name, duration(numpy_seconds), duration(seconds), ratio(numpy_seconds / seconds))
+    all_ways: list[Way] = [theirs, *ways.values()]
+    calls = [partial(numpy_search.one_by_one, way, queries) if one else partial(way, queries) for way in all_ways]
+    seconds = numpy_search.medians(calls, 5)
+    slow, *times = (value / (len(queries) if one else 1) for value in seconds)
+    for name, fast in zip(ways, times, strict=True):
+        line(name, duration(slow), duration(fast), ratio(slow / fast))
 
 
 def recall(found: Array, best: Array) -> float:
