@@ -32,6 +32,7 @@
 //! | [`error`] | every refusal and its sentence | nothing of ours |
 //! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | the line above |
 //! | [`metric`], [`level`] | how vectors are compared, how a value is stored | lines above |
+//! | [`progress`] | how much of a long work is done | lines above |
 //! | [`input`], [`topk`], [`pool`], [`random`] | input numbers, the best k, threads, seeds | lines above |
 //! | [`linalg`] | products of matrices, orthonormal rows, principal axes | lines above |
 //! | [`hits`] | answers as users see them | lines above |
@@ -87,6 +88,7 @@ pub mod level;
 pub mod linalg;
 pub mod metric;
 pub mod pool;
+pub mod progress;
 #[cfg(feature = "python")]
 mod python;
 pub mod quantize;

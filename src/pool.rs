@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
+use crate::progress::Progress;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -41,9 +42,10 @@ pub fn thread_count(requested: Option<i64>) -> Result<usize> {
     Ok(*CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, |count| count.get()).min(MAX_THREADS)))
 }
 
-/// Lets the caller interrupt running jobs.
+/// Lets the caller interrupt running jobs, and hear of their progress.
 pub struct Watch<'a> {
     go_on: &'a (dyn Fn() -> bool + Sync),
+    progress: Option<&'a Progress<'a>>,
     caller: ThreadId,
     start: Instant,
     /// When `go_on` was last called: milliseconds after `start`.
@@ -56,19 +58,54 @@ impl<'a> Watch<'a> {
     /// returns false.
     pub fn new(go_on: &'a (dyn Fn() -> bool + Sync)) -> Self {
         let caller = std::thread::current().id();
-        Watch { go_on, caller, start: Instant::now(), checked: AtomicU64::new(0), stop: AtomicBool::new(false) }
+        Watch { go_on, progress: None, caller, start: Instant::now(), checked: AtomicU64::new(0), stop: AtomicBool::new(false) }
+    }
+
+    /// The same, and `progress` hears of the work, on the same thread.
+    pub fn telling(self, progress: Option<&'a Progress<'a>>) -> Self {
+        Watch { progress, ..self }
+    }
+
+    /// A watch of a small part of the work, whose steps do not count.
+    pub fn silent(&self) -> Self {
+        let (checked, stop) = (AtomicU64::new(self.checked.load(Ordering::Relaxed)), AtomicBool::new(false));
+        Watch { progress: None, checked, stop, ..*self }
+    }
+
+    /// [`Progress::plan`], where somebody listens.
+    pub fn plan(&self, cost: f64) {
+        if let Some(progress) = self.progress {
+            progress.plan(cost);
+        }
+    }
+
+    /// [`Progress::stage`], where somebody listens.
+    pub fn stage(&self, cost: f64, steps: u64) {
+        if let Some(progress) = self.progress {
+            progress.stage(cost, steps);
+        }
+    }
+
+    /// [`Progress::advance`], where somebody listens; the next check tells.
+    pub fn advance(&self, steps: u64) {
+        if let Some(progress) = self.progress {
+            progress.advance(steps);
+        }
     }
 
     /// Workers call this between pieces of work.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once `go_on` has returned false or another worker has failed.
+    /// [`Error::Interrupted`] once `go_on` or the progress has returned false or another worker has failed.
     pub fn check(&self) -> Result<()> {
         let now = self.start.elapsed();
         let checked = Duration::from_millis(self.checked.load(Ordering::Relaxed));
-        if now - checked.min(now) >= CHECK_INTERVAL && std::thread::current().id() == self.caller {
-            self.checked.store(now.as_millis() as u64, Ordering::Relaxed);
-            if !(self.go_on)() {
+        let time = now - checked.min(now) >= CHECK_INTERVAL;
+        if (time || self.progress.is_some_and(Progress::is_due)) && std::thread::current().id() == self.caller {
+            if time {
+                self.checked.store(now.as_millis() as u64, Ordering::Relaxed);
+            }
+            if time && !(self.go_on)() || self.progress.is_some_and(|progress| !progress.report(time)) {
                 self.stop.store(true, Ordering::Relaxed);
             }
         }

@@ -11,6 +11,7 @@ use nseekfs::error::Error;
 use nseekfs::kernel::{Affine, Int16Row, Planes, available, runnable, scalar, unpacked_stride};
 use nseekfs::metric::Metric;
 use nseekfs::pool::Watch;
+use nseekfs::progress::Progress;
 use proptest::prelude::*;
 use random::Random;
 
@@ -177,8 +178,8 @@ fn training_is_the_same_for_any_number_of_threads_and_lowers_the_objective() {
     for (metric, init) in [(Metric::Euclidean, Init::Random), (Metric::Cosine, Init::PlusPlus)] {
         let params =
             |threads| Params { cells: 60, metric, init: init.clone(), iterations: 12, tolerance: 0.0, threads, ..Params::default() };
-        let one = train(&samples(&values, 20), &params(Some(1)), &mut |_, _, _| true, &watch).unwrap();
-        let several = train(&samples(&values, 20), &params(Some(3)), &mut |_, _, _| true, &watch).unwrap();
+        let one = train(&samples(&values, 20), &params(Some(1)), &watch).unwrap();
+        let several = train(&samples(&values, 20), &params(Some(3)), &watch).unwrap();
         assert_eq!(one.centroids, several.centroids);
         assert_eq!((&one.assignment, &one.history), (&several.assignment, &several.history));
         assert!(one.history.windows(2).all(|pair| pair[1] <= pair[0]), "{:?}", one.history);
@@ -191,14 +192,15 @@ fn training_is_the_same_for_any_number_of_threads_and_lowers_the_objective() {
 fn training_on_a_sample_uses_that_many_rows_per_cell() {
     let values = rows(1000, 4, 12);
     let params = Params { cells: 5, sample: Some(30), ..Params::default() };
-    let trained = train(&samples(&values, 4), &params, &mut |_, _, _| true, &Watch::new(&|| true)).unwrap();
+    let trained = train(&samples(&values, 4), &params, &Watch::new(&|| true)).unwrap();
     assert_eq!(trained.assignment.cells.len(), 150);
 }
 
 #[test]
 fn a_caller_can_stop_training() {
     let values = rows(500, 4, 13);
-    let result = train(&samples(&values, 4), &Params::default(), &mut |done, _, _| done < 2, &Watch::new(&|| true));
+    let progress = Progress::new(1, |done| done < 200);
+    let result = train(&samples(&values, 4), &Params::default(), &Watch::new(&|| true).telling(Some(&progress)));
     assert!(matches!(result, Err(Error::Interrupted)));
     let watch = Watch::new(&|| true);
     let other = Samples::new("vectors", &values, 5, &scalar::KERNEL, 1, &watch).unwrap();

@@ -5,9 +5,9 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from nseekfs import _arguments, _arrays, _core
+from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import Count, EuclideanWord, Metric, Vectors
+from nseekfs._typing import Count, EuclideanWord, Metric, Progress, Vectors
 from nseekfs.ann import Ann, Miss, RankedCell, Recall, TuningPoint
 from nseekfs.params import Effort
 
@@ -67,6 +67,7 @@ class Approximate:
         *,
         queries: Vectors | None = None,
         threads: Count | None = None,
+        progress: Progress = None,
     ) -> Ann:
         """Measure again how many cells or buckets a recall takes; cells and buckets stay as they are.
 
@@ -79,6 +80,8 @@ class Approximate:
             more cells than rows do. The default is a sample of rows held out of the training.
         threads : int, optional
             As in `query`.
+        progress : callable or True, optional
+            As in `from_embeddings`.
 
         Returns
         -------
@@ -91,11 +94,13 @@ class Approximate:
             If the index is exact or closed, or a value is not allowed; `InputTypeError` if a type is wrong.
         """
         core = self._open()
-        core.tune(
-            _arguments.maybe_real("recall", recall),
-            _maybe_queries(queries, core),
-            _arguments.maybe_whole("threads", threads),
-        )
+        with _progress.Told(progress, "nseekfs tune") as heard:
+            core.tune(
+                _arguments.maybe_real("recall", recall),
+                _maybe_queries(queries, core),
+                _arguments.maybe_whole("threads", threads),
+                heard,
+            )
         return self.ann
 
     def explain_miss(

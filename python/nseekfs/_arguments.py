@@ -7,13 +7,10 @@ the given range. The extension module checks all other values.
 import numbers
 import operator
 import os
-from typing import TypeVar
 
 import numpy as np
 
 from nseekfs._errors import InputError, InputTypeError
-
-_Callable = TypeVar("_Callable")
 
 MOST = 2**63 - 1
 """The largest whole number that the extension module takes, except for seeds."""
@@ -84,13 +81,6 @@ def flag(argument: str, value: object) -> bool:
 def maybe_flag(argument: str, value: object) -> bool | None:
     """`flag`, or None for None."""
     return None if value is None else flag(argument, value)
-
-
-def maybe_callable(argument: str, value: _Callable | None) -> _Callable | None:
-    """A callable, or None."""
-    if value is None or callable(value):
-        return value
-    raise InputTypeError(f"{argument}: expected a callable, got {shown(value)}")
 
 
 def word(argument: str, value: object) -> str:

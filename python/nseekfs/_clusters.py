@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nseekfs import _arguments, _arrays, _core
+from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._errors import Error, InputError
 from nseekfs._typing import ClusterMetric, Count, Progress, Vectors
 
@@ -72,8 +72,8 @@ class Clusterer(ABC, Generic[Step]):
         Seed of all random choices, from 0 to 2**64 - 1.
     threads : int, optional
         Maximum number of threads, at least 1. The default is the number of CPUs that the process may use.
-    progress : callable, optional
-        Called by `fit` with (done, maximum) after each iteration, batch or subspace.
+    progress : callable or True, optional
+        Called by `fit` with (done, total), as `nseekfs.from_embeddings` does; True shows a bar of tqdm.
     """
 
     n_clusters: Count = 8
@@ -84,7 +84,7 @@ class Clusterer(ABC, Generic[Step]):
     tol: float = 1e-4
     seed: Count = 0
     threads: Count | None = None
-    progress: Progress | None = None
+    progress: Progress = None
     _fitted: Fitted[Step] | None = field(default=None, init=False)
     _assigner: _core.Centroids | None = field(default=None, init=False)
 
@@ -131,7 +131,8 @@ class Clusterer(ABC, Generic[Step]):
             If rows or parameters are not allowed, such as NaN, infinity, or fewer rows than clusters; `InputTypeError`
             if a type is wrong. The result of an earlier fit is then unchanged.
         """
-        self._fitted, self._assigner = self._train(rows_of(X)), None
+        with _progress.Told(self.progress, "nseekfs k-means", self._works()) as heard:
+            self._fitted, self._assigner = self._train(rows_of(X), heard), None
         return self
 
     def train(self, X: Vectors) -> list[Step]:
@@ -253,8 +254,12 @@ class Clusterer(ABC, Generic[Step]):
         )
 
     @abstractmethod
-    def _train(self, rows: Floats) -> Fitted[Step]:
+    def _train(self, rows: Floats, heard: _core.Progress | None) -> Fitted[Step]:
         """Train on the rows; the result becomes the state of the estimator."""
+
+    def _works(self) -> int:
+        """The number of trainings of a fit, of one cost."""
+        return 1
 
     def _known(self) -> Fitted[Step]:
         return self._value(self._fitted)
@@ -271,9 +276,6 @@ class Clusterer(ABC, Generic[Step]):
 
     def _threads(self) -> int | None:
         return _arguments.maybe_whole("threads", self.threads)
-
-    def _progress(self) -> Progress | None:
-        return _arguments.maybe_callable("progress", self.progress)
 
     def _training(self, dims: int, init: Init | None = None) -> Training:
         """The checked parameters; `init` replaces the parameter of that name if given."""

@@ -4,23 +4,25 @@ Arrays are C-contiguous. Queries and rows have the shape (m, dims). Functions ra
 `OSError` and `MemoryError`, as the public functions document.
 """
 
-from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
 from nseekfs._clusters import Training
+from nseekfs._typing import ProgressCall
 from nseekfs.params import IVF, LSH, Effort
 
 __all__ = [
     "MAX_BITS",
     "MAX_TABLES",
+    "PROGRESS_TOTAL",
     "BuildParams",
     "Builder",
     "Centroids",
     "Index",
     "MiniBatch",
+    "Progress",
     "__version__",
     "from_bytes",
     "load",
@@ -33,6 +35,7 @@ __all__ = [
 __version__: str
 MAX_BITS: int
 MAX_TABLES: int
+PROGRESS_TOTAL: int
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 # Centroids, labels, inertia, history, number of updates.
@@ -40,14 +43,12 @@ _Trained: TypeAlias = tuple[_Floats, npt.NDArray[np.int64], float, list[float], 
 
 def simd_info() -> dict[str, Any]: ...
 def round_rows(block: npt.NDArray[Any], out: npt.NDArray[np.float32], first: int) -> None: ...
-def train(
-    rows: _Floats, training: Training, sample: int | None, progress: Callable[[int, int], object] | None
-) -> _Trained: ...
+def train(rows: _Floats, training: Training, sample: int | None, progress: Progress | None) -> _Trained: ...
 def train_batches(
     rows: _Floats,
     training: Training,
     batches: tuple[int, int | None, float],
-    progress: Callable[[int, int], object] | None,
+    progress: Progress | None,
 ) -> tuple[MiniBatch, _Trained]: ...
 def from_bytes(file: npt.NDArray[np.uint8]) -> Index: ...
 def load(path: str, mode: str, verify: str, ann: bool) -> Index: ...
@@ -68,9 +69,17 @@ class BuildParams:
 
 @final
 class Builder:
-    def __new__(cls, params: BuildParams, rows: int, dims: int) -> Builder: ...
-    def push(self, block: npt.NDArray[Any]) -> None: ...
-    def finish(self) -> Index: ...
+    # Whether the index will be saved within the same progress.
+    def __new__(
+        cls, params: BuildParams, rows: int, dims: int, progress: Progress | None, saved: bool
+    ) -> Builder: ...
+    def push(self, block: npt.NDArray[Any], progress: Progress | None) -> None: ...
+    def finish(self, progress: Progress | None) -> Index: ...
+
+@final
+class Progress:
+    def __new__(cls, callable: ProgressCall, times: int) -> Progress: ...
+    def finish(self) -> None: ...
 
 @final
 class MiniBatch:
@@ -136,7 +145,9 @@ class Index:
         list[tuple[int, int, int, int, float, float, bool]],
         int,
     ]: ...
-    def tune(self, recall: float | None, queries: npt.NDArray[Any] | None, threads: int | None) -> None: ...
+    def tune(
+        self, recall: float | None, queries: npt.NDArray[Any] | None, threads: int | None, progress: Progress | None
+    ) -> None: ...
     # Recall, low, high, queries, visited, exact.
     def recall(
         self,
@@ -160,5 +171,5 @@ class Index:
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]: ...
     def to_bytes(self) -> npt.NDArray[np.uint8]: ...
     def copy(self) -> Index: ...
-    def save(self, path: str) -> None: ...
+    def save(self, path: str, progress: Progress | None) -> None: ...
     def verify(self) -> None: ...

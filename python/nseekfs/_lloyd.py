@@ -41,7 +41,7 @@ class KMeans(Clusterer[float]):
     _: KW_ONLY
     max_points_per_centroid: Count | None = None
 
-    def _train(self, rows: Floats) -> Fitted[float]:
+    def _train(self, rows: Floats, heard: _core.Progress | None) -> Fitted[float]:
         sample = _arguments.maybe_whole("max_points_per_centroid", self.max_points_per_centroid, 1)
         training = self._training(rows.shape[1])
-        return Fitted(training.metric, *_core.train(rows, training, sample, self._progress()))
+        return Fitted(training.metric, *_core.train(rows, training, sample, heard))

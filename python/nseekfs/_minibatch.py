@@ -83,7 +83,7 @@ class MiniBatchKMeans(BatchClusterer[float]):
         """The state without the counts of `partial_fit`, which then starts from the centroids with counts of 0."""
         return {**super().__getstate__(), "_learner": None}
 
-    def _train(self, rows: Floats) -> Fitted[float]:
+    def _train(self, rows: Floats, heard: _core.Progress | None) -> Fitted[float]:
         training = self._training(rows.shape[1])
         batch_size = _arguments.maybe_whole("batch_size", self.batch_size, 1)
         batches = (
@@ -91,7 +91,7 @@ class MiniBatchKMeans(BatchClusterer[float]):
             _arguments.maybe_whole("max_no_improvement", self.max_no_improvement, 1),
             self._least_share(),
         )
-        self._learner, trained = _core.train_batches(rows, training, batches, self._progress())
+        self._learner, trained = _core.train_batches(rows, training, batches, heard)
         return Fitted(training.metric, *trained)
 
     def _learn(self, rows: Floats) -> Fitted[float]:

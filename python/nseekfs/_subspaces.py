@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nseekfs import _arguments
+from nseekfs import _arguments, _core
 from nseekfs._clusters import Fitted, Floats, Labels, documented, given_centroids, rows_of
 from nseekfs._errors import InputError
 from nseekfs._minibatch import BatchClusterer, MiniBatchKMeans
@@ -66,15 +66,16 @@ class SubspaceMiniBatchKMeans(BatchClusterer[list[float]]):
     def score(self, X: Vectors, y: object = None) -> float:
         return sum(part.score(columns, y) for part, columns in self._pairs(X))
 
-    def _train(self, rows: Floats) -> Fitted[list[float]]:
+    def _train(self, rows: Floats, heard: _core.Progress | None) -> Fitted[list[float]]:
         split = split_columns(rows, self.n_subspaces)
-        parts, progress = self._new_parts(split), self._progress()
-        for done, (part, columns) in enumerate(zip(parts, split, strict=True), start=1):
-            part.fit(columns)
-            if progress is not None:
-                progress(done, len(parts))
+        parts = self._new_parts(split)
+        for part, columns in zip(parts, split, strict=True):
+            part._fitted = part._train(rows_of(columns), heard)
         self._parts = parts
         return self._gather(np.stack([part.labels for part in parts], axis=1), sum(part.inertia for part in parts))
+
+    def _works(self) -> int:
+        return _arguments.whole("n_subspaces", self.n_subspaces, 1)
 
     def _learn(self, rows: Floats) -> Fitted[list[float]]:
         if self._parts is None:

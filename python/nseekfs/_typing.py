@@ -27,10 +27,20 @@ class SupportsDLPack(Protocol):
     def __dlpack_device__(self) -> Any: ...
 
 
-class Progress(Protocol):
-    """A callable that receives the number of units of work done, such as blocks of rows, and their total."""
+class ProgressCall(Protocol):
+    """A callable that hears how much of a work is done."""
 
     def __call__(self, done: int, total: int, /) -> object: ...
+
+
+Progress: TypeAlias = ProgressCall | bool | None
+"""A callable that is called with (done, total), True for a bar of tqdm, or None.
+
+``done / total`` estimates the share of the time that has passed. `total` is the same in every call, `done` grows from
+call to call, and reaches `total` once, when the work is over. The calls come from the calling thread: a hundred or so,
+or ten a second where the work takes long. What the callable raises ends the work, leaves no file behind and reaches
+the caller; in the last call, the work is done already.
+"""
 
 
 Vectors: TypeAlias = npt.ArrayLike | SupportsDLPack

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, Unpack, get_args
 
 import numpy as np
 
-from nseekfs import _arguments, _arrays, _core
+from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._errors import InputError, InputTypeError
 from nseekfs._typing import AnyPath, Count, Embeddings, Level, Method, Metric, Mode, Progress, Verify
 from nseekfs.index import Index
@@ -31,7 +31,7 @@ def from_embeddings(
     base_name: str = "index",
     seed: Count = 0,
     threads: Count | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> Index:
     """Build an index in memory, or in a file if `output_dir` is given.
 
@@ -73,8 +73,10 @@ def from_embeddings(
         Seed of all random choices, from 0 to 2**64 - 1.
     threads : int, optional
         Maximum number of threads, at least 1. The default is the number of CPUs that the process may use.
-    progress : callable, optional
-        Called with (rows done, all rows) after each block.
+    progress : callable or True, optional
+        Called with (done, total) as the work goes on: whole numbers whose ratio estimates the share of the time that
+        has passed. `done` grows, and reaches `total` once, when the work is over. What the callable raises ends the
+        work and leaves no file behind. True shows a bar of tqdm, which must be installed.
 
     Returns
     -------
@@ -84,6 +86,8 @@ def from_embeddings(
     ------
     InputError
         If a value is not allowed, such as NaN; `InputTypeError` if a type is wrong.
+    Error
+        If `progress` is True and tqdm is not installed.
     MemoryError
         If the index does not fit in memory.
     OSError
@@ -104,7 +108,6 @@ def from_embeddings(
     method_word = _arguments.word("method", method)
     if method_word not in get_args(Method):
         raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {method_word!r}")
-    progress = _arguments.maybe_callable("progress", progress)
     level_word = _arguments.word("level", level)
     params = _core.BuildParams(
         level_word,
@@ -116,21 +119,18 @@ def from_embeddings(
         _arguments.real("recall", recall),
         _arguments.maybe_whole("threads", threads),
     )
-    # Rows come last: the blocks of an iterator can be read but once.
-    source = _arrays.Rows("embeddings", embeddings)
-    builder = _core.Builder(params, *source.shape)
-    done = 0
-    for block in source.blocks(_STORED.get(level_word, np.float64)):
-        builder.push(block)
-        done += len(block)
-        if progress is not None:
-            progress(done, source.shape[0])
-    core = builder.finish()
-    if folder is not None:
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, f"{stem}_{core.level}.bin")
-        core.save(path)
-        core = _core.load(path, "mmap", "header", True)
+    with _progress.Told(progress, "nseekfs build") as heard:
+        # Rows come last: the blocks of an iterator can be read but once.
+        source = _arrays.Rows("embeddings", embeddings)
+        builder = _core.Builder(params, *source.shape, heard, folder is not None)
+        for block in source.blocks(_STORED.get(level_word, np.float64)):
+            builder.push(block, heard)
+        core = builder.finish(heard)
+        if folder is not None:
+            os.makedirs(folder, exist_ok=True)
+            path = os.path.join(folder, f"{stem}_{core.level}.bin")
+            core.save(path, heard)
+            core = _core.load(path, "mmap", "header", True)
     return Index(core, method_word)
 
 
@@ -147,7 +147,7 @@ class BuildOptions(TypedDict, total=False):
     codes: bool
     seed: Count
     threads: Count | None
-    progress: Progress | None
+    progress: Progress
 
 
 def create_index(embeddings: Embeddings, output_dir: AnyPath, **options: Unpack[BuildOptions]) -> str:

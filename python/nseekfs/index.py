@@ -7,10 +7,10 @@ from typing import Any, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from nseekfs import _arguments, _arrays, _core
+from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._approximate import Approximate, how_much, query_type
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Vectors
+from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Progress, Vectors
 from nseekfs.hits import Certificate, Hits, SearchResult
 from nseekfs.params import Effort
 
@@ -185,13 +185,15 @@ class Index(Approximate):
             indices, scores, keys = indices.reshape(shape), scores.reshape(shape), keys.reshape(shape)
         return SearchResult(indices, scores, keys)
 
-    def save(self, path: AnyPath) -> None:
+    def save(self, path: AnyPath, *, progress: Progress = None) -> None:
         """Write the index to one file, whole or not at all. An existing file is replaced.
 
         Parameters
         ----------
         path : path
             Name of the file.
+        progress : callable or True, optional
+            As in `from_embeddings`.
 
         Raises
         ------
@@ -201,8 +203,9 @@ class Index(Approximate):
             If the file cannot be written. An existing file is then unchanged.
         """
         core, name = self._open(), _arguments.path("path", path)
-        core.save(name)
-        self._saved = name
+        with _progress.Told(progress, "nseekfs save") as heard:
+            core.save(name, heard)
+            self._saved = name
 
     def verify(self) -> None:
         """Check every byte of the file against its checksum.

@@ -35,7 +35,7 @@ const CHUNK: usize = 16;
 /// Two disjoint random samples of row numbers below `rows`, each ascending: to tune on, and to measure recall on.
 pub fn samples(rows: usize, seed: u64) -> [Vec<usize>; 2] {
     let mut random = Random::new(seed ^ 0x7475_6e65);
-    let count = SAMPLE.min(rows.div_ceil(SAMPLE_DIVISOR));
+    let count = sample_rows(rows);
     let drawn = crate::cluster::reseed::draw(&mut random, rows, 2 * count);
     // The only row of a table serves as both.
     let (tuned, tested) = drawn.split_at(count);
@@ -44,6 +44,11 @@ pub fn samples(rows: usize, seed: u64) -> [Vec<usize>; 2] {
         rows.sort_unstable();
         rows
     })
+}
+
+/// The rows of each of these samples.
+pub fn sample_rows(rows: usize) -> usize {
+    SAMPLE.min(rows.div_ceil(SAMPLE_DIVISOR))
 }
 
 /// Queries to measure recall with.

@@ -13,6 +13,7 @@ use crate::ann::lsh::tables::Scratch;
 use crate::error::{Error, Result};
 use crate::format::{TuningPoint, TuningRecord};
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use crate::scan::{Plan, Queries};
 use crate::store::lists::NO_ROW;
 use crate::store::rows::Rows;
@@ -47,8 +48,9 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
     let grid = grid(ann.max_probes());
     let mut measurement = Measurement { ann, gaps: vec![0.0; grid.len()], grid, row_cells: RowCells::new(ann, rows), plan, segments };
     let max_k = (rows - usize::from(sample.own.is_some())).max(1);
-    let ladder: Vec<(usize, usize)> =
-        K_LADDER.iter().map(|&(k, queries)| (k, queries[kind].min(count))).filter(|&(k, _)| k <= max_k).collect();
+    let ladder = ladder(kind, count, max_k);
+    let size = [rows, sample.queries.dims(), ann.max_probes()];
+    watch.plan(work(kind, size, count));
     let (mut points, mut visited, mut measured) = (Vec::new(), Vec::new(), 0);
     for group in ladder.chunk_by(|a, b| a.1 == b.1) {
         let (max_k, queries) = group[group.len() - 1];
@@ -58,12 +60,15 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
         let some = sample.queries.some(&which);
         // The rows visited do not depend on k: count them once, for the first and largest group.
         let counted = if visited.is_empty() { COUNTED_QUERIES } else { 0 };
+        let [searching, tracing] = group_work(kind, size, queries);
+        watch.stage(searching, (queries * rows) as u64);
         let hoods = neighbourhoods(Sample { queries: &some, own: own.as_deref() }, max_k, plan, segments, watch)?;
         if let Ann::Ivf(ivf) = ann
             && visited.is_empty()
         {
             measurement.gaps = gaps(ivf, &measurement.grid, (&some, &hoods), plan, watch)?;
         }
+        watch.stage(tracing, hoods.len() as u64);
         let traces = measurement.traces(&some, &hoods, counted, watch)?;
         if visited.is_empty() {
             visited = mean_visited(&measurement.grid, &traces);
@@ -72,6 +77,23 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
         group.iter().for_each(|&(k, _)| points.extend(curve(&measurement, k, &traces, &visited)));
     }
     Ok(TuningRecord { recall, queries: measured, given: sample.own.is_none(), points })
+}
+
+/// The values of k that are measured, each with its number of queries, `count` at most.
+fn ladder(kind: usize, count: usize, max_k: usize) -> Vec<(usize, usize)> {
+    K_LADDER.iter().map(|&(k, queries)| (k, queries[kind].min(count))).filter(|&(k, _)| k <= max_k).collect()
+}
+
+/// The cost of [`measure`] with `queries`, for a number of rows, of dims, and of cells or buckets; `kind` is 1 for buckets.
+pub fn work(kind: usize, size: [usize; 3], queries: usize) -> f64 {
+    let ladder = ladder(kind, queries, size[0]);
+    ladder.chunk_by(|a, b| a.1 == b.1).flat_map(|group| group_work(kind, size, group[0].1)).sum()
+}
+
+/// The cost of finding the neighbours of `queries`, and of tracing them to these.
+fn group_work(kind: usize, [rows, dims, places]: [usize; 3], queries: usize) -> [f64; 2] {
+    let probes = if kind == 1 { places / PROBE_LIMIT_DIVISOR as usize } else { places };
+    [cost::CODED * (rows * dims) as f64 * queries as f64, cost::PROBE * (probes * queries) as f64]
 }
 
 /// What every query of a measurement shares.
@@ -140,7 +162,7 @@ fn gaps(ivf: &Ivf, grid: &[usize], (queries, hoods): (&Queries, &[Neighbourhood]
     let gaps = |(): &mut (), i: usize| {
         let hood = &hoods[i * hoods.len() / count];
         let unit = Nprobe::gap_unit(ivf.rank_metric(plan.metric), queries.norm(hood.query));
-        let order = ivf.order(plan, queries, hood.query, watch)?;
+        let order = ivf.order(plan, queries, hood.query, &watch.silent())?;
         let gap = |&nprobe: &usize| (order[0].0 - order[nprobe - 1].0) / unit;
         // Zero queries divide by zero, and a centroid's key may be NaN or infinite.
         Ok(grid.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).collect::<Vec<f64>>())
@@ -153,15 +175,18 @@ impl Measurement<'_> {
     /// Traces every query to its neighbours; counts rows visited in buckets for `counted` of them.
     fn traces(&self, queries: &Queries, hoods: &[Neighbourhood], counted: usize, watch: &Watch) -> Result<Vec<QueryTrace>> {
         let is_counted = |at: usize| counted > 0 && at.is_multiple_of(hoods.len().div_ceil(counted));
-        let work = |scratch: &mut Scratch, at: usize| match self.ann {
-            Ann::Ivf(ivf) => self.trace_cells(ivf, queries, &hoods[at], watch),
-            Ann::Lsh(lsh) => self.trace_buckets(lsh, queries, &hoods[at], is_counted(at), scratch),
+        let trace = |scratch: &mut Scratch, at: usize| {
+            watch.advance(1);
+            match self.ann {
+                Ann::Ivf(ivf) => self.trace_cells(ivf, queries, &hoods[at], watch),
+                Ann::Lsh(lsh) => self.trace_buckets(lsh, queries, &hoods[at], is_counted(at), scratch),
+            }
         };
-        pool::map(self.plan.threads, hoods.len(), watch, || Ok(Scratch::default()), work)
+        pool::map(self.plan.threads, hoods.len(), watch, || Ok(Scratch::default()), trace)
     }
 
     fn trace_cells(&self, ivf: &Ivf, queries: &Queries, hood: &Neighbourhood, watch: &Watch) -> Result<QueryTrace> {
-        let order = ivf.order(self.plan, queries, hood.query, watch)?;
+        let order = ivf.order(self.plan, queries, hood.query, &watch.silent())?;
         // One more entry, for a cell of `u32::MAX`.
         let mut rank_of = vec![u64::MAX; ivf.cells() + 1];
         order.iter().enumerate().for_each(|(rank, cell)| rank_of[cell.1 as usize] = rank as u64);

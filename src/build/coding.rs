@@ -8,6 +8,7 @@ use crate::level::Level;
 use crate::linalg::Compute;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use crate::quantize::calibrate::{self, PseudoQuery};
 use crate::quantize::encode::{CodesMut, EncodeScratch, Encoder};
 use crate::quantize::{BLOCK, LEAST_NORM, Quantizer, axes};
@@ -54,11 +55,30 @@ pub(super) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
     level != Level::F8 && rows * dims * level.value_bytes() > LEAST_BYTES && DIMS.contains(&dims) && rows >= ROWS_PER_DIM * dims
 }
 
+/// What it costs to learn axes, to search for pseudo-queries, to choose the number of leading dims, and to encode.
+pub(super) fn work(rows: usize, dims: usize) -> [f64; 4] {
+    let (sample, search) = (sample_rows(rows, dims), cost::SCAN * (rows * dims * PSEUDO_QUERIES) as f64);
+    let encoding = (rows * dims) as f64 * (dims as f64 + cost::QUANTIZE);
+    [cost::LEARN * axes::work(sample, dims), search, calibrate::work(sample.min(width_rows(dims)), dims, PSEUDO_QUERIES), encoding]
+}
+
+/// Rows of the sample that axes are learnt from, at most.
+fn sample_rows(rows: usize, dims: usize) -> usize {
+    (SAMPLE_VALUES / dims).min(SAMPLE_ROWS).min(rows)
+}
+
+/// Rows that calibrate the number of leading dims, about.
+fn width_rows(dims: usize) -> usize {
+    WIDTH_ROWS.min(WIDTH_VALUES / dims)
+}
+
 /// Learns a quantizer from the rows.
 pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantizer> {
     let Coding { kernel, threads, seed, watch } = coding;
     let dims = rows.dims;
-    let sample = directions(kernel, rows, (SAMPLE_VALUES / dims).min(SAMPLE_ROWS));
+    let [learning, searching, choosing, _] = work(rows.len(), dims);
+    watch.stage(learning, (learning / cost::LEARN) as u64);
+    let sample = directions(kernel, rows, sample_rows(rows.len(), dims));
     let compute = Compute { kernel, threads, watch };
     let mut quantizer = axes::learn(compute, &sample, dims, seed)?;
     let pseudo = pseudo_queries(&sample, dims);
@@ -74,6 +94,7 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
         unit: false,
         threshold: f64::NEG_INFINITY,
     };
+    watch.stage(searching, (rows.len() * queries.len()) as u64);
     let best = scan::search(&plan, &[*rows], &[Run { segment: 0, rows: 0..rows.len() }], &queries, watch)?;
     let kth = best.into_iter().enumerate().map(|(i, top)| {
         let sorted = top.into_sorted();
@@ -81,7 +102,8 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
         sorted.get(PSEUDO_K[i / 4 % 4 / 3] - 1).or(sorted.last()).map_or(-1.0, |entry| entry.key)
     });
     let pseudo: Vec<PseudoQuery> = pseudo.into_iter().zip(kth).map(|(direction, kth)| PseudoQuery { direction, kth }).collect();
-    let step = (sample.len() / dims / WIDTH_ROWS.min(WIDTH_VALUES / dims)).max(1);
+    watch.stage(choosing, choosing as u64);
+    let step = (sample.len() / dims / width_rows(dims)).max(1);
     let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();
     quantizer.leading = calibrate::leading_dims(compute, &quantizer, &some, &pseudo, LATE * FULL_BOUND_COST as f64)?;
     Ok(quantizer)
@@ -90,9 +112,9 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
 /// Unit vectors of about `count` rows spread over the table, in float64, without zero rows.
 fn directions(kernel: &Kernel, rows: &Rows, count: usize) -> Vec<f64> {
     let mut buffer = PanelBuffer::default();
-    let mut sample = Vec::with_capacity(count.min(rows.len()) * rows.dims);
-    for i in 0..count.min(rows.len()) {
-        let row = (i as u64 * rows.len() as u64 / count.min(rows.len()) as u64) as usize;
+    let mut sample = Vec::with_capacity(count * rows.dims);
+    for i in 0..count {
+        let row = (i as u64 * rows.len() as u64 / count as u64) as usize;
         if rows.norms[row] >= LEAST_NORM {
             buffer.clear();
             rows.decode(kernel, row..row + 1, &mut buffer);
@@ -158,15 +180,17 @@ pub(super) fn encode(coding: Coding, quantizer: &Quantizer, rows: &Rows) -> Resu
         })
         .collect();
     let encoder = Encoder::new(coding.kernel, quantizer);
-    let work = |(scratch, buffer): &mut (EncodeScratch, PanelBuffer), job: usize| {
+    coding.watch.stage(work(rows.len(), rows.dims)[3], rows.len() as u64);
+    let encode = |(scratch, buffer): &mut (EncodeScratch, PanelBuffer), job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let range = job * JOB_ROWS..rows.len().min((job + 1) * JOB_ROWS);
         buffer.clear();
         rows.decode(coding.kernel, range.clone(), buffer);
-        encoder.encode(buffer.values(), &rows.norms[range], scratch, &mut out, 0);
+        encoder.encode(buffer.values(), &rows.norms[range.clone()], scratch, &mut out, 0);
+        coding.watch.advance(range.len() as u64);
         Ok(())
     };
-    pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(EncodeScratch, PanelBuffer)>::default()), work)?;
+    pool::run(coding.threads, jobs.len(), coding.watch, || Ok(<(EncodeScratch, PanelBuffer)>::default()), encode)?;
     drop(jobs);
     let [lines, factors, remainder] = [lines, factors, remainder].map(|section| section.freeze().map(Section::whole));
     Ok(CodeSections { lines: lines?, factors: factors?, remainder: remainder? })

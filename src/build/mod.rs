@@ -11,6 +11,7 @@ use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::{Level, f8, f16};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use crate::store::BytesMut;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
 use crate::store::section::Section;
@@ -96,6 +97,17 @@ impl Builder {
         Ok(Builder { params, kernel, threads, dims, rows: count, filled: 0, unit: true, values, norms, scales })
     }
 
+    /// The cost of taking in all rows and of [`Builder::finish`], and, if it is `saved`, of [`Index::save`].
+    pub fn work(&self, saved: bool) -> f64 {
+        let (level, rows, dims, values) = (self.params.level, self.rows, self.dims, (self.rows * self.dims) as f64);
+        let coded = self.params.codes && coding::worthwhile(level, rows, dims);
+        let codes = if coded { coding::work(rows, dims).iter().sum() } else { 0.0 };
+        let ann = self.params.ann.as_ref().map_or(0.0, |ann| ann.work(rows, dims, level));
+        // Codes take about a byte a value, cells half of that for each row's two entries.
+        let bytes = self.values.len() as f64 + if coded { values } else { 0.0 } + if ann > 0.0 { values } else { 0.0 };
+        cost::ROUND * values + codes + ann + if saved { cost::BYTE * bytes } else { 0.0 }
+    }
+
     /// Takes in the next rows, of `dims` values each.
     ///
     /// # Errors
@@ -126,6 +138,7 @@ impl Builder {
                 Mutex::new(Slot { level, dims, first, given, values, norms, scales: scales.next().unwrap_or_default() })
             })
             .collect();
+        watch.stage(cost::ROUND * block.len() as f64, count as u64);
         let claimed = self.params.normalized == Some(true);
         let states = pool::run(
             self.threads,
@@ -134,6 +147,7 @@ impl Builder {
             || Ok(Scratch::default()),
             |scratch, job| {
                 let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                watch.advance(slot.norms.len() as u64);
                 slot.fill(kernel, scratch, claimed)
             },
         )?;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result, filled};
 use crate::kernel::{self, BATCH, Kernel, UnpackedCodes, padded, prefetch};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -71,6 +72,11 @@ impl Centroids {
         let rows = Samples::new(argument, values, dims, kernel, threads, watch)?;
         let codes = Codes::new(&rows, metric, threads, watch)?;
         Ok(Centroids { kernel, metric, rows, codes })
+    }
+
+    /// The cost of finding the nearest cells of `rows`.
+    pub fn work(rows: usize, cells: usize, dims: usize) -> f64 {
+        (rows * dims) as f64 * (cost::ASSIGN * cells as f64 + cost::ROUND)
     }
 
     /// The nearest cell of every row. `guess` holds a probable one per row, such as the cell before the centroids
@@ -233,6 +239,7 @@ impl<'a> Worker<'a> {
                     self.search_panel(samples, tile, states, count, cells.clone());
                 }
             }
+            watch.advance(group.len() as u64);
             group.zip(&states).for_each(|(row, state)| each(row, &state.best));
         }
         Ok(())

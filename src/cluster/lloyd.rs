@@ -17,6 +17,10 @@ use crate::random::Random;
 
 /// k-means++ chooses from a sample of this many rows per centroid.
 const PLUSPLUS_SAMPLE: usize = 4;
+/// Estimates that serve for progress only: few trainings take more iterations, or more of them for the root of the rows of
+/// a cell.
+const USUAL_ITERATIONS: f64 = 25.0;
+const ITERATIONS_PER_ROOT: f64 = 3.0;
 
 /// Where the first centroids come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,14 +134,11 @@ pub struct Trained {
     pub iterations: usize,
 }
 
-/// Called after each iteration with (iterations done, maximum, objective); false ends training.
-pub type Progress<'a> = dyn FnMut(usize, usize, f64) -> bool + 'a;
-
 /// Trains centroids of `samples`.
 ///
 /// # Errors
 /// Parameters out of range; more cells than rows; no memory; [`Error::Interrupted`].
-pub fn train(samples: &Samples, params: &Params, progress: &mut Progress, watch: &Watch) -> Result<Trained> {
+pub fn train(samples: &Samples, params: &Params, watch: &Watch) -> Result<Trained> {
     params.check(samples)?;
     let threads = pool::thread_count(params.threads)?;
     let _mode = FloatMode::standard();
@@ -146,9 +147,9 @@ pub fn train(samples: &Samples, params: &Params, progress: &mut Progress, watch:
         let mut rows = reseed::draw(&mut random, samples.len(), limit);
         rows.sort_unstable();
         let sample = samples.pick(&rows)?;
-        return lloyd(&sample, params, random, threads, progress, watch);
+        return lloyd(&sample, params, random, threads, watch);
     }
-    lloyd(samples, params, random, threads, progress, watch)
+    lloyd(samples, params, random, threads, watch)
 }
 
 /// The objective of `samples` at the given centroids.
@@ -177,16 +178,45 @@ pub fn init_centroids(samples: &Samples, params: &Params, random: &mut Random, t
     Ok(values)
 }
 
-fn lloyd(
-    samples: &Samples,
-    params: &Params,
-    mut random: Random,
-    threads: usize,
-    progress: &mut Progress,
-    watch: &Watch,
-) -> Result<Trained> {
+/// The cost of [`train`] on `rows`.
+pub fn work(rows: usize, dims: usize, params: &Params) -> f64 {
+    first_work(rows, dims, params) + (1.0 + usual_iterations(rows, params)) * Centroids::work(rows, params.cells, dims)
+}
+
+fn usual_iterations(rows: usize, params: &Params) -> f64 {
+    (ITERATIONS_PER_ROOT * (rows as f64 / params.cells as f64).sqrt()).min(USUAL_ITERATIONS).min(params.iterations as f64)
+}
+
+/// The cost of [`init_centroids`].
+pub(super) fn first_work(rows: usize, dims: usize, params: &Params) -> f64 {
+    let drawn = if params.init == Init::PlusPlus { PLUSPLUS_SAMPLE.saturating_mul(params.cells).min(rows) } else { 0 };
+    Centroids::work(drawn, params.cells, dims)
+}
+
+/// Iterations to come, 1 at least: the share by which the objective falls is about proportional to the inverse square of
+/// the number of iterations, until it is the tolerance.
+fn iterations_left(rows: usize, history: &[f64], params: &Params) -> f64 {
+    let (done, usual) = ((history.len() - 1) as f64, usual_iterations(rows, params));
+    let all = match history {
+        [_] => usual,
+        [.., before, after] if params.tolerance > 0.0 && *before > 0.0 => {
+            // The first gains are larger than the rule has it.
+            (done * ((before - after) / before / params.tolerance).max(0.0).sqrt()).min(2.0 * usual.max(done))
+        }
+        _ => f64::INFINITY,
+    };
+    (all.min(params.iterations as f64) - done).max(1.0)
+}
+
+fn lloyd(samples: &Samples, params: &Params, mut random: Random, threads: usize, watch: &Watch) -> Result<Trained> {
     let (metric, dims) = (params.metric, samples.dims());
+    let (all, first) = (work(samples.len(), dims, params), first_work(samples.len(), dims, params));
+    let (each, mut left) = (Centroids::work(samples.len(), params.cells, dims), all - first);
+    watch.plan(all);
+    watch.stage(first, params.cells as u64);
     let mut cells = Centroids::new("init", init_centroids(samples, params, &mut random, threads, watch)?, dims, metric, threads, watch)?;
+    watch.stage(each, samples.len() as u64);
+    left -= each;
     let mut assignment = cells.assign(samples, None, threads, watch)?;
     let mut history = vec![objective(metric, &assignment.keys)];
     let mut stale = vec![true; params.cells];
@@ -202,8 +232,12 @@ fn lloyd(
         let refilled = !no_gain && reseed::refill_empty(samples, &members, &assignment.keys, metric, &mut values, &mut random);
         if trained && !refilled {
             let objective = objective(metric, &assignment.keys);
+            watch.stage(left, 0);
             return Ok(Trained { centroids: values, assignment, objective, history, iterations });
         }
+        let next_cost = left / iterations_left(samples.len(), &history, params);
+        watch.stage(next_cost, samples.len() as u64);
+        left -= next_cost;
         cells = Centroids::new("vectors", values, dims, metric, threads, watch)?;
         let next = cells.assign(samples, Some(&assignment.cells), threads, watch)?;
         stale.fill(false);
@@ -214,9 +248,6 @@ fn lloyd(
         history.push(objective(metric, &assignment.keys));
         // After convergence, refilling goes on only while it lowers the objective.
         no_gain = trained && history[history.len() - 1] >= history[history.len() - 2];
-        if !progress(iterations, params.iterations, history[history.len() - 1]) {
-            return Err(Error::Interrupted);
-        }
     }
 }
 

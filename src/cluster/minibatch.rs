@@ -5,7 +5,7 @@
 //! Centroids depend on batches, seed and parameters, not on CPU or threads.
 
 use super::assign::{Assignment, Centroids};
-use super::lloyd::{Init, Params, Progress, Trained, init_centroids};
+use super::lloyd::{self, Init, Params, Trained, init_centroids};
 use super::reseed;
 use super::samples::Samples;
 use super::sums::{self, Members, centroid, objective};
@@ -18,6 +18,9 @@ use crate::random::Random;
 const REASSIGNMENT_ROWS: usize = 10;
 /// The initial centroids are chosen from this many batches, or from three rows per cell if that is more.
 const INIT_BATCHES: usize = 3;
+
+/// Batches of most trainings that end early: an estimate that serves for progress only.
+const USUAL_BATCHES: usize = 20;
 
 /// How [`train`] draws batches, and when it stops.
 #[derive(Debug, Clone)]
@@ -143,7 +146,6 @@ pub fn train(
     samples: &Samples,
     params: &Params,
     (batches, reassignment_ratio): (&Batches, f64),
-    progress: &mut Progress,
     watch: &Watch,
 ) -> Result<(MiniBatch, Trained)> {
     params.check(samples)?;
@@ -156,28 +158,36 @@ pub fn train(
     let rows = batches.rows.min(samples.len());
     let first = INIT_BATCHES.saturating_mul(rows.max(params.cells)).min(samples.len());
     let drawn = reseed::draw(&mut random, samples.len(), if matches!(params.init, Init::Given(_)) { params.cells } else { first });
-    let mut state = MiniBatch::new(&samples.pick(&drawn)?, params.clone(), reassignment_ratio, watch)?;
     let steps = params.iterations.saturating_mul(samples.len().div_ceil(rows));
+    let work = |rows: usize| Centroids::work(rows, params.cells, samples.dims());
+    let usual = if batches.patience.is_some() { steps.min(USUAL_BATCHES) } else { steps };
+    let (first, all, mut left) =
+        (lloyd::first_work(drawn.len(), samples.dims(), params), 2.0 * work(samples.len()), usual as f64 * work(rows));
+    watch.plan(first + left + all);
+    watch.stage(first, params.cells as u64);
+    let mut state = MiniBatch::new(&samples.pick(&drawn)?, params.clone(), reassignment_ratio, watch)?;
     let mut history = Vec::new();
     let mut stop = EarlyStopping::new(rows, samples.len(), params.tolerance, batches.patience);
     let mut order = Epochs::new(samples.len())?;
     let mut latest = filled(samples.len(), 0, "the cells of rows")?;
     while history.len() < steps {
+        let next_cost = left / usual.saturating_sub(history.len()).max(batches.patience.unwrap_or(1)) as f64;
+        watch.stage(next_cost, rows as u64);
+        left -= next_cost;
         let (drawn, seen_before) = order.next(rows, &mut random);
         let guess: Option<Vec<u32>> = seen_before.then(|| drawn.iter().map(|&row| latest[row]).collect());
         let found = state.update(&samples.pick(drawn)?, guess.as_deref(), watch)?;
         drawn.iter().zip(&found.cells).for_each(|(&row, &cell)| latest[row] = cell);
         let mean = objective(params.metric, &found.keys) / rows as f64;
         history.push(mean);
-        if !progress(history.len(), steps, mean) {
-            return Err(Error::Interrupted);
-        }
         // The first batch's objective belongs to centroids that are not trained yet.
         if history.len() > 1 && stop.should_stop(mean) {
             break;
         }
     }
     let iterations = history.len();
+    watch.stage(left, 0);
+    watch.stage(all, 2 * samples.len() as u64);
     let assignment = state.finish(samples, order.seen_before.then_some(latest), &mut random, watch)?;
     let centroids = state.values.clone();
     let objective = objective(params.metric, &assignment.keys);

@@ -35,6 +35,7 @@ pub(super) fn choose(
     let mut measured = 0;
     while chosen.len() < count {
         nearest.update_keys(&chosen[measured..], threads, watch)?;
+        watch.advance((chosen.len() - measured) as u64);
         measured = chosen.len();
         chosen.extend(nearest.draw(count - measured, random));
         if chosen.len() == measured {

@@ -2,17 +2,20 @@
 
 use super::{Index, SearchParams};
 use crate::ann::ivf::{self, IvfParams};
+use crate::ann::lsh;
 use crate::ann::lsh::cost_model::{self, Costs, Estimate, Workload};
 use crate::ann::lsh::hash::{Hasher, Params};
 use crate::ann::lsh::search::Lsh;
-use crate::ann::sample::{Sample, neighbourhoods, samples};
+use crate::ann::sample::{Sample, neighbourhoods, sample_rows, samples};
 use crate::ann::tune::{self, SearchEffort};
 use crate::ann::{Ann, Request};
 use crate::error::{Error, Result};
 use crate::format::{MAX_BITS, MAX_TABLES, TuningRecord};
 use crate::kernel::{self, FloatMode};
+use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use crate::scan::lists::Mask;
 use crate::scan::{self, LONG_RUN, Method, Plan, Queries, Run, SPARSE};
 use crate::store::rows::Rows;
@@ -68,6 +71,31 @@ pub enum AnnKind {
 impl Default for AnnParams {
     fn default() -> Self {
         AnnParams { kind: None, recall: 0.95, cells: None, spill: true, tables: None, bits: None }
+    }
+}
+
+impl AnnParams {
+    /// The cost of [`Index::cluster`] for a table of this level.
+    pub fn work(&self, rows: usize, dims: usize, level: Level) -> f64 {
+        // Numbers out of range are refused later.
+        let given =
+            |number: Option<i64>, usual, most| number.map_or(usual, |number| usize::try_from(number).unwrap_or(most)).clamp(1, most);
+        match self.kind {
+            None if rows * dims * level.value_bytes() <= LEAST_BYTES => 0.0,
+            Some(AnnKind::Lsh) => {
+                let usual = cost_model::default_params(rows, 0);
+                let tables = given(self.tables, usual.tables, MAX_TABLES as usize);
+                let bits = given(self.bits, usual.bits, MAX_BITS as usize);
+                let [hashing, filling] = lsh::build::work(rows, dims, tables);
+                let tuning = tune::work(1, [rows, dims, tables << bits], sample_rows(rows));
+                Hasher::work(rows, dims) + choice_work(rows, dims).iter().sum::<f64>() + hashing + filling + tuning
+            }
+            _ => {
+                let cells = given(self.cells, ivf::default_cells(rows), rows);
+                let tuning = tune::work(0, [rows, dims, cells], sample_rows(rows));
+                ivf::work(rows, dims, cells, self.spill).iter().sum::<f64>() + tuning
+            }
+        }
     }
 }
 
@@ -161,9 +189,12 @@ impl Index {
         let count = CHOOSERS.min(own.len());
         let own: Vec<usize> = (0..count).map(|i| own[i * own.len() / count]).collect();
         let queries = self.rows_as_queries(&own)?;
+        let [searching, modelling] = choice_work(rows.len(), rows.dims);
+        watch.stage(searching, (rows.len() * count) as u64);
         let hoods = neighbourhoods(Sample { queries: &queries, own: Some(&own) }, USUAL_K as usize, plan, &views, watch)?;
         let queries = queries.some(&hoods.iter().map(|hood| hood.query).collect::<Vec<usize>>());
         let near: Vec<Vec<u64>> = hoods.into_iter().map(|hood| hood.near).collect();
+        watch.stage(modelling, count as u64);
         let costs = Costs { probe: PROBE_COST, row: rows.row_bytes() as f64 + READ_COST, entry: ENTRY_COST };
         cost_model::estimates((hasher, &rows), &Workload { queries: &queries, neighbours: &near, recall, costs }, given, plan, watch)
     }
@@ -309,6 +340,11 @@ impl Index {
             threshold: f64::NEG_INFINITY,
         })
     }
+}
+
+/// What it costs to find the neighbours of the queries that choose tables and bits, and to model the choices.
+fn choice_work(rows: usize, dims: usize) -> [f64; 2] {
+    [cost::CODED * (rows * dims * CHOOSERS) as f64, cost::MODEL * CHOOSERS as f64]
 }
 
 pub(crate) fn check_recall(recall: f64) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::kernel::{self, FloatMode, Kernel};
 use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use crate::quantize::Quantizer;
 pub use crate::scan::Method;
 use crate::scan::{Plan, Queries};
@@ -35,6 +36,9 @@ use std::path::{Path, PathBuf};
 const GROUP: usize = 1024;
 /// Bytes of kept entries of a group, over all workers, at most.
 const GROUP_BYTES: u64 = 256 << 20;
+
+/// The share of the time of saving that the system takes after the last byte was written, about.
+const SYNC: f64 = 0.6;
 
 /// What errors call the file that is only bytes in memory.
 const BYTES_NAME: &str = "pickled index";
@@ -168,7 +172,15 @@ impl Index {
     /// [`Error::Io`] when the file cannot be written; [`Error::Format`] when the file that the index was opened from has been
     /// damaged (F17); [`Error::Interrupted`].
     pub fn save(&self, path: &Path, watch: &Watch) -> Result<()> {
-        self.write(|contents, source| format::copy(path, contents, source, &|| watch.check()))
+        let work = cost::BYTE * self.bytes() as f64;
+        watch.plan(work);
+        // Blocks are first hashed, then written; the rest of the work is that the system brings them to the disk.
+        watch.stage(work * (1.0 - SYNC), 2 * (self.bytes() as u64).div_ceil(format::BLOCK as u64));
+        let tick = || {
+            watch.advance(1);
+            watch.check()
+        };
+        self.write(|contents, source| format::copy(path, contents, source, &tick))
     }
 
     /// The bytes of the file that [`Index::save`] would write.

@@ -41,6 +41,12 @@ pub fn orthonormal(compute: Compute, mut rows: Vec<f32>, dims: usize, wanted: us
     Ok(rows)
 }
 
+/// The multiply-adds of [`orthonormal`] for `count` rows.
+pub fn work(count: usize, dims: usize, wanted: usize) -> f64 {
+    let block = |first: usize| 2 * COLUMNS * (dims - first) * (count.saturating_sub(first + COLUMNS) + wanted - first);
+    (0..count).step_by(COLUMNS).map(|first| block(first) as f64).sum()
+}
+
 /// Which reflection of a block meets a row first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -104,6 +110,7 @@ impl Reflections {
                     row[self.first + group * COLUMNS..].iter_mut().zip(changes).for_each(|(x, change)| *x -= change);
                 }
             }
+            watch.advance((2 * COLUMNS * rows.len() / dims * (dims - self.first)) as u64);
             Ok(())
         };
         pool::run(threads, jobs.len(), watch, || Ok(Default::default()), work)?;

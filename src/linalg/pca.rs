@@ -7,7 +7,7 @@
 //! For n rows, d dims and a subspace of r that is about 3 n d r + n r^2 multiply-adds, and 3 r^3 for each round of
 //! iteration; n d^2 in place of the first where all axes are wanted.
 
-use super::orthonormal::orthonormal;
+use super::orthonormal::{self, orthonormal};
 use super::product::{Columns, product, transpose};
 use super::{Compute, dot};
 use crate::error::Result;
@@ -65,6 +65,14 @@ pub fn principal(compute: Compute, mut sample: Vec<f32>, dims: usize, count: usi
 }
 
 /// The mean of the rows.
+/// The multiply-adds of [`principal`] for a sample of `rows`.
+pub fn work(rows: usize, dims: usize, count: usize) -> f64 {
+    let size = dims.min(count + BEYOND);
+    let [n, d, r] = [rows, dims, size].map(|count| count as f64);
+    let subspace = if size < dims { 3.0 * n * d * r + orthonormal::work(size, dims, size) + count as f64 * r * d } else { 0.0 };
+    subspace + n * r * r + ROUNDS as f64 * (orthonormal::work(size, size, size) + r * r * r)
+}
+
 fn mean(sample: &[f32], dims: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; dims];
     for row in sample.chunks_exact(dims) {

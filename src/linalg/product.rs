@@ -69,6 +69,7 @@ pub fn product(compute: Compute, left: &[f32], right: &Columns) -> Result<Vec<f3
         for (group, columns) in right.groups().enumerate() {
             watch.check()?;
             let sums = panel.times(kernel, columns);
+            watch.advance((count * inner * COLUMNS.min(width - group * COLUMNS)) as u64);
             for (out, sums) in out.chunks_exact_mut(width).zip(sums.chunks_exact(COLUMNS)) {
                 out[group * COLUMNS..].iter_mut().zip(sums).for_each(|(out, &sum)| *out = sum as f32);
             }

@@ -1,7 +1,8 @@
 //! The classes and functions behind `nseekfs.cluster`: rows in float32, centroids and cells out.
 
 use super::array::{Matrix, matrix};
-use super::error::{raise, released};
+use super::error::{raise, released, told};
+use super::progress::Progress;
 use crate::cluster::assign::{self, Assignment};
 use crate::cluster::lloyd::{self, Init, Params, Trained};
 use crate::cluster::minibatch::{self, Batches};
@@ -12,7 +13,6 @@ use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use std::sync::Mutex;
 
 /// Rows in float32, contiguous.
 type Rows<'py> = PyReadonlyArray2<'py, f32>;
@@ -91,10 +91,10 @@ pub fn train<'py>(
     rows: Rows<'py>,
     training: Training<'py>,
     sample: Option<usize>,
-    progress: Option<Py<PyAny>>,
+    progress: Option<&Progress>,
 ) -> PyResult<TrainedArrays<'py>> {
     let params = training.params(sample)?;
-    let trained = watched(py, &rows, params.threads, progress, |samples, report, watch| lloyd::train(samples, &params, report, watch))?;
+    let trained = watched(py, &rows, params.threads, progress, |samples, watch| lloyd::train(samples, &params, watch))?;
     arrays(py, trained, rows.shape()[1])
 }
 
@@ -105,14 +105,13 @@ pub fn train_batches<'py>(
     rows: Rows<'py>,
     training: Training<'py>,
     batches: (usize, Option<usize>, f64),
-    progress: Option<Py<PyAny>>,
+    progress: Option<&Progress>,
 ) -> PyResult<(MiniBatch, TrainedArrays<'py>)> {
     let params = training.params(None)?;
     let (rows_of_batch, patience, least_share) = batches;
     let batches = Batches { rows: rows_of_batch, patience };
-    let (state, trained) = watched(py, &rows, params.threads, progress, |samples, report, watch| {
-        minibatch::train(samples, &params, (&batches, least_share), report, watch)
-    })?;
+    let (state, trained) =
+        watched(py, &rows, params.threads, progress, |samples, watch| minibatch::train(samples, &params, (&batches, least_share), watch))?;
     Ok((MiniBatch(state), arrays(py, trained, rows.shape()[1])?))
 }
 
@@ -220,38 +219,20 @@ fn with_samples<T: Send>(
     threads: Option<i64>,
     work: impl FnOnce(&Samples, &Watch) -> Result<T> + Send,
 ) -> PyResult<T> {
-    let (values, dims) = (rows.as_slice()?, rows.shape()[1]);
-    released(py, |watch| {
-        let samples = Samples::new("X", values, dims, crate::kernel::selected()?, pool::thread_count(threads)?, watch)?;
-        work(&samples, watch)
-    })
+    watched(py, rows, threads, None, work)
 }
 
-/// The same with a callable that hears of the progress; what it raises ends the work.
+/// The same, and `progress` hears of the work.
 fn watched<T: Send>(
     py: Python<'_>,
     rows: &Rows<'_>,
     threads: Option<i64>,
-    progress: Option<Py<PyAny>>,
-    work: impl FnOnce(&Samples, &mut lloyd::Progress, &Watch) -> Result<T> + Send,
+    progress: Option<&Progress>,
+    work: impl FnOnce(&Samples, &Watch) -> Result<T> + Send,
 ) -> PyResult<T> {
-    let raised: Mutex<Option<PyErr>> = Mutex::new(None);
-    let result = with_samples(py, rows, threads, |samples, watch| {
-        let mut report = |done: usize, most: usize, _: f64| {
-            let Some(callable) = &progress else { return true };
-            match Python::try_attach(|py| callable.call1(py, (done, most))) {
-                Some(Ok(_)) => true,
-                Some(Err(error)) => {
-                    *raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
-                    false
-                }
-                None => true,
-            }
-        };
-        work(samples, &mut report, watch)
-    });
-    match raised.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-        Some(error) => Err(error),
-        None => result,
-    }
+    let (values, dims) = (rows.as_slice()?, rows.shape()[1]);
+    told(py, progress, |watch| {
+        let samples = Samples::new("X", values, dims, crate::kernel::selected()?, pool::thread_count(threads)?, watch)?;
+        work(&samples, watch)
+    })
 }

@@ -3,6 +3,7 @@
 //! Nothing here imports a module or makes an object that can fail to be made: an error is raised where no file can be
 //! opened, where `sys.path` is empty, and while the interpreter shuts down.
 
+use super::progress::Progress;
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
 use crate::pool::Watch;
@@ -50,6 +51,11 @@ fn reason(source: &std::io::Error) -> String {
 /// Runs `work` with the interpreter released, whatever floating-point mode the caller is in; a signal handler
 /// that raises ends it.
 pub fn released<T: Send>(py: Python<'_>, work: impl FnOnce(&Watch) -> Result<T> + Send) -> PyResult<T> {
+    told(py, None, work)
+}
+
+/// The same, and `progress` hears of the work.
+pub fn told<T: Send>(py: Python<'_>, progress: Option<&Progress>, work: impl FnOnce(&Watch) -> Result<T> + Send) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
     let go_on = || match Python::try_attach(|py| py.check_signals()) {
         Some(Ok(())) => true,
@@ -62,9 +68,9 @@ pub fn released<T: Send>(py: Python<'_>, work: impl FnOnce(&Watch) -> Result<T> 
     };
     let result = py.detach(|| {
         let _mode = FloatMode::standard();
-        work(&Watch::new(&go_on))
+        work(&Watch::new(&go_on).telling(progress.map(|progress| &progress.core)))
     });
-    let raised = raised.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let raised = raised.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).or_else(|| progress.and_then(Progress::raised));
     result.map_err(|error| match (error, raised) {
         (Error::Interrupted, Some(raised)) => raised,
         (error, _) => raise(error),

@@ -1,7 +1,8 @@
 //! The classes behind the facade: a builder that takes blocks of rows, and the index.
 
 use super::array::{Allowed, HitArrays, Matrix, hits, matrix};
-use super::error::{raise, released};
+use super::error::{raise, released, told};
+use super::progress::Progress;
 use crate::ann::Ann;
 use crate::build;
 use crate::format::{Mode, Verify};
@@ -104,21 +105,23 @@ pub struct Builder(Option<build::Builder>);
 #[pymethods]
 impl Builder {
     #[new]
-    fn new(params: &BuildParams, rows: u64, dims: usize) -> PyResult<Self> {
-        build::Builder::new(rows, dims, params.0.clone()).map(|builder| Builder(Some(builder))).map_err(raise)
+    fn new(params: &BuildParams, rows: u64, dims: usize, progress: Option<&Progress>, saved: bool) -> PyResult<Self> {
+        let builder = build::Builder::new(rows, dims, params.0.clone()).map_err(raise)?;
+        progress.inspect(|progress| progress.core.plan(builder.work(saved)));
+        Ok(Builder(Some(builder)))
     }
 
     /// Appends rows.
-    fn push(&mut self, py: Python<'_>, block: Matrix<'_>) -> PyResult<()> {
+    fn push(&mut self, py: Python<'_>, block: Matrix<'_>, progress: Option<&Progress>) -> PyResult<()> {
         let (block, [_, dims]) = (block.block()?, block.shape());
         let builder = &mut self.0;
-        released(py, |watch| builder.as_mut().map_or_else(|| Err(build::finished()), |builder| builder.push(block, dims, watch)))
+        told(py, progress, |watch| builder.as_mut().map_or_else(|| Err(build::finished()), |builder| builder.push(block, dims, watch)))
     }
 
     /// The index of the rows pushed; the builder cannot be used again.
-    fn finish(&mut self, py: Python<'_>) -> PyResult<Index> {
+    fn finish(&mut self, py: Python<'_>, progress: Option<&Progress>) -> PyResult<Index> {
         let builder = self.0.take().ok_or_else(|| raise(build::finished()))?;
-        released(py, |watch| builder.finish(watch)).map(Index)
+        told(py, progress, |watch| builder.finish(watch)).map(Index)
     }
 }
 
@@ -212,9 +215,16 @@ impl Index {
     }
 
     /// Tunes again for a recall.
-    fn tune(&self, py: Python<'_>, recall: Option<f64>, queries: Option<Matrix<'_>>, threads: Option<i64>) -> PyResult<()> {
+    fn tune(
+        &self,
+        py: Python<'_>,
+        recall: Option<f64>,
+        queries: Option<Matrix<'_>>,
+        threads: Option<i64>,
+        progress: Option<&Progress>,
+    ) -> PyResult<()> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
-        released(py, |watch| self.0.tune(recall, queries, threads, watch)).map(|_| ())
+        told(py, progress, |watch| self.0.tune(recall, queries, threads, watch)).map(|_| ())
     }
 
     /// (recall, low and high end of its interval, queries, share of rows visited, share of answers proven exact).
@@ -277,8 +287,8 @@ impl Index {
     }
 
     /// Writes the index whole to `path`.
-    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        released(py, |watch| self.0.save(&path, watch))
+    fn save(&self, py: Python<'_>, path: PathBuf, progress: Option<&Progress>) -> PyResult<()> {
+        told(py, progress, |watch| self.0.save(&path, watch))
     }
 
     /// Compares every byte of the file with its checksums.

@@ -5,9 +5,11 @@ mod array;
 mod cluster;
 mod error;
 mod index;
+mod progress;
 
 use crate::format::{MAX_BITS, MAX_TABLES};
 use crate::kernel;
+use crate::progress::WHOLE;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -29,11 +31,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("MAX_TABLES", MAX_TABLES)?;
     module.add("MAX_BITS", MAX_BITS)?;
+    module.add("PROGRESS_TOTAL", WHOLE)?;
     module.add_class::<cluster::Centroids>()?;
     module.add_class::<cluster::MiniBatch>()?;
     module.add_class::<index::BuildParams>()?;
     module.add_class::<index::Builder>()?;
     module.add_class::<index::Index>()?;
+    module.add_class::<progress::Progress>()?;
     module.add_function(wrap_pyfunction!(cluster::train, module)?)?;
     module.add_function(wrap_pyfunction!(cluster::train_batches, module)?)?;
     module.add_function(wrap_pyfunction!(cluster::round_rows, module)?)?;

@@ -12,10 +12,11 @@ use super::{LINE_DIMS, Quantizer};
 use crate::error::Result;
 use crate::kernel::padded;
 use crate::linalg::Compute;
-use crate::linalg::orthonormal::orthonormal;
-use crate::linalg::pca::principal;
+use crate::linalg::orthonormal::{self, orthonormal};
+use crate::linalg::pca::{self, principal};
 use crate::linalg::product::{Columns, product};
 use crate::pool;
+use crate::progress::cost;
 
 /// A step of the code in standard deviations: [`RECONSTRUCTION`](crate::kernel::RECONSTRUCTION) and what stands beside them then
 /// reach 3.1 deviations on either side.
@@ -35,7 +36,20 @@ const GRAM_AXES: usize = 32;
 /// # Errors
 /// [`Error::Interrupted`](crate::error::Error::Interrupted); no memory.
 pub fn learn(compute: Compute, sample: &[f64], dims: usize, seed: u64) -> Result<Quantizer> {
-    of_rank(compute, sample, dims, if dims > ALL_DIMS { RANK } else { dims }, seed)
+    of_rank(compute, sample, dims, rank(dims), seed)
+}
+
+/// The cost of [`learn`] from a sample of `rows`.
+pub fn work(rows: usize, dims: usize) -> f64 {
+    let (rank, square) = (rank(dims), (dims * dims) as f64);
+    let completed = if rank < dims { orthonormal::work(rank, dims, dims) } else { 0.0 };
+    let measured = (rows * dims).min(VARIANCE_VALUES) as f64 * dims as f64;
+    pca::work(rows, dims, rank) + completed + measured + cost::FLOAT64 * square * dims as f64 / 2.0
+}
+
+/// The number of principal axes.
+fn rank(dims: usize) -> usize {
+    if dims > ALL_DIMS { RANK } else { dims }
 }
 
 /// Learns a quantizer whose first `rank` axes are principal ones.
@@ -82,6 +96,7 @@ fn skew(compute: Compute, axes: &[f32], dims: usize) -> Result<f64> {
         let mut sums = vec![0.0; dims];
         for (other, others) in groups.iter().enumerate().skip(group) {
             compute.watch.check()?;
+            compute.watch.advance((cost::FLOAT64 * (groups[group].len() / dims * others.len()) as f64) as u64);
             products.resize(others.len() / dims, 0.0);
             for (i, axis) in (first..).zip(groups[group].chunks_exact(dims)) {
                 wide.clear();

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::linalg::Compute;
 use crate::linalg::product::{Columns, product};
 use crate::pool;
+use crate::progress::cost;
 
 /// Candidates, in twenty-fourths of the dims.
 const FRACTIONS: [usize; 11] = [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24];
@@ -54,6 +55,7 @@ pub fn leading_dims(
         for (z, threshold) in z.chunks_exact(dims).zip(&thresholds) {
             count_passed(z, &row, threshold - row.offset, &widths, passed);
         }
+        compute.watch.advance((cost::COUNT * (dims * queries.len()) as f64) as u64);
         Ok(())
     };
     let parts = pool::run(compute.threads, rows.len(), compute.watch, || Ok(vec![0; widths.len()]), work)?;
@@ -63,6 +65,11 @@ pub fn leading_dims(
     let cost = |i: usize| widths[i] as f64 / 2.0 + FACTOR_BYTES + passed(i) / pairs * full_bound_bytes;
     let best = (0..widths.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
     Ok(best.map_or(quantizer.leading, |i| widths[i]))
+}
+
+/// The cost of [`leading_dims`] for a sample of `rows`.
+pub fn work(rows: usize, dims: usize, queries: usize) -> f64 {
+    ((rows + queries) * dims * dims) as f64 + cost::COUNT * (rows * dims * queries) as f64
 }
 
 /// Coordinates of centred directions along the axes.

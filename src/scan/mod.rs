@@ -225,6 +225,7 @@ fn scan(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> R
     let start = || Worker::new(plan, thresholds, panel_rows, allowed);
     let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
         let job = &Job { runs: &jobs[job], ..*whole };
+        watch.advance((job.runs.iter().map(|run| run.rows.len()).sum::<usize>() * queries.len()) as u64);
         match &strategy {
             Strategy::Float64 => refine::all(job, &every, None, worker),
             Strategy::Float32(tiles) => refine::all(job, &every, Some(tiles), worker),

@@ -221,22 +221,6 @@ class TestIndex:
         index = nseekfs.from_embeddings(ROWS)
         assert np.array_equal(np.array(list(reversed(index))), ROWS[::-1])
 
-    def test_progress_counts_the_rows(self):
-        calls = []
-        rows = np.ones((3000, 1000), np.float32)
-        nseekfs.from_embeddings(rows, progress=lambda done, total: calls.append((done, total)))
-        assert len(calls) > 1
-        assert calls[-1] == (3000, 3000)
-        assert all(total == 3000 for _, total in calls)
-        assert calls == sorted(calls)
-
-    def test_an_error_in_progress_reaches_the_caller(self):
-        def stop(_done, _total):
-            raise KeyError("stop")
-
-        with pytest.raises(KeyError):
-            nseekfs.from_embeddings(ROWS, progress=stop)
-
 
 class TestClose:
     USES = (

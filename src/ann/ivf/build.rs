@@ -10,6 +10,7 @@ use crate::format::{CellParts, CellRecord, CellShape};
 use crate::kernel::{self, FloatMode};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use crate::quantize::encode::{CodesMut, EncodeScratch, Encoder};
 use crate::quantize::{BLOCK, LINE_BYTES, LINE_DIMS, Quantizer};
 use crate::store::BytesMut;
@@ -59,12 +60,15 @@ pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, params: &IvfParams, wat
     if cells == 0 || cells > count {
         return Err(Error::input("nlist", format!("a whole number from 1 to {count}, the number of rows"), cells));
     }
+    let [_, assigning, choosing, copying] = work(count, dims, cells, params.spill);
     let (values, errors) = to_f32(rows)?;
     let samples = Samples::new("embeddings", values, dims, kernel, params.threads, watch)?;
     let trained = train(&samples, cells, params, watch)?;
     let cells = Centroids::new("embeddings", trained, dims, params.metric, params.threads, watch)?;
     let candidates = if params.spill { soar::CANDIDATES.min(cells.rows.len()) } else { 1 };
+    watch.stage(assigning, count as u64);
     let nearest = cells.nearest(&samples, candidates, params.threads, watch)?;
+    watch.stage(choosing, count as u64);
     let second =
         if candidates > 1 { Some(soar::second_cells(&samples, &cells, &nearest, params.metric, params.threads, watch)?) } else { None };
 
@@ -96,6 +100,7 @@ pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, params: &IvfParams, wat
     payload.view_mut::<u32>(parts.rows.clone()).copy_from_slice(&lists.rows);
     if let Some((codes, quantizer)) = codes {
         encode_centroids(quantizer, cells.rows.values(), &norms, &parts, &mut payload)?;
+        watch.stage(copying, lists.rows.len() as u64);
         copy_codes(&lists, &codes, quantizer, &parts, &mut payload, (params.threads, watch))?;
     }
 
@@ -104,7 +109,17 @@ pub fn build(rows: &Rows, quantizer: Option<&Quantizer>, params: &IvfParams, wat
     Ok(Ivf::new(record, &payload))
 }
 
-fn default_cells(rows: usize) -> usize {
+/// What it costs to train `cells`, to assign rows to them, to choose second ones, and to copy codes into lists.
+pub fn work(rows: usize, dims: usize, cells: usize, spill: bool) -> [f64; 4] {
+    let (values, spilled) = ((rows * dims) as f64, f64::from(u8::from(spill)));
+    let kmeans = Params { cells, iterations: ITERATIONS, ..Params::default() };
+    let training = lloyd::work(rows.min(TRAINING_ROWS.saturating_mul(cells)), dims, &kmeans);
+    let second = spilled * soar::CANDIDATES as f64 * cost::SECOND * values;
+    [training, (1.0 + spilled) * Centroids::work(rows, cells, dims), second, (1.0 + spilled) * cost::COPY * values]
+}
+
+/// The number of cells where none is given.
+pub fn default_cells(rows: usize) -> usize {
     let cells = (CELLS_PER_SQRT_ROW * (rows as f64).sqrt()) as usize;
     cells.min(rows / MIN_ROWS_PER_CELL).next_multiple_of(BLOCK).clamp(1, rows)
 }
@@ -153,7 +168,7 @@ fn train(samples: &Samples, cells: usize, params: &IvfParams, watch: &Watch) -> 
     let chosen: Vec<usize> =
         (0..wanted).map(|i| if enough { free[(i as u64 * free.len() as u64 / wanted as u64) as usize] } else { i }).collect();
     let sample = samples.pick(&chosen)?;
-    Ok(lloyd::train(&sample, &kmeans, &mut |_, _, _| true, watch)?.centroids)
+    Ok(lloyd::train(&sample, &kmeans, watch)?.centroids)
 }
 
 /// The inverted lists, padded with [`NO_ROW`] to whole blocks.
@@ -292,6 +307,7 @@ fn copy_codes(
                 out.lines[to + line..to + line + 4].copy_from_slice(&codes.lines[from + line..from + line + 4]);
             }
         }
+        watch.advance(out.rows.len() as u64);
         Ok(())
     };
     pool::run(threads, jobs.len(), watch, || Ok(()), work)?;

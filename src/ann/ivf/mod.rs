@@ -14,7 +14,7 @@ mod exactness;
 mod search;
 mod soar;
 
-pub use build::{IvfParams, build};
+pub use build::{IvfParams, build, default_cells, work};
 pub use coarse::Nprobe;
 
 use crate::error::Result;

@@ -60,6 +60,7 @@ pub fn second_cells(
             let best = (1..near.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b)));
             *out = best.map_or(near[0], |i| near[i]);
         }
+        watch.advance(slot.len() as u64);
         Ok(())
     };
     pool::run(threads, jobs.len(), watch, || Ok(Vec::new()), work)?;

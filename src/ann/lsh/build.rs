@@ -5,11 +5,12 @@
 //! Two more bits, or twice the tables, reach a recall with a fifth fewer candidates. The bits take four times as many
 //! probes, the tables memory and time to build; [`cost_model`](super::cost_model) weighs them.
 
-use super::hash::{HashScratch, Hasher, Params};
+use super::hash::{AXES, HashScratch, Hasher, Params};
 use super::tables::{Shape, Tables};
 use crate::error::{Error, Result, filled};
 use crate::kernel::{FloatMode, Kernel};
 use crate::pool::{self, Watch};
+use crate::progress::cost;
 use crate::store::rows::Rows;
 use std::sync::Mutex;
 
@@ -46,7 +47,10 @@ impl BuiltTables {
         let _mode = FloatMode::standard();
         let params = hasher.params();
         let shape = Shape::new(params, rows.len());
+        let [hashing, filling] = work(rows.len(), rows.dims, params.tables);
+        watch.stage(hashing, rows.len() as u64);
         let hashed = hash(kernel, &hasher, rows, threads, watch)?;
+        watch.stage(filling, params.tables as u64);
         let memory = |each: usize| filled(params.tables * each, 0u32, "tables of hashed rows");
         let (mut starts, mut sorted, mut keys) = (memory(shape.starts())?, memory(rows.len())?, memory(shape.keys())?);
         let (mut row_parts, mut key_parts) = (sorted.chunks_mut(rows.len().max(1)), keys.chunks_mut(shape.keys().max(1)));
@@ -56,6 +60,7 @@ impl BuiltTables {
         let work = |(): &mut (), table: usize| {
             let mut slot = jobs[table].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (starts, rows, keys) = &mut *slot;
+            watch.advance(1);
             fill_table(&hashed, table, shape, (starts, rows, keys), watch)
         };
         pool::run(threads, jobs.len(), watch, || Ok(()), work)?;
@@ -74,6 +79,11 @@ impl BuiltTables {
     }
 }
 
+/// The cost of hashing `rows`, and of filling the tables.
+pub fn work(rows: usize, dims: usize, tables: usize) -> [f64; 2] {
+    [rows as f64 * (AXES * dims) as f64 + cost::HASH * (rows * tables) as f64, cost::ENTRY * (rows * tables) as f64]
+}
+
 /// The buckets of all rows: per job of [`JOB_ROWS`] rows, table after table.
 fn hash(kernel: &Kernel, hasher: &Hasher, rows: &Rows, threads: usize, watch: &Watch) -> Result<Vec<u32>> {
     let tables = hasher.params().tables;
@@ -83,6 +93,7 @@ fn hash(kernel: &Kernel, hasher: &Hasher, rows: &Rows, threads: usize, watch: &W
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let first = job * JOB_ROWS;
         hasher.buckets(kernel, rows, first..rows.len().min(first + JOB_ROWS), scratch, &mut out);
+        watch.advance((out.len() / tables) as u64);
         Ok(())
     };
     pool::run(threads, jobs.len(), watch, || Ok(HashScratch::default()), work)?;

@@ -101,6 +101,7 @@ pub fn estimates(
         .collect();
     let start = || Ok(models.iter().map(|model| vec![[0; 2]; model.grid.len() * model.tables()]).collect());
     let work = |counts: &mut Vec<Vec<Counts>>, query: usize| {
+        watch.advance(1);
         let (vector, norm) = (&workload.queries.wide(query)[..rows.dims], workload.queries.norm(query));
         let first: usize = workload.neighbours[..query].iter().map(Vec::len).sum();
         let near = first..first + workload.neighbours[query].len();

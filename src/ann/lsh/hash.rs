@@ -11,7 +11,7 @@
 use crate::error::{Error, Result, filled};
 use crate::kernel::{COLUMNS, FloatMode, Kernel, scalar};
 use crate::linalg::Compute;
-use crate::linalg::pca::principal;
+use crate::linalg::pca::{self, principal};
 use crate::pool::Watch;
 use crate::random::Random;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows};
@@ -19,7 +19,7 @@ use std::ops::Range;
 
 /// Principal axes, and hyperplanes per transform: a power of two. The time to build is proportional to it; with half as
 /// many, hyperplanes separate more neighbours on sentence embeddings of 384 dims.
-const AXES: usize = 64;
+pub(super) const AXES: usize = 64;
 /// Rows per call of the transform.
 const LANES: usize = 8;
 /// Sign flips and transforms in sequence where there are fewer axes than [`AXES`]: three are as good as a dense rotation
@@ -104,6 +104,8 @@ impl Hasher {
     pub fn learn(kernel: &Kernel, rows: &Rows, params: Params, threads: usize, watch: &Watch) -> Result<Self> {
         params.check()?;
         let _mode = FloatMode::standard();
+        let learning = Hasher::work(rows.len(), rows.dims);
+        watch.stage(learning, learning as u64);
         let sample = sample(kernel, rows)?;
         let compute = Compute { kernel, threads, watch };
         let found = principal(compute, sample, rows.dims, axes(rows.dims), params.seed)?;
@@ -116,6 +118,11 @@ impl Hasher {
         values.extend(centre);
         values.extend(found.variances.iter().map(|variance| variance.sqrt() as f32));
         Ok(Hasher::assemble(rows.dims, params, values))
+    }
+
+    /// The cost of [`Hasher::learn`] from this many rows.
+    pub fn work(rows: usize, dims: usize) -> f64 {
+        pca::work(sample_rows(rows, dims), dims, axes(dims))
     }
 
     /// A hasher with the same axes and other parameters, which must be in range.
@@ -318,9 +325,14 @@ impl Hasher {
     }
 }
 
+/// Rows of the sample that axes are learnt from, at most.
+fn sample_rows(rows: usize, dims: usize) -> usize {
+    (SAMPLE_VALUES / dims).clamp(SAMPLE_ROWS.start, SAMPLE_ROWS.end).min(rows)
+}
+
 /// Directions of rows spread over the table; zero rows are left out.
 fn sample(kernel: &Kernel, rows: &Rows) -> Result<Vec<f32>> {
-    let count = (SAMPLE_VALUES / rows.dims).clamp(SAMPLE_ROWS.start, SAMPLE_ROWS.end).min(rows.len());
+    let count = sample_rows(rows.len(), rows.dims);
     let mut sample = filled(count * rows.dims, 0.0, "a sample of rows")?;
     sample.clear();
     let mut panel = PanelBuffer::default();
