@@ -68,6 +68,12 @@ impl TopK {
         self.threshold
     }
 
+    /// The least key with which `row`, or a row after it, can be among the best k.
+    #[inline]
+    pub fn least_key(&self, row: u64) -> f64 {
+        if row > self.last_tie { self.threshold.next_up() } else { self.threshold }
+    }
+
     /// How many rows are held, at most k.
     pub fn held(&self) -> usize {
         self.entries.len().min(self.k)

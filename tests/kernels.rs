@@ -4,7 +4,7 @@
 
 mod random;
 
-use nseekfs::kernel::{COLUMNS, Kernel, Tile, available, padded, runnable, scalar};
+use nseekfs::kernel::{ByNorm, COLUMNS, Kernel, Tile, available, padded, runnable, scalar};
 use proptest::prelude::*;
 use random::Random;
 
@@ -488,6 +488,94 @@ fn tiles_keep_what_float64_says_for_every_dims() {
     for dims in all_dims() {
         for (width, values) in [(16, Values::Gaussian), (32, Values::Gaussian), (16, Values::Wild), (32, Values::Wild)] {
             TileCase::random(width, width, dims, 29, values, &mut random).check(&mut random);
+        }
+    }
+}
+
+/// Compares float32 keys of every kernel with float64 sums: `terms` are `sum |q_j x_j|`, `sum q_j x_j` and the squared
+/// distance of each row.
+fn check_float32_keys(dims: usize, slack: f32, terms: &[[f64; 3]], keys: &dyn Fn(&Kernel, [&mut [f32]; 2]), case: &str) {
+    let (band, tiny) = (f64::from(slack), (dims as f64 + 1.0) * 2f64.powi(-148));
+    for kernel in available() {
+        let (mut above, mut minus) = (vec![f32::NAN; terms.len()], vec![f32::NAN; terms.len()]);
+        keys(kernel, [&mut above, &mut minus]);
+        for ((&[magnitude, dot, distance], above), minus) in terms.iter().zip(above).zip(minus) {
+            let (above, minus) = (f64::from(above), f64::from(minus));
+            assert!(above >= dot - tiny, "{} {case}: {above} is below {dot}", kernel.name);
+            assert!(above <= dot + 2.1 * band * magnitude + tiny, "{} {case}: {above} is far above {dot}", kernel.name);
+            if minus.is_finite() {
+                let error = band * distance + tiny;
+                assert!((minus + distance).abs() <= error, "{} {case}: {minus} for {distance}", kernel.name);
+            } else {
+                assert!(distance > 1e38, "{} {case}: infinite for {distance}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn float32_keys_are_within_their_error_bound() {
+    let mut random = Random::seeded(17);
+    for (dims, rows) in (1..=65).flat_map(|dims| [1, 7, 8, 9, 30].map(|rows| (dims, rows))) {
+        // As scans choose it.
+        let slack = ((1.01 * (dims as f64 + 16.0) * U) as f32).next_up();
+        for (values, near) in [(Values::Gaussian, false), (Values::Gaussian, true), (Values::Wild, false), (Values::Wild, true)] {
+            let mut query = vec![0.0f32; padded(dims)];
+            query[..dims].fill_with(|| values.f32(&mut random));
+            // Off alignment, and some rows a few units in the last place from the query: the worst cancellation.
+            let mut table: Vec<f32> = (0..rows * dims + 1).map(|_| values.f32(&mut random)).collect();
+            if near {
+                let near = |(i, x): (usize, &mut f32)| *x = f32::from_bits(query[i % dims].to_bits() ^ (random.next() & 3) as u32);
+                table[1..].iter_mut().enumerate().for_each(near);
+            }
+            // All digits of float64.
+            let widen = |x: &f32| f64::from(*x) * 1.000000123456789;
+            let (wide_query, wide): (Vec<f64>, Vec<f64>) = (query.iter().map(widen).collect(), table.iter().map(widen).collect());
+            let terms = |query: &[f64], rows: &[f64]| -> Vec<[f64; 3]> {
+                let sum = |row: &[f64], term: &dyn Fn(f64, f64) -> f64| query.iter().zip(row).map(|(&q, &x)| term(q, x)).sum::<f64>();
+                let three = |row| [sum(row, &|q, x| (q * x).abs()), sum(row, &|q, x| q * x), sum(row, &|q, x| (q - x) * (q - x))];
+                rows.chunks_exact(dims).map(three).collect()
+            };
+            let exactly = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+            let case = format!("{rows} rows of {dims}, {values:?}, near {near}");
+            let keys = |kernel: &Kernel, [above, minus]: [&mut [f32]; 2]| {
+                (kernel.dot_above)(&query, &table[1..], dims, slack, above);
+                (kernel.minus_distance)(&query, &table[1..], dims, minus);
+            };
+            check_float32_keys(dims, slack, &terms(&exactly(&query), &exactly(&table[1..])), &keys, &case);
+            let keys = |kernel: &Kernel, [above, minus]: [&mut [f32]; 2]| {
+                (kernel.dot_above_f64)(&wide_query, &wide[1..], dims, slack, above);
+                (kernel.minus_distance_f64)(&wide_query, &wide[1..], dims, minus);
+            };
+            check_float32_keys(dims, slack, &terms(&wide_query, &wide[1..]), &keys, &case);
+        }
+    }
+}
+
+#[test]
+fn functions_of_norms_are_the_scalar_bits_and_rounded_up() {
+    let mut random = Random::seeded(19);
+    for count in (0..40).chain([1000]) {
+        for wild in [Values::Gaussian, Values::Wild] {
+            let values: Vec<f32> = (0..count).map(|_| wild.f32(&mut random)).collect();
+            let norms: Vec<f64> = (0..count).map(|_| f64::from(wild.f32(&mut random).abs())).collect();
+            let [value, product, norm, square, constant] = [(); 5].map(|()| random.normal());
+            let terms = ByNorm { value, product, norm, square, constant };
+            let mut expected = values.clone();
+            (scalar::KERNEL.by_norm)(&terms, &norms, &mut expected);
+            for ((&got, &v), &n) in expected.iter().zip(&values).zip(&norms) {
+                let v = f64::from(v);
+                let exact = (product * v + norm) * n + (square * n * n + constant + value * v);
+                assert!(
+                    f64::from(got) >= exact && (got == f32::INFINITY || f64::from(got.next_down().next_down()) < exact),
+                    "{got} {exact}"
+                );
+            }
+            for kernel in others() {
+                let mut got = values.clone();
+                (kernel.by_norm)(&terms, &norms, &mut got);
+                assert!(got.iter().zip(&expected).all(|(got, expected)| got.to_bits() == expected.to_bits()), "{}", kernel.name);
+            }
         }
     }
 }

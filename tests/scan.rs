@@ -186,6 +186,52 @@ fn a_filter_is_applied_before_the_best_are_chosen() {
     assert!(search(Filter::Rows(&[])).is_empty());
 }
 
+/// Changes the row of a number.
+type Change<'a> = &'a dyn Fn(usize, &mut [f32]);
+
+/// Tables of few dims, whose rows float32 keys exclude once there is a threshold; each kind is the worst of one sort.
+#[test]
+fn single_queries_of_few_dims_equal_a_full_sort() {
+    let rows = 2300;
+    for dims in [1, 2, 3, 7, 8, 16, 33, 64, 65] {
+        let longest = 9.22e18 / (dims as f32).sqrt();
+        let kinds: [Change; 9] = [
+            &|_, _| {},
+            // A few distinct rows, and small whole numbers: ties.
+            &|row, x| x.copy_from_slice(&numbers(x.len(), row as u64 % 20)),
+            &|_, x| x.iter_mut().for_each(|x| *x = (*x * 2.0).round()),
+            &|row, x| x.iter_mut().for_each(|x| *x *= (row % 3) as f32),
+            // Lengths from subnormal ones to the longest.
+            &|row, x| x.iter_mut().for_each(|x| *x *= 2f32.powi(row as i32 % 190 - 131)),
+            // Rows a few units in the last place apart, far from zero: cancellation.
+            &|row, x| {
+                x.iter_mut().zip(numbers(70, 3)).for_each(|(x, q)| *x = (1e3 + q) * (1.0 + (*x * (row % 9) as f32).round() * f32::EPSILON))
+            },
+            // Squared distances at the end of float32, all subnormal values, all of them equal.
+            &|row, x| x.iter_mut().for_each(|x| *x = x.signum() * longest / (1 + row % 2) as f32),
+            &|_, x| x.iter_mut().for_each(|x| *x *= 1e-43),
+            &|_, x| x.fill(0.25),
+        ];
+        for (at, kind) in kinds.iter().enumerate() {
+            let mut values = numbers(rows * dims, (dims + at) as u64);
+            values.chunks_exact_mut(dims).enumerate().for_each(|(row, x)| kind(row, x));
+            let mut given = values[1700 * dims..1701 * dims].to_vec();
+            if at % 2 == 1 {
+                given.extend(values[5 * dims..6 * dims].iter().map(|x| -x));
+            }
+            let k = [1, 10, 300][at % 3];
+            for level in [Level::F32, Level::F64] {
+                check_all(level, &values, &given, dims, k, &every_row);
+            }
+            if at < 3 {
+                let sparse = |rows: usize| (0..rows).step_by(3).map(|row| Run { segment: 0, rows: row..(row + 2).min(rows) }).collect();
+                check_all(Level::F16, &values, &given, dims, k, &sparse);
+                check_all(Level::F8, &values, &given, dims, k, &every_row);
+            }
+        }
+    }
+}
+
 /// Tables of 6000 rows, which batches with a large k sample.
 #[test]
 fn batches_with_a_large_k_equal_a_full_sort() {

@@ -1,7 +1,7 @@
 //! The checks of lengths, which panic, and the macro that puts them before the functions of a table. Functions may index
 //! freely after them.
 
-use super::{Affine, BATCH, COLUMNS, CoarseQuery, Int8Batch, Lines, Planes, Tile, UnpackedCodes, padded, unpacked_stride};
+use super::{Affine, BATCH, ByNorm, COLUMNS, CoarseQuery, Int8Batch, Lines, Planes, Tile, UnpackedCodes, padded, unpacked_stride};
 
 /// A function of a table: it checks lengths, then steps into `$function`, which may be compiled for one kind of CPU.
 macro_rules! checked {
@@ -29,6 +29,11 @@ macro_rules! table {
             squared_distance_f64: checked!(check_sums, squared_distance_f64, query, rows, dims, out),
             squared_norm: checked!(check_norms, squared_norm, rows, dims, out),
             squared_norm_f64: checked!(check_norms, squared_norm_f64, rows, dims, out),
+            dot_above: checked!(check_above, dot_above, query, rows, dims, slack, out),
+            dot_above_f64: checked!(check_above, dot_above_f64, query, rows, dims, slack, out),
+            minus_distance: checked!(check_minus, minus_distance, query, rows, dims, out),
+            minus_distance_f64: checked!(check_minus, minus_distance_f64, query, rows, dims, out),
+            by_norm: checked!(check_by_norm, by_norm, terms, norms, values),
             decode_f16: checked!(check_decode_f16, decode_f16, codes, out),
             decode_f8: checked!(check_decode_f8, decode_f8, codes, scales, dims, out),
             tile: checked!(check_tile, tile, queries, rows, dims, norms, halves, keep),
@@ -108,6 +113,24 @@ pub(super) fn check_rotate(columns: &[i16], rows: &[i16], out: &[i32]) {
 #[inline(always)]
 pub(super) fn check_sums<T>(query: &[f64], rows: &[T], dims: usize, out: &[f64]) {
     assert!(dims > 0 && query.len() == padded(dims) && rows.len() == dims * out.len());
+}
+
+/// The lengths of `Float32KeysAbove`.
+#[inline(always)]
+pub(super) fn check_above<T>(query: &[T], rows: &[T], dims: usize, _slack: f32, out: &[f32]) {
+    check_minus(query, rows, dims, out);
+}
+
+/// The lengths of `Float32Keys`.
+#[inline(always)]
+pub(super) fn check_minus<T>(query: &[T], rows: &[T], dims: usize, out: &[f32]) {
+    assert!(dims > 0 && query.len() == padded(dims) && rows.len() == dims * out.len());
+}
+
+/// The lengths of `Kernel::by_norm`.
+#[inline(always)]
+pub(super) fn check_by_norm(_terms: &ByNorm, norms: &[f64], values: &[f32]) {
+    assert_eq!(norms.len(), values.len());
 }
 
 /// The lengths of `squared_norm`.

@@ -1,7 +1,8 @@
 //! Arithmetic on slices, one table of functions per kind of CPU, and the only CPU detection.
 //!
 //! Every function gives the same bits in every table ([`scalar`] is the definition), except where its contract leaves
-//! the order of float32 sums open: [`Kernel::tile`], [`Kernel::products`], [`Kernel::int8_batch`], [`Int16Row::squared`].
+//! the order of float32 sums open: [`Kernel::tile`], [`Kernel::products`], [`Kernel::dot_above`] and its
+//! neighbours, [`Kernel::int8_batch`], [`Int16Row::squared`].
 //!
 //! A float64 sum runs in 32 virtual lanes: lane l starts at +0.0 and takes j = l, l+32, l+64, ...; then lanes are added
 //! in halves (l with l+16, l+8, l+4, l+2, l+1), each step one float64 operation rounded to nearest. Multiply-add may be
@@ -12,7 +13,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod by_norm;
 mod check;
+mod float32_keys;
 mod float_mode;
 mod int16;
 mod lane_max;
@@ -24,6 +27,7 @@ pub mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
+pub use by_norm::ByNorm;
 pub use float_mode::FloatMode;
 
 use crate::error::{Error, Result};
@@ -39,6 +43,13 @@ pub const LANES: usize = 32;
 ///
 /// For float32 rows the values of `query` are float32 values too: their products are then exact.
 pub type RowSums<T> = fn(&[f64], &[T], usize, &mut [f64]);
+
+/// One query against consecutive rows as in [`RowSums`], summed in float32: `(query, rows, dims, out)`. `query` is padded
+/// to `padded(dims)` as well.
+pub type Float32Keys<T> = fn(&[T], &[T], usize, &mut [f32]);
+
+/// The same with the slack of [`Kernel::dot_above`]: `(query, rows, dims, slack, out)`.
+pub type Float32KeysAbove<T> = fn(&[T], &[T], usize, f32, &mut [f32]);
 
 /// Which rows may matter to which queries; the contract stands at [`Kernel::tile`].
 pub type TileKeep = fn(&Tile, &[f32], usize, &[f32], &[f32], &mut [u32]);
@@ -188,14 +199,20 @@ unsafe impl bytemuck::Pod for Line {}
 /// Prefetches the cache lines of `values`.
 #[inline(always)]
 pub fn prefetch<T>(values: &[T]) {
+    prefetch_beyond(values, 0);
+}
+
+/// Prefetches as many cache lines as `values` fill, from `bytes` after their start on.
+#[inline(always)]
+fn prefetch_beyond<T>(values: &[T], bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..size_of_val(values)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: SSE is part of every x86-64 CPU, and a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at)) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(bytes + at)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    let _ = (values, bytes);
 }
 
 /// `dims` rounded up to a multiple of 64, the bytes of a register of codes.
@@ -236,6 +253,19 @@ pub struct Kernel {
     pub squared_norm: fn(&[f32], usize, &mut [f64]),
     /// `sum x_j^2` of float64 rows, never fused: `(rows, dims, out)`.
     pub squared_norm_f64: fn(&[f64], usize, &mut [f64]),
+    /// `sum (q_j x_j + slack |q_j x_j|)` of float32 rows in float32 in any order: every product and every sum is rounded
+    /// once, or fused with the next.
+    pub dot_above: Float32KeysAbove<f32>,
+    /// The same of float64 rows: `q_j x_j` is a float64 product, then rounded to float32.
+    pub dot_above_f64: Float32KeysAbove<f64>,
+    /// `-sum (q_j - x_j)^2` of float32 rows in float32 in any order: every difference, square and sum is rounded once, or
+    /// fused with the next. Minus infinity where the sum is beyond float32.
+    pub minus_distance: Float32Keys<f32>,
+    /// The same of float64 rows: `q_j - x_j` is a float64 difference, then rounded to float32.
+    pub minus_distance_f64: Float32Keys<f64>,
+    /// Replaces values by functions of them and of norms: `(terms, norms, values)`, equal lengths. The float64 result, of eight
+    /// roundings, is rounded to a float32 that is not below, nor two units in the last place above: the same bits on every CPU.
+    pub by_norm: fn(&ByNorm, &[f64], &mut [f32]),
     /// IEEE 754 binary16 bits to float32, exactly: `(codes, out)`, equal lengths.
     pub decode_f16: fn(&[u16], &mut [f32]),
     /// `scale * code` rounded once to float32: `(codes, scales, dims, out)`, a scale a row.

@@ -4,7 +4,9 @@
 //! Four virtual lanes a vector, eight vectors a sum. Tails are padded with zeros, which add +0.0 to their lanes. Decoding
 //! uses the scalar loops, which compilers vectorise.
 
+use super::by_norm::replace as by_norm;
 use super::check::{checked, table};
+use super::float32_keys::{self, DotAbove, MinusDistance};
 use super::int16::round as int16;
 use super::lane_max::lanes as lane_max;
 use super::scalar::{self, at_least, decode_f8, decode_f16, remainder_dot, rotate, unpack_codes};
@@ -99,6 +101,22 @@ fn reduce(s: [f64x4; LANES / WIDTH]) -> f64 {
     let by8 = [by16[0] + by16[2], by16[1] + by16[3]];
     let [a, b, c, d] = (by8[0] + by8[1]).to_array();
     (a + c) + (b + d)
+}
+
+fn dot_above(query: &[f32], rows: &[f32], dims: usize, slack: f32, out: &mut [f32]) {
+    float32_keys::sums(query, rows, dims, out, DotAbove { slack });
+}
+
+fn dot_above_f64(query: &[f64], rows: &[f64], dims: usize, slack: f32, out: &mut [f32]) {
+    float32_keys::sums(query, rows, dims, out, DotAbove { slack });
+}
+
+fn minus_distance(query: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    float32_keys::sums(query, rows, dims, out, MinusDistance);
+}
+
+fn minus_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f32]) {
+    float32_keys::sums(query, rows, dims, out, MinusDistance);
 }
 
 fn tile(tile: &Tile, rows: &[f32], dims: usize, norms: &[f32], halves: &[f32], keep: &mut [u32]) {

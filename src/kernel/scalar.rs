@@ -1,6 +1,8 @@
 //! The definition: plain loops whose results every other kernel must return, bit for bit.
 
+use super::by_norm::replace as by_norm;
 use super::check::{checked, table};
+use super::float32_keys::{DotAbove, MinusDistance, Term, Value};
 use super::int16::round as int16;
 use super::lane_max::lanes as lane_max;
 use super::ordered::sums;
@@ -67,6 +69,29 @@ fn squared_norm_f64(rows: &[f64], dims: usize, out: &mut [f64]) {
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| x * x));
     }
+}
+
+#[inline(always)]
+fn float32_keys<T: Value>(query: &[T], rows: &[T], dims: usize, out: &mut [f32], term: impl Term) {
+    for (row, sum) in rows.chunks_exact(dims).zip(out) {
+        *sum = query.iter().zip(row).map(|(&q, &x)| term.of(q, x)).sum();
+    }
+}
+
+fn dot_above(query: &[f32], rows: &[f32], dims: usize, slack: f32, out: &mut [f32]) {
+    float32_keys(query, rows, dims, out, DotAbove { slack });
+}
+
+fn dot_above_f64(query: &[f64], rows: &[f64], dims: usize, slack: f32, out: &mut [f32]) {
+    float32_keys(query, rows, dims, out, DotAbove { slack });
+}
+
+fn minus_distance(query: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+    float32_keys(query, rows, dims, out, MinusDistance);
+}
+
+fn minus_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f32]) {
+    float32_keys(query, rows, dims, out, MinusDistance);
 }
 
 #[inline(always)]

@@ -272,6 +272,31 @@ macro_rules! plain_loops {
         }
 
         #[$gate]
+        fn dot_above(query: &[f32], rows: &[f32], dims: usize, slack: f32, out: &mut [f32]) {
+            float32_keys::sums(query, rows, dims, out, DotAbove { slack });
+        }
+
+        #[$gate]
+        fn dot_above_f64(query: &[f64], rows: &[f64], dims: usize, slack: f32, out: &mut [f32]) {
+            float32_keys::sums(query, rows, dims, out, DotAbove { slack });
+        }
+
+        #[$gate]
+        fn minus_distance(query: &[f32], rows: &[f32], dims: usize, out: &mut [f32]) {
+            float32_keys::sums(query, rows, dims, out, MinusDistance);
+        }
+
+        #[$gate]
+        fn minus_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f32]) {
+            float32_keys::sums(query, rows, dims, out, MinusDistance);
+        }
+
+        #[$gate]
+        fn by_norm(terms: &ByNorm, norms: &[f64], values: &mut [f32]) {
+            by_norm::replace(terms, norms, values);
+        }
+
+        #[$gate]
         fn lane_max(bounds: &[f32], most: &mut [f32]) {
             lane_max::lanes(bounds, most);
         }

@@ -23,15 +23,31 @@
 //! euclidean   |q|^2 + |x|^2 - 2 S > -key    kept: s + g|q| n - h      >= (|q|^2 (1 - 16 u) + key (1 + 16 u)) / 2 - tiny
 //! ```
 //!
+//! [`Kernel::dot_above`] has no need of the norm: the error of its products and sums is at most g sum |q_j x_j|, which it
+//! adds, so that its value `a` is at least the float64 sum less `tiny`. The value m of [`Kernel::minus_distance`] is at least
+//! -(1 + g) D - `tiny` and, where D is beyond float32, minus infinity; D is the float64 key without its sign. Rows are kept:
+//!
+//! ```text
+//! dot         a               >= key - tiny
+//! cosine      a - key |q||x|  >= -tiny            key less 2^-50 |key|, for the four roundings in float64
+//! euclidean   m               >= key (1 + g) - tiny
+//! ```
+//!
 //! [`Kernel::tile`]: crate::kernel::Kernel
+//! [`Kernel::dot_above`]: crate::kernel::Kernel
+//! [`Kernel::minus_distance`]: crate::kernel::Kernel
 
 use super::threshold::up;
+use crate::kernel::ByNorm;
 use crate::metric::Metric;
 use crate::quantize::UNIT;
 
+/// A magnitude that all float32 sums beyond float32 exceed.
+const BEYOND: f64 = 1e38;
+
 /// Slope and threshold of one query for [`Kernel::tile`](crate::kernel::Kernel); `key` is the threshold of its keys.
 pub(super) fn threshold(metric: Metric, dims: usize, query_norm: f64, key: f64) -> (f32, f32) {
-    let band = 1.01 * (dims as f64 + 16.0) * UNIT;
+    let band = band(dims);
     let tiny = (dims as f64 + query_norm + 1.0) * 2f64.powi(-148);
     if key == f64::NEG_INFINITY {
         return (0.0, f32::NEG_INFINITY);
@@ -47,11 +63,39 @@ pub(super) fn threshold(metric: Metric, dims: usize, query_norm: f64, key: f64) 
     (up(slope), down(threshold))
 }
 
+/// A part of `sum |q_j x_j|`, or of `|q||x|`, that a float32 sum is in error at most.
+fn band(dims: usize) -> f64 {
+    1.01 * (dims as f64 + 16.0) * UNIT
+}
+
+/// The slack of [`Kernel::dot_above`](crate::kernel::Kernel).
+pub(super) fn slack(dims: usize) -> f32 {
+    up(band(dims))
+}
+
+/// The least value of a row whose key is not below `key`: of [`Kernel::dot_above`](crate::kernel::Kernel), for cosine less
+/// what [`cosine_terms`] say, or of [`Kernel::minus_distance`](crate::kernel::Kernel).
+pub(super) fn least(metric: Metric, dims: usize, key: f64) -> f32 {
+    let tiny = (dims as f64 + 1.0) * 2f64.powi(-148);
+    let least = match metric {
+        Metric::Dot => key - tiny,
+        Metric::Cosine => -tiny,
+        Metric::Euclidean => key * (1.0 + band(dims)) - tiny,
+    };
+    // Beyond float32, sums tell no rows apart.
+    if least < -BEYOND { f32::NEG_INFINITY } else { down(least) }
+}
+
+/// What makes `a - key |q||x|` of `a`.
+pub(super) fn cosine_terms(key: f64, query_norm: f64) -> ByNorm {
+    ByNorm { value: 1.0, norm: -(key - key.abs() * 2f64.powi(-50)) * query_norm, ..ByNorm::default() }
+}
+
 /// At most the key of a row, from the float32 sum `sum` of its products with a query and the norms of query and row; up
 /// to roundings of this function.
 pub(super) fn key_at_least(metric: Metric, dims: usize, sum: f32, norms: [f64; 2]) -> f64 {
     let [query, row] = norms;
-    let least = f64::from(sum) - 1.01 * (dims as f64 + 16.0) * UNIT * query * row;
+    let least = f64::from(sum) - band(dims) * query * row;
     let raw = if metric == Metric::Euclidean { query * query + row * row - 2.0 * least } else { least };
     metric.key(raw, query, row)
 }
@@ -150,6 +194,40 @@ mod tests {
         }
 
         #[test]
+        fn a_row_that_reaches_the_key_has_the_least_float32_key(
+            dims in 1usize..40,
+            seed in prop::collection::vec(value(), 40 * 9),
+            scale in -60i32..15,
+            near in any::<bool>(),
+            which in 0usize..8,
+        ) {
+            let mut query: Vec<f32> = seed[..dims].iter().map(|q| q * 2f32.powi(scale)).collect();
+            let mut rows: Vec<f32> = seed[40..40 + 8 * dims].to_vec();
+            if near {
+                rows.iter_mut().enumerate().for_each(|(i, x)| *x = f32::from_bits(query[i % dims].to_bits() ^ (x.to_bits() & 1)));
+            }
+            for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+                let (exact, norm, norms) = keys(metric, &query[..dims], &rows);
+                query.resize(padded(dims), 0.0);
+                for table in kernel::available() {
+                    let mut got = [0.0; 8];
+                    match metric {
+                        Metric::Euclidean => (table.minus_distance)(&query, &rows, dims, &mut got),
+                        _ => (table.dot_above)(&query, &rows, dims, slack(dims), &mut got),
+                    }
+                    if metric == Metric::Cosine {
+                        (table.by_norm)(&cosine_terms(exact[which], norm), &norms, &mut got);
+                    }
+                    for row in 0..8 {
+                        let kept = got[row] >= least(metric, dims, exact[which]);
+                        prop_assert!(exact[row] < exact[which] || kept, "{} {metric:?} row {row}", table.name);
+                    }
+                }
+                query.truncate(dims);
+            }
+        }
+
+        #[test]
         fn a_row_far_below_the_key_is_dropped(angle in 0.1f64..1.5) {
             let query = [1.0f32, 0.0];
             let rows = [1.0f32, 0.0, angle.cos() as f32, angle.sin() as f32];
@@ -159,6 +237,13 @@ mod tests {
                 let (length, half) = row_terms(metric, norms[1]);
                 let sum = query[0] * rows[2] + query[1] * rows[3];
                 prop_assert!((sum + slope * length) - half < threshold, "{metric:?}");
+                let distance = (query[0] - rows[2]).powi(2) + (query[1] - rows[3]).powi(2);
+                let value = match metric {
+                    Metric::Cosine => f64::from(sum) + cosine_terms(keys[0], norm).norm * norms[1],
+                    Metric::Dot => f64::from(sum * (1.0 + slack(2))),
+                    Metric::Euclidean => f64::from(-distance),
+                };
+                prop_assert!(value < f64::from(least(metric, 2, keys[0])), "{metric:?}");
             }
         }
     }

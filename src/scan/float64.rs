@@ -1,4 +1,4 @@
-//! Keys in float64: of every row for methods "simd" and "scalar", of the candidates that other strategies leave.
+//! Keys in float64: of every row of a panel, or of the candidates that other strategies leave.
 
 use super::panel::Panel;
 use super::query::Query;
@@ -30,8 +30,8 @@ pub(super) fn visit(query: Query, panel: &Panel, top: &mut TopK) {
 /// Offers rows with their keys; most keys are below the threshold, and `GROUP` of them are compared at a time.
 fn offer(keys: &[f64], rows: &[u64], top: &mut TopK) {
     for (keys, rows) in keys.chunks(GROUP).zip(rows.chunks(GROUP)) {
-        let threshold = top.threshold();
-        let reached: u64 = keys.iter().map(|&key| u64::from(key >= threshold)).sum();
+        let least = top.least_key(rows[0]);
+        let reached: u64 = keys.iter().map(|&key| u64::from(key >= least)).sum();
         if reached > 0 {
             keys.iter().zip(rows).for_each(|(&key, &row)| top.push(key, row));
         }

@@ -7,7 +7,7 @@
 //!
 //! | strategy | which rows are read in full, and scored in float64 |
 //! |---|---|
-//! | `float64.rs` | all of them |
+//! | `few_dims.rs`, `float64.rs` | all, one query at a time; scored: of rows of few dims those that float32 keys do not exclude, else all |
 //! | `float32.rs` | all, by a float32 product with up to 32 queries; scored: those within its error band |
 //! | `int8.rs` | level f8: all, by an int8 product; scored: those whose upper bound reaches the threshold |
 //! | `single.rs` | those whose upper bound from codes reaches the threshold, one query at a time |
@@ -16,6 +16,7 @@
 //! `lists.rs` is the counterpart of `single.rs` for the inverted lists of some cells.
 
 mod batch;
+mod few_dims;
 mod float32;
 mod float32_error;
 mod float64;

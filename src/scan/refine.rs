@@ -5,7 +5,7 @@
 use super::float32::Tiles;
 use super::panel::Panel;
 use super::query::Query;
-use super::{FLOAT32_MIN_QUERIES, Job, Worker, float64};
+use super::{FLOAT32_MIN_QUERIES, Job, Worker, few_dims, float64};
 use crate::error::Result;
 use crate::kernel::prefetch;
 use crate::metric::Metric;
@@ -121,7 +121,7 @@ pub(super) fn all(job: &Job, which: &[usize], tiles: Option<&Tiles>, worker: &mu
         job.watch.check()?;
         match tiles {
             Some(tiles) => float32.visit(job, tiles, panel, best)?,
-            None => which.iter().for_each(|&i| float64::visit(job.query(i), panel, &mut best[i])),
+            None => which.iter().for_each(|&i| few_dims::visit(job.query(i), panel, &mut best[i])),
         }
         Ok(())
     })

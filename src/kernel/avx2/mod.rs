@@ -7,7 +7,9 @@ mod bounds;
 mod int8_batch;
 mod registers;
 
+use super::by_norm::{self, ByNorm};
 use super::check::{checked, table};
+use super::float32_keys::{self, DotAbove, MinusDistance};
 use super::narrow::{SIDE, narrow_sums};
 use super::scalar::{self, at_least, unpack_codes};
 use super::vector::{AHEAD, NEAR, column_sums, plain_loops, query_sums, row_groups, row_sums};

@@ -11,7 +11,9 @@ mod int8_batch;
 mod registers;
 mod rotate;
 
+use super::by_norm::{self, ByNorm};
 use super::check::{checked, table};
+use super::float32_keys::{self, DotAbove, MinusDistance};
 use super::narrow::{SIDE, narrow_sums};
 use super::vector::{AHEAD, NEAR, column_sums, plain_loops, query_sums, row_groups, row_sums};
 use super::{Affine, COLUMNS, Int16Row, Kernel, LANES, Planes, Tile, int16, lane_max, ordered};
