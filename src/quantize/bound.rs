@@ -102,6 +102,7 @@
 //! **Keys** as computed err by n 2^-53 of |q||x|, or of |q|^2 + |x|^2, which `KEY_SLACK` pays.
 
 use super::LEAST_NORM;
+use crate::kernel::ByNorm;
 use crate::metric::Metric;
 
 /// Bounds the float64 error of a key and of its bound, relative to |q||x| or |q|^2 + |x|^2: 65,536 * 2^-53 = 7.3e-12, with
@@ -118,6 +119,19 @@ pub fn key_bound(metric: Metric, cosine: f64, query_norm: f64, row_norm: f64) ->
         Metric::Euclidean => {
             let squares = query_norm * query_norm + row_norm * row_norm;
             2.0 * lengths * cosine - squares * (1.0 - KEY_SLACK)
+        }
+    }
+}
+
+/// [`key_bound`] as a function of the cosine and the row's norm, up to roundings that `KEY_SLACK` pays.
+pub fn key_terms(metric: Metric, query_norm: f64) -> ByNorm {
+    let none = ByNorm::default();
+    match metric {
+        Metric::Cosine => ByNorm { value: 1.0, constant: KEY_SLACK, ..none },
+        Metric::Dot => ByNorm { product: query_norm, norm: query_norm * KEY_SLACK, ..none },
+        Metric::Euclidean => {
+            let keep = 1.0 - KEY_SLACK;
+            ByNorm { product: 2.0 * query_norm, square: -keep, constant: -query_norm * query_norm * keep, ..none }
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use super::query::Query;
 use super::refine::{self, FullBound};
-use super::threshold::{self, CoarseBounds, SeedRows, by_key, reached_by, up, zero_rows};
+use super::threshold::{self, CoarseBounds, SeedRows, by_key, reached_by, zero_rows};
 use super::{Job, Queries, Run, Worker};
 use crate::error::Result;
 use crate::kernel::{Lines, prefetch};
@@ -231,9 +231,9 @@ fn coarse_bounds(job: &Job, part: &Part, query_codes: &[Option<&QueryCode>], spa
             (plan.kernel.bounds)(&[query_code.coarse_query()], &lines, cosines);
             if by_key(plan) {
                 let norms = &part.segment.norms[rows.start..rows.end.min(part.segment.len())];
-                for ((key, &cosine), &norm) in out.keys[own].iter_mut().zip(&*cosines).zip(norms) {
-                    *key = up(bound::key_bound(plan.metric, f64::from(cosine), job.queries.norm(query), norm));
-                }
+                let keys = &mut out.keys[own][..norms.len()];
+                keys.copy_from_slice(&cosines[..norms.len()]);
+                (plan.kernel.by_norm)(&bound::key_terms(plan.metric, job.queries.norm(query)), norms, keys);
             }
         }
     }
