@@ -178,6 +178,28 @@ fn sums_of_few_dims_are_the_scalar_bits() {
     }
 }
 
+#[test]
+fn sums_at_places_are_those_of_all_rows() {
+    let mut random = Random::seeded(23);
+    for dims in all_dims() {
+        let rows: Vec<f32> = (0..9 * dims).map(|_| Values::Wild.f32(&mut random)).collect();
+        let mut query = vec![0.0; padded(dims)];
+        query[..dims].fill_with(|| f64::from(Values::Wild.f32(&mut random)));
+        let (mut dots, mut distances) = (vec![0.0; 9], vec![0.0; 9]);
+        (scalar::KERNEL.dot)(&query, &rows, dims, &mut dots);
+        (scalar::KERNEL.squared_distance)(&query, &rows, dims, &mut distances);
+        for kernel in available() {
+            for places in [&[][..], &[3], &[8, 0, 8, 1], &[7, 6, 5, 4, 3, 2, 1, 0, 8, 8, 2]] {
+                let (mut got, mut got_distances) = (vec![f64::NAN; places.len()], vec![f64::NAN; places.len()]);
+                (kernel.dot_at)(&query, &rows, dims, places, &mut got);
+                (kernel.squared_distance_at)(&query, &rows, dims, places, &mut got_distances);
+                let at = |sums: &[f64]| bits(&places.iter().map(|&place| sums[place as usize]).collect::<Vec<f64>>());
+                assert_eq!((bits(&got), bits(&got_distances)), (at(&dots), at(&distances)), "{}, {dims} dims", kernel.name);
+            }
+        }
+    }
+}
+
 /// Rows are summed side by side; what a file that is damaged holds in one must not reach the others.
 #[test]
 fn a_row_that_is_not_finite_changes_no_other_sum() {

@@ -27,6 +27,8 @@ macro_rules! table {
             dot_f64: checked!(check_sums, dot_f64, query, rows, dims, out),
             squared_distance: checked!(check_sums, squared_distance, query, rows, dims, out),
             squared_distance_f64: checked!(check_sums, squared_distance_f64, query, rows, dims, out),
+            dot_at: checked!(check_sums_at, dot_at, query, rows, dims, places, out),
+            squared_distance_at: checked!(check_sums_at, squared_distance_at, query, rows, dims, places, out),
             squared_norm: checked!(check_norms, squared_norm, rows, dims, out),
             squared_norm_f64: checked!(check_norms, squared_norm_f64, rows, dims, out),
             dot_above: checked!(check_above, dot_above, query, rows, dims, slack, out),
@@ -131,6 +133,12 @@ pub(super) fn check_minus<T>(query: &[T], rows: &[T], dims: usize, out: &[f32]) 
 #[inline(always)]
 pub(super) fn check_by_norm(_terms: &ByNorm, norms: &[f64], values: &[f32]) {
     assert_eq!(norms.len(), values.len());
+}
+
+/// The lengths of `RowSumsAt`.
+#[inline(always)]
+pub(super) fn check_sums_at(query: &[f64], rows: &[f32], dims: usize, places: &[u32], out: &[f64]) {
+    assert!(dims > 0 && query.len() == padded(dims) && rows.len().is_multiple_of(dims) && places.len() == out.len());
 }
 
 /// The lengths of `squared_norm`.

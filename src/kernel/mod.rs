@@ -51,6 +51,9 @@ pub type Float32Keys<T> = fn(&[T], &[T], usize, &mut [f32]);
 /// The same with the slack of [`Kernel::dot_above`]: `(query, rows, dims, slack, out)`.
 pub type Float32KeysAbove<T> = fn(&[T], &[T], usize, f32, &mut [f32]);
 
+/// The same against the rows at some places, which may repeat: `(query, rows, dims, places, out)`.
+pub type RowSumsAt = fn(&[f64], &[f32], usize, &[u32], &mut [f64]);
+
 /// Which rows may matter to which queries; the contract stands at [`Kernel::tile`].
 pub type TileKeep = fn(&Tile, &[f32], usize, &[f32], &[f32], &mut [u32]);
 
@@ -247,6 +250,10 @@ pub struct Kernel {
     pub dot_f64: RowSums<f64>,
     /// `sum (q_j - x_j)^2` of float32 rows, never fused.
     pub squared_distance: RowSums<f32>,
+    /// [`Kernel::dot`] of the rows at some places: faster than one call for each.
+    pub dot_at: RowSumsAt,
+    /// [`Kernel::squared_distance`] of the rows at some places.
+    pub squared_distance_at: RowSumsAt,
     /// `sum (q_j - x_j)^2` of float64 rows, never fused.
     pub squared_distance_f64: RowSums<f64>,
     /// `sum x_j^2` of float32 rows: `(rows, dims, out)`.

@@ -44,6 +44,18 @@ fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64
     sums(rows, dims, out, |at, x, sum| squared_difference(four(query, at), x, sum));
 }
 
+fn dot_at(query: &[f64], rows: &[f32], dims: usize, places: &[u32], out: &mut [f64]) {
+    for (&place, out) in places.iter().zip(out) {
+        dot(query, &rows[place as usize * dims..][..dims], dims, std::slice::from_mut(out));
+    }
+}
+
+fn squared_distance_at(query: &[f64], rows: &[f32], dims: usize, places: &[u32], out: &mut [f64]) {
+    for (&place, out) in places.iter().zip(out) {
+        squared_distance(query, &rows[place as usize * dims..][..dims], dims, std::slice::from_mut(out));
+    }
+}
+
 fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
     sums(rows, dims, out, |_, x, sum| x.mul_add(x, sum));
 }

@@ -58,6 +58,20 @@ fn squared_distance_f64(query: &[f64], rows: &[f64], dims: usize, out: &mut [f64
 }
 
 #[inline(always)]
+fn dot_at(query: &[f64], rows: &[f32], dims: usize, places: &[u32], out: &mut [f64]) {
+    for (&place, out) in places.iter().zip(out) {
+        dot(query, &rows[place as usize * dims..][..dims], dims, std::slice::from_mut(out));
+    }
+}
+
+#[inline(always)]
+fn squared_distance_at(query: &[f64], rows: &[f32], dims: usize, places: &[u32], out: &mut [f64]) {
+    for (&place, out) in places.iter().zip(out) {
+        squared_distance(query, &rows[place as usize * dims..][..dims], dims, std::slice::from_mut(out));
+    }
+}
+
+#[inline(always)]
 fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
     for (row, sum) in rows.chunks_exact(dims).zip(out) {
         *sum = lane_sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));

@@ -56,6 +56,37 @@ macro_rules! row_sums {
         query_sums!($gate, |q, x, sum| squared_difference(q, x, sum), squared_distance: f32, squared_distance_f64: f64);
 
         #[$gate]
+        fn dot_at(query: &[f64], rows: &[f32], dims: usize, places: &[u32], out: &mut [f64]) {
+            sums_at(rows, dims, places, out, |at, x, sum| {
+                // SAFETY: `at + DOUBLES <= padded(dims)`, the query's length by check_sums_at.
+                fmadd_pd(unsafe { loadu_pd(query.as_ptr().add(at)) }, x, sum)
+            });
+        }
+
+        #[$gate]
+        fn squared_distance_at(query: &[f64], rows: &[f32], dims: usize, places: &[u32], out: &mut [f64]) {
+            sums_at(rows, dims, places, out, |at, x, sum| {
+                // SAFETY: as above.
+                squared_difference(unsafe { loadu_pd(query.as_ptr().add(at)) }, x, sum)
+            });
+        }
+
+        /// The sums of the rows at some places, [`TOGETHER`] at a time.
+        #[inline]
+        #[$gate]
+        fn sums_at(rows: &[f32], dims: usize, places: &[u32], out: &mut [f64], term: impl Fn(usize, Doubles, Doubles) -> Doubles) {
+            let row = |place: u32| &rows[place as usize * dims..][..dims];
+            let (groups, left) = places.as_chunks::<TOGETHER>();
+            let (sums, sums_left) = out.as_chunks_mut::<TOGETHER>();
+            for (group, sums) in groups.iter().zip(sums) {
+                *sums = row_sums::<f32, TOGETHER, false>(group.map(row), dims, &term);
+            }
+            for (&place, sum) in left.iter().zip(sums_left) {
+                [*sum] = row_sums::<f32, 1, false>([row(place)], dims, &term);
+            }
+        }
+
+        #[$gate]
         fn squared_norm(rows: &[f32], dims: usize, out: &mut [f64]) {
             sums(rows, dims, out, |_, x, sum| fmadd_pd(x, x, sum));
         }

@@ -59,7 +59,8 @@ pub(super) struct Scratch {
     halves: Vec<f32>,
     keep: Vec<u32>,
     /// For each query of a tile, the rows that the tile kept for it.
-    kept: [Vec<usize>; WIDTH],
+    kept: [Vec<u32>; WIDTH],
+    keys: Vec<f64>,
     copies: Copies,
 }
 
@@ -101,7 +102,7 @@ impl Scratch {
         for (row, &kept) in self.keep.iter().enumerate() {
             let mut bits = kept;
             while bits != 0 {
-                self.kept[bits.trailing_zeros() as usize].push(row);
+                self.kept[bits.trailing_zeros() as usize].push(row as u32);
                 bits &= bits - 1;
             }
         }
@@ -111,7 +112,7 @@ impl Scratch {
             if kept.len() * COPIES_FROM > count {
                 self.copies.visit(job.query(query), panel, kept, top);
             } else {
-                kept.iter().for_each(|&row| top.push(float64::key(job.query(query), panel, row), panel.rows[row]));
+                float64::offer_at(job.query(query), panel, kept, &mut self.keys, top);
             }
             if !kept.is_empty() {
                 top.cut_if_due();
@@ -136,13 +137,13 @@ impl Copies {
     }
 
     /// Offers the `kept` rows of the panel to a query.
-    fn visit(&mut self, query: Query, panel: &Panel, kept: &[usize], top: &mut TopK) {
+    fn visit(&mut self, query: Query, panel: &Panel, kept: &[u32], top: &mut TopK) {
         if self.first.is_empty() {
             self.find(panel, query.queries.dims());
         }
         self.keys.clear();
         self.keys.resize(panel.rows.len(), f64::NAN);
-        for &row in kept {
+        for row in kept.iter().map(|&row| row as usize) {
             let key = &mut self.keys[self.first[row]];
             if key.is_nan() {
                 *key = float64::key(query, panel, row);

@@ -46,6 +46,24 @@ pub(super) fn key(query: Query, panel: &Panel, row: usize) -> f64 {
     query.plan.metric.key(sum[0], query.norm(), panel.norms[row])
 }
 
+/// Offers the rows at some places of the panel to a query; `keys` is a buffer.
+pub(super) fn offer_at(query: Query, panel: &Panel, places: &[u32], keys: &mut Vec<f64>, top: &mut TopK) {
+    let (kernel, metric, norm, dims) = (query.plan.kernel, query.plan.metric, query.norm(), query.queries.dims());
+    let PanelValues::F32(rows) = panel.values else {
+        places.iter().for_each(|&place| top.push(key(query, panel, place as usize), panel.rows[place as usize]));
+        return;
+    };
+    keys.clear();
+    keys.resize(places.len(), 0.0);
+    match metric {
+        Metric::Euclidean => (kernel.squared_distance_at)(query.values(), rows, dims, places, keys),
+        _ => (kernel.dot_at)(query.values(), rows, dims, places, keys),
+    }
+    for (&sum, &place) in keys.iter().zip(places) {
+        top.push(metric.key(sum, norm, panel.norms[place as usize]), panel.rows[place as usize]);
+    }
+}
+
 /// The squared distance (euclidean) or the dot product of the query with every row, as [`Metric::key`] takes it.
 #[inline]
 fn products(query: Query, rows: PanelValues, sums: &mut [f64]) {

@@ -32,6 +32,9 @@ plain_loops!(target_feature(enable = "avx2,fma,f16c"), ordered by 4 x 16);
 /// Runs of rows that a block is cut into.
 const STREAMS: usize = 4;
 
+/// Rows at some places that are summed at a time: as many as registers hold.
+const TOGETHER: usize = 1;
+
 /// `out[i]` receives the sum of row i: `term(at, x, sum)` adds values `at..at + 4` to their lanes.
 ///
 /// The block is cut into [`STREAMS`] runs of rows, and a row of each is visited in turn: reading several streams is faster

@@ -54,6 +54,9 @@ pub fn with_vnni() -> impl Iterator<Item = &'static Kernel> {
     std::iter::once(&WITH_VNNI).chain(tiles)
 }
 
+/// Rows at some places that are summed at a time: as many as registers hold.
+const TOGETHER: usize = 4;
+
 /// Rows summed at a time, each from its own run of the block.
 const STREAMS: usize = 4;
 
