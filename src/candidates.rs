@@ -3,7 +3,7 @@
 //! Runs suit every selectivity: a filter that allows nearly all rows is a few long runs, a sparse one many runs of
 //! single rows. Only allowed rows are ever read.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, collected};
 use crate::scan::Run;
 
 /// Which rows may be hits; applied before the best are chosen.
@@ -19,7 +19,7 @@ pub enum Filter<'a> {
 ///
 /// # Errors
 /// [`Error::Input`]: a mask whose length is not the number of rows; a row number that is negative or too large; row numbers
-/// that look like a mask.
+/// that look like a mask; no memory.
 pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
     let total: usize = sizes.iter().sum();
     match filter {
@@ -28,7 +28,7 @@ pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
             if mask.len() != total {
                 return Err(Error::input("filter", format!("a mask of {total} flags, one for each row"), format!("{} flags", mask.len())));
             }
-            Ok(Run::of(sizes, mask.iter().enumerate().filter(|(_, allowed)| **allowed).map(|(row, _)| row)))
+            Run::of(sizes, mask.iter().enumerate().filter(|(_, allowed)| **allowed).map(|(row, _)| row))
         }
         Some(Filter::Rows(rows)) => {
             if let Some(&row) = rows.iter().find(|&&row| row < 0 || row as u64 >= total as u64) {
@@ -40,10 +40,10 @@ pub fn candidates(filter: Option<Filter>, sizes: &[usize]) -> Result<Vec<Run>> {
                     format!("{total} numbers that are all 0 or 1, for {total} rows; if they are a mask, give it as filter.astype(bool)");
                 return Err(Error::input("filter", "row numbers, or a mask of bools", got));
             }
-            let mut sorted: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
+            let mut sorted = collected(rows.iter().map(|&row| row as usize), "the row numbers of a filter")?;
             sorted.sort_unstable();
             sorted.dedup();
-            Ok(Run::of(sizes, sorted.into_iter()))
+            Run::of(sizes, sorted.into_iter())
         }
     }
 }

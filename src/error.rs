@@ -116,16 +116,74 @@ impl Error {
     }
 }
 
-/// `count` copies of `value`.
+/// No values, and room for `count`.
 ///
 /// # Errors
 /// [`Error::Memory`] where the allocation fails, its message ending in `purpose`.
-pub fn filled<T: Clone>(count: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
+pub fn room<T>(count: usize, purpose: &'static str) -> Result<Vec<T>> {
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|_| Error::Memory { bytes: count.saturating_mul(size_of::<T>()) as u64, purpose })?;
+    Ok(values)
+}
+
+/// `count` copies of `value`.
+///
+/// # Errors
+/// As [`room`].
+pub fn filled<T: Clone>(count: usize, value: T, purpose: &'static str) -> Result<Vec<T>> {
+    let mut values = room(count, purpose)?;
     values.resize(count, value);
     Ok(values)
 }
 
+/// All of `values`.
+///
+/// # Errors
+/// As [`room`].
+pub fn collected<T>(values: impl IntoIterator<Item = T>, purpose: &'static str) -> Result<Vec<T>> {
+    let mut values = values.into_iter();
+    let (least, most) = values.size_hint();
+    let mut all = room(least, purpose)?;
+    if most == Some(least) {
+        all.extend(values);
+        return Ok(all);
+    }
+    values.try_for_each(|value| push(&mut all, value, purpose))?;
+    Ok(all)
+}
+
+/// Appends `value`.
+///
+/// # Errors
+/// As [`room`].
+pub fn push<T>(values: &mut Vec<T>, value: T, purpose: &'static str) -> Result<()> {
+    if values.len() == values.capacity() {
+        let bytes = (2 * values.len().max(1) * size_of::<T>()) as u64;
+        values.try_reserve(1).map_err(|_| Error::Memory { bytes, purpose })?;
+    }
+    values.push(value);
+    Ok(())
+}
+
 /// `std::result::Result` with our [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_that_does_not_fit_in_memory_is_an_error() {
+        let refused = |made: Result<Vec<u64>>| matches!(made, Err(Error::Memory { purpose: "a test", .. }));
+        assert!(refused(room(1 << 60, "a test")));
+        assert!(refused(filled(1 << 60, 7, "a test")));
+        assert!(refused(collected(0..1 << 60, "a test")));
+    }
+
+    #[test]
+    fn values_are_collected_whether_or_not_their_number_is_known() {
+        assert_eq!(collected(0..1000, "a test").unwrap(), (0..1000).collect::<Vec<u64>>());
+        let some = || (0..1000u64).filter(|i| i % 3 == 0);
+        assert_eq!(collected(some(), "a test").unwrap(), some().collect::<Vec<u64>>());
+    }
+}

@@ -4,7 +4,7 @@
 //! this crate, not the global one; a forked child does not inherit its parent's threads and makes a pool of its own.
 //! Every worker runs in the standard floating-point mode.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, collected, push};
 use crate::kernel::FloatMode;
 use crate::progress::Progress;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -181,14 +181,11 @@ pub fn map<S: Send, T: Send>(
     start: impl Fn() -> Result<S> + Sync,
     work: impl Fn(&mut S, usize) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let work = |(state, results): &mut (S, Vec<(usize, T)>), job: usize| {
-        results.push((job, work(state, job)?));
-        Ok(())
-    };
+    let work = |(state, results): &mut (S, Vec<(usize, T)>), job: usize| push(results, (job, work(state, job)?), "results");
     let states = run(threads, jobs, watch, || Ok((start()?, Vec::new())), work)?;
-    let mut results: Vec<(usize, T)> = states.into_iter().flat_map(|state| state.1).collect();
+    let mut results: Vec<(usize, T)> = collected(states.into_iter().flat_map(|state| state.1), "results")?;
     results.sort_unstable_by_key(|result| result.0);
-    Ok(results.into_iter().map(|result| result.1).collect())
+    collected(results.into_iter().map(|result| result.1), "results")
 }
 
 /// The pool of this process, made anew if it has fewer than `size` threads.

@@ -196,7 +196,7 @@ fn key_of(metric: Metric, rows: &Rows, row: usize, queries: &Queries, query: usi
 
 /// Cells by the exact keys of their centroids, nearest first.
 fn by_keys(ivf: &Ivf, metric: Metric, queries: &Queries, query: usize) -> Vec<u32> {
-    let narrow = queries.narrow(&scalar::KERNEL);
+    let narrow = queries.narrow(&scalar::KERNEL).unwrap();
     let (vectors, by) = (narrow.as_ref().unwrap_or(queries), if ivf.metric() == Metric::Cosine { Metric::Cosine } else { metric });
     let entry = |cell: usize| Entry { key: key_of(by, &ivf.centroids(), cell, vectors, query), row: cell as u64 };
     let mut order: Vec<Entry> = (0..ivf.cells()).map(entry).collect();
@@ -215,7 +215,7 @@ fn order(index: &Index, metric: Metric, queries: &Queries, query: usize) -> Vec<
     let (quantizer, unit) = (index.quantizer(), index.about().unit);
     let plan =
         Plan { metric, k: 1, kernel: &scalar::KERNEL, method: Method::Auto, threads: 1, quantizer, unit, threshold: f64::NEG_INFINITY };
-    let order = ivf.order(&plan, &queries.only(query), 0, &watch).unwrap();
+    let order = ivf.order(&plan, &queries.only(query).unwrap(), 0, &watch).unwrap();
     let order: Vec<u32> = order.into_iter().map(|rank| rank.1).collect();
     let mut sorted = order.clone();
     sorted.sort_unstable();
@@ -265,7 +265,7 @@ fn same_as_oracle(index: &Index, vectors: &[f64], metrics: &[Metric]) {
     let (dims, level, rows) = (index.about().dims, index.about().level, index.rows());
     let ivf: &Ivf = ivf_of(index).unwrap().0;
     let views = index.views();
-    let mut third = Mask::none(rows);
+    let mut third = Mask::none(rows).unwrap();
     (0..rows).step_by(3).for_each(|row| third.allow(row));
     let third_rows = rows.div_ceil(3) as u64;
     for &metric in metrics {
@@ -298,7 +298,7 @@ fn same_as_oracle(index: &Index, vectors: &[f64], metrics: &[Metric]) {
                         found.into_iter().map(|found| found.top.into_sorted()).collect::<Vec<_>>()
                     };
                     let queries = Queries::new(kernel, level, Block::F64(vectors), dims, 0).unwrap();
-                    let alone = (0..queries.len()).flat_map(|query| run(&queries.only(query))).collect();
+                    let alone = (0..queries.len()).flat_map(|query| run(&queries.only(query).unwrap())).collect();
                     for (found, how) in [(run(&queries), "batch"), (alone, "alone")] {
                         assert_eq!(found.len(), want.len());
                         let bits = |all: &[Vec<Entry>]| -> Vec<Vec<(u64, u64)>> {

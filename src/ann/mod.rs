@@ -115,8 +115,8 @@ impl Request<'_> {
     /// The best of some candidate rows, ascending, for one query: exact keys of all of them.
     fn score(&self, query: usize, rows: &[u32], watch: &Watch) -> Result<TopK> {
         let sizes: Vec<usize> = self.segments.iter().map(Rows::len).collect();
-        let runs = Run::of(&sizes, rows.iter().map(|&row| row as usize));
+        let runs = Run::of(&sizes, rows.iter().map(|&row| row as usize))?;
         let plan = Plan { threads: 1, ..*self.plan };
-        Ok(scan::search(&plan, self.segments, &runs, &self.queries.only(query), watch)?.swap_remove(0))
+        Ok(scan::search(&plan, self.segments, &runs, &self.queries.only(query)?, watch)?.swap_remove(0))
     }
 }

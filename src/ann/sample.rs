@@ -5,7 +5,7 @@
 //! rows of a row would all lie in its own cell or bucket, and any effort would seem enough. Of rows that are copies of
 //! each other, one is a query.
 
-use crate::error::Result;
+use crate::error::{Result, room};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::random::Random;
@@ -107,7 +107,7 @@ fn beyond_copies(search: &Exact, own: &[usize], k: usize) -> Result<Vec<Neighbou
     let rows: usize = search.segments.iter().map(Rows::len).sum();
     let directed = |&query: &usize| search.queries.norm(query) > 0.0 || search.plan.metric == Metric::Euclidean;
     let mut open: Vec<usize> = (0..own.len()).filter(directed).collect();
-    let points = Points::new(search.queries, search.plan.metric);
+    let points = Points::new(search.queries, search.plan.metric)?;
     let radius = points.copy_radius(&open);
     let (mut found, mut depth) = (Vec::new(), k + 1);
     while !open.is_empty() {
@@ -167,7 +167,7 @@ impl Exact<'_> {
         let each = which.len().div_ceil(threads).max(MIN_BATCH);
         let parts: Vec<&[usize]> = which.chunks(each).collect();
         let work = |(): &mut (), part: usize| {
-            scan::search(&plan, self.segments, &Run::all(self.segments), &self.queries.some(parts[part]), self.watch)
+            scan::search(&plan, self.segments, &Run::all(self.segments), &self.queries.some(parts[part])?, self.watch)
         };
         let found = pool::map(threads, parts.len(), self.watch, || Ok(()), work)?;
         Ok(found.into_iter().flatten().map(TopK::into_sorted).collect())
@@ -196,14 +196,16 @@ struct Points {
 }
 
 impl Points {
-    fn new(queries: &Queries, metric: Metric) -> Self {
+    fn new(queries: &Queries, metric: Metric) -> Result<Self> {
         let (dims, all) = (queries.dims(), 0..queries.len());
-        let norms: Vec<f64> = all.clone().map(|i| queries.norm(i)).collect();
-        if metric == Metric::Cosine {
-            let direction = |i: usize| queries.wide(i)[..dims].iter().map(move |x| x / queries.norm(i));
-            return Points { dims, values: all.flat_map(direction).collect(), norms: vec![1.0; norms.len()] };
+        let cosine = metric == Metric::Cosine;
+        let mut values = room(queries.len() * dims, "the queries")?;
+        for i in all.clone() {
+            let length = if cosine { queries.norm(i) } else { 1.0 };
+            values.extend(queries.wide(i)[..dims].iter().map(|x| x / length));
         }
-        Points { dims, values: all.flat_map(|i| &queries.wide(i)[..dims]).copied().collect(), norms }
+        let norms = all.map(|i| if cosine { 1.0 } else { queries.norm(i) }).collect();
+        Ok(Points { dims, values, norms })
     }
 
     /// The squared distance of two points, or some number above `limit` if it is larger.

@@ -10,7 +10,7 @@ use super::sample::{Neighbourhood, Sample, neighbourhoods};
 use crate::ann::lsh::probe::QueryHash;
 use crate::ann::lsh::search::Lsh;
 use crate::ann::lsh::tables::Scratch;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled};
 use crate::format::{TuningPoint, TuningRecord};
 use crate::pool::{self, Watch};
 use crate::progress::cost;
@@ -46,7 +46,7 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
     }
     let kind = usize::from(matches!(ann, Ann::Lsh(_)));
     let grid = grid(ann.max_probes());
-    let mut measurement = Measurement { ann, gaps: vec![0.0; grid.len()], grid, row_cells: RowCells::new(ann, rows), plan, segments };
+    let mut measurement = Measurement { ann, gaps: vec![0.0; grid.len()], grid, row_cells: RowCells::new(ann, rows)?, plan, segments };
     let max_k = (rows - usize::from(sample.own.is_some())).max(1);
     let ladder = ladder(kind, count, max_k);
     let size = [rows, sample.queries.dims(), ann.max_probes()];
@@ -57,7 +57,7 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
         // Spread evenly over the sample, as adjacent rows of a table are often alike.
         let which: Vec<usize> = (0..queries).map(|i| i * sample.queries.len() / queries).collect();
         let own: Option<Vec<usize>> = sample.own.map(|own| which.iter().map(|&i| own[i]).collect());
-        let some = sample.queries.some(&which);
+        let some = sample.queries.some(&which)?;
         // The rows visited do not depend on k: count them once, for the first and largest group.
         let counted = if visited.is_empty() { COUNTED_QUERIES } else { 0 };
         let [searching, tracing] = group_work(kind, size, queries);
@@ -126,9 +126,10 @@ struct RowCells {
 }
 
 impl RowCells {
-    fn new(ann: &Ann, rows: usize) -> Self {
-        let Ann::Ivf(ivf) = ann else { return RowCells::default() };
-        let mut row_cells = RowCells { first: vec![u32::MAX; rows], second: vec![u32::MAX; rows] };
+    fn new(ann: &Ann, rows: usize) -> Result<Self> {
+        let Ann::Ivf(ivf) = ann else { return Ok(RowCells::default()) };
+        let none = || filled(rows, u32::MAX, "the cells of rows");
+        let mut row_cells = RowCells { first: none()?, second: none()? };
         let lists = ivf.lists();
         for cell in 0..lists.cells() {
             for &row in lists.rows[lists.entries(cell)].iter().filter(|&&row| row != NO_ROW && (row as usize) < rows) {
@@ -140,7 +141,7 @@ impl RowCells {
                 }
             }
         }
-        row_cells
+        Ok(row_cells)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Codes of the rows of a table: learn a quantizer from a sample, then encode every row.
 
-use crate::error::Result;
+use crate::error::{Result, collected, room};
 use crate::format::{MAX_CODED_DIMS, MIN_CODED_DIMS};
 use crate::input::Block;
 use crate::kernel::Kernel;
@@ -50,6 +50,9 @@ pub(super) struct Coding<'a> {
     pub watch: &'a Watch<'a>,
 }
 
+/// What memory for rows, from which codes are learned, is for.
+const SAMPLE: &str = "a sample of rows";
+
 /// Whether rows get codes: where there are enough of them, and level f8 has none.
 pub(super) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
     level != Level::F8 && rows * dims * level.value_bytes() > LEAST_BYTES && DIMS.contains(&dims) && rows >= ROWS_PER_DIM * dims
@@ -78,11 +81,11 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
     let dims = rows.dims;
     let [learning, searching, choosing, _] = work(rows.len(), dims);
     watch.stage(learning, (learning / cost::LEARN) as u64);
-    let sample = directions(kernel, rows, sample_rows(rows.len(), dims));
+    let sample = directions(kernel, rows, sample_rows(rows.len(), dims))?;
     let compute = Compute { kernel, threads, watch };
     let mut quantizer = axes::learn(compute, &sample, dims, seed)?;
     let pseudo = pseudo_queries(&sample, dims);
-    let narrow: Vec<f32> = pseudo.iter().flatten().map(|&x| x as f32).collect();
+    let narrow = collected(pseudo.iter().flatten().map(|&x| x as f32), SAMPLE)?;
     let queries = Queries::new(kernel, level, Block::F32(&narrow), dims, 0)?;
     let plan = Plan {
         metric: Metric::Cosine,
@@ -104,15 +107,15 @@ pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantiz
     let pseudo: Vec<PseudoQuery> = pseudo.into_iter().zip(kth).map(|(direction, kth)| PseudoQuery { direction, kth }).collect();
     watch.stage(choosing, choosing as u64);
     let step = (sample.len() / dims / width_rows(dims)).max(1);
-    let some: Vec<f64> = sample.chunks_exact(dims).step_by(step).flatten().copied().collect();
+    let some = collected(sample.chunks_exact(dims).step_by(step).flatten().copied(), SAMPLE)?;
     quantizer.leading = calibrate::leading_dims(compute, &quantizer, &some, &pseudo, LATE * FULL_BOUND_COST as f64)?;
     Ok(quantizer)
 }
 
 /// Unit vectors of about `count` rows spread over the table, in float64, without zero rows.
-fn directions(kernel: &Kernel, rows: &Rows, count: usize) -> Vec<f64> {
+fn directions(kernel: &Kernel, rows: &Rows, count: usize) -> Result<Vec<f64>> {
     let mut buffer = PanelBuffer::default();
-    let mut sample = Vec::with_capacity(count * rows.dims);
+    let mut sample = room(count * rows.dims, SAMPLE)?;
     for i in 0..count {
         let row = (i as u64 * rows.len() as u64 / count as u64) as usize;
         if rows.norms[row] >= LEAST_NORM {
@@ -121,7 +124,7 @@ fn directions(kernel: &Kernel, rows: &Rows, count: usize) -> Vec<f64> {
             sample.extend(values(buffer.values(), 0, rows.dims).map(|x| x / rows.norms[row]));
         }
     }
-    sample
+    Ok(sample)
 }
 
 /// Row `i` of some decoded rows, in float64.
@@ -179,7 +182,7 @@ pub(super) fn encode(coding: Coding, quantizer: &Quantizer, rows: &Rows) -> Resu
             })
         })
         .collect();
-    let encoder = Encoder::new(coding.kernel, quantizer);
+    let encoder = Encoder::new(coding.kernel, quantizer)?;
     coding.watch.stage(work(rows.len(), rows.dims)[3], rows.len() as u64);
     let encode = |(scratch, buffer): &mut (EncodeScratch, PanelBuffer), job: usize| {
         let mut out = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());

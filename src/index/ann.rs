@@ -192,7 +192,7 @@ impl Index {
         let [searching, modelling] = choice_work(rows.len(), rows.dims);
         watch.stage(searching, (rows.len() * count) as u64);
         let hoods = neighbourhoods(Sample { queries: &queries, own: Some(&own) }, USUAL_K as usize, plan, &views, watch)?;
-        let queries = queries.some(&hoods.iter().map(|hood| hood.query).collect::<Vec<usize>>());
+        let queries = queries.some(&hoods.iter().map(|hood| hood.query).collect::<Vec<usize>>())?;
         let near: Vec<Vec<u64>> = hoods.into_iter().map(|hood| hood.near).collect();
         watch.stage(modelling, count as u64);
         let costs = Costs { probe: PROBE_COST, row: rows.row_bytes() as f64 + READ_COST, entry: ENTRY_COST };
@@ -234,14 +234,15 @@ impl Index {
             let best = scan::search(plan, &segments, runs, queries, watch)?;
             return Ok(best.into_iter().map(|top| (top, true)).collect());
         };
-        let mask = (allowed < self.rows() as u64).then(|| {
-            let mut mask = Mask::none(self.rows());
+        let masked = || {
+            let mut mask = Mask::none(self.rows())?;
             for run in runs {
                 let first = segments[run.segment].first as usize;
                 run.rows.clone().for_each(|row| mask.allow(first + row));
             }
-            mask
-        });
+            Ok::<_, Error>(mask)
+        };
+        let mask = (allowed < self.rows() as u64).then(masked).transpose()?;
         let request = Request {
             plan,
             segments: &segments,

@@ -152,15 +152,15 @@ impl Index {
         let own = usize::from(hoods.iter().any(|hood| !hood.ignored.is_empty()));
         let alone: Vec<usize> = hoods.iter().filter(|hood| !hood.has_copies()).map(|hood| hood.query).collect();
         let more = SearchParams { reorder_k: params.reorder_k.map(|most| most.saturating_add(own as i64)), ..*params };
-        let found = self.find(&Plan { k: plan.k + own, ..*plan }, &all, &more, effort, &queries.some(&alone), watch)?;
+        let found = self.find(&Plan { k: plan.k + own, ..*plan }, &all, &more, effort, &queries.some(&alone)?, watch)?;
         // Others are searched for one by one, without their copies, and without more cells for these.
         let copied: Vec<&Neighbourhood> = hoods.iter().filter(|hood| hood.has_copies()).collect();
         let effort = effort.map(|effort| SearchEffort { visited: 0.0, ..effort });
         let sizes: Vec<usize> = views.iter().map(Rows::len).collect();
         let one = |(): &mut (), at: usize| {
             let Neighbourhood { query, ignored, .. } = copied[at];
-            let runs = Run::of(&sizes, (0..self.rows()).filter(|&row| ignored.binary_search(&(row as u64)).is_err()));
-            self.find(&Plan { threads: 1, ..*plan }, &runs, params, effort, &queries.only(*query), watch)
+            let runs = Run::of(&sizes, (0..self.rows()).filter(|&row| ignored.binary_search(&(row as u64)).is_err()))?;
+            self.find(&Plan { threads: 1, ..*plan }, &runs, params, effort, &queries.only(*query)?, watch)
         };
         let beyond = pool::map(plan.threads, copied.len(), watch, || Ok(()), one)?;
         let (mut found, mut beyond) = (found.into_iter(), beyond.into_iter().flatten());
@@ -187,7 +187,7 @@ impl Index {
         let effort = self.effort(params, metric, &runs)?;
         let found = self.find(&plan, &runs, params, effort, &queries, watch)?.swap_remove(0).0.into_sorted();
         let sizes: Vec<usize> = views.iter().map(Rows::len).collect();
-        let alone = Run::of(&sizes, std::iter::once(row));
+        let alone = Run::of(&sizes, std::iter::once(row))?;
         let key = scan::search(&plan, &views, &alone, &queries, watch)?.swap_remove(0).into_sorted();
         let (mut cells, mut nprobe) = (Vec::new(), 0);
         if let (Some(ann), Some(effort)) = (&self.ann, effort) {

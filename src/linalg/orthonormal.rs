@@ -11,7 +11,7 @@
 
 use super::product::{BLOCK_ROWS, Columns, Panel};
 use super::{Compute, dot};
-use crate::error::Result;
+use crate::error::{Result, filled};
 use crate::kernel::COLUMNS;
 use crate::pool;
 use std::sync::Mutex;
@@ -27,12 +27,12 @@ pub fn orthonormal(compute: Compute, mut rows: Vec<f32>, dims: usize, wanted: us
         compute.watch.check()?;
         let end = rows.len().min((first + COLUMNS) * dims);
         let (before, later) = rows.split_at_mut(end);
-        let reflections = Reflections::clearing(&before[first * dims..], dims, first);
+        let reflections = Reflections::clearing(&before[first * dims..], dims, first)?;
         reflections.apply(compute, later, Order::FirstToLast)?;
         made.push(reflections);
     }
-    rows.clear();
-    rows.resize(wanted * dims, 0.0);
+    drop(rows);
+    let mut rows = filled(wanted * dims, 0.0, "orthonormal rows")?;
     rows.iter_mut().step_by(dims + 1).for_each(|x| *x = 1.0);
     for reflections in made.iter().rev() {
         // Rows of the identity above the first reflection do not change by it.
@@ -70,7 +70,7 @@ struct Reflections {
 
 impl Reflections {
     /// Those that clear row i of `rows` behind value `first + i`.
-    fn clearing(rows: &[f32], dims: usize, first: usize) -> Self {
+    fn clearing(rows: &[f32], dims: usize, first: usize) -> Result<Self> {
         let width = dims - first;
         let mut panel: Vec<Vec<f64>> = rows.chunks_exact(dims).map(|row| row[first..].iter().map(|&x| f64::from(x)).collect()).collect();
         let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(panel.len());
@@ -87,7 +87,8 @@ impl Reflections {
         let triangle = triangle(&vectors, &factors);
         let mut narrow = vec![0.0f32; COLUMNS * width];
         narrow.iter_mut().zip(vectors.iter().flatten()).for_each(|(narrow, &v)| *narrow = v as f32);
-        Reflections { dims, first, across: Columns::transposed(&narrow, width), along: Columns::of(&narrow, width), triangle }
+        let (across, along) = (Columns::transposed(&narrow, width)?, Columns::of(&narrow, width)?);
+        Ok(Reflections { dims, first, across, along, triangle })
     }
 
     /// Replaces every row by its image.

@@ -10,7 +10,7 @@
 use super::orthonormal::{self, orthonormal};
 use super::product::{Columns, product, transpose};
 use super::{Compute, dot};
-use crate::error::Result;
+use crate::error::{Result, collected};
 use crate::random::Random;
 
 /// Rounds of power iteration on the sample.
@@ -40,25 +40,25 @@ pub fn principal(compute: Compute, mut sample: Vec<f32>, dims: usize, count: usi
     let rows = sample.len() / dims;
     let mean = mean(&sample, dims);
     if rows == 0 {
-        let axes = orthonormal(compute, random_rows(count * dims, seed), dims, count)?;
+        let axes = orthonormal(compute, random_rows(count * dims, seed)?, dims, count)?;
         return Ok(Principal { mean, axes, variances: vec![0.0; count] });
     }
     sample.chunks_exact_mut(dims).for_each(|row| row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m));
     let size = dims.min(count + BEYOND);
     let (subspace, along) = if size == dims {
-        (None, transpose(&sample, dims))
+        (None, transpose(&sample, dims)?)
     } else {
-        let (subspace, along) = powers(compute, &sample, dims, random_rows(size * dims, seed))?;
+        let (subspace, along) = powers(compute, &sample, dims, random_rows(size * dims, seed)?)?;
         (Some(subspace), along)
     };
     drop(sample);
-    let mut moments = product(compute, &along, &Columns::transposed(&along, rows))?;
+    let mut moments = product(compute, &along, &Columns::transposed(&along, rows)?)?;
     moments.iter_mut().for_each(|x| *x /= rows as f32);
     let (mut rotated, mut variances) = sorted(compute, moments, size)?;
     rotated.truncate(count * size);
     variances.truncate(count);
     let axes = match subspace {
-        Some(subspace) => product(compute, &rotated, &Columns::of(&subspace, dims))?,
+        Some(subspace) => product(compute, &rotated, &Columns::of(&subspace, dims)?)?,
         None => rotated,
     };
     Ok(Principal { mean, axes, variances })
@@ -82,14 +82,14 @@ fn mean(sample: &[f32], dims: usize) -> Vec<f32> {
     sums.iter().map(|sum| (sum / count) as f32).collect()
 }
 
-fn random_rows(values: usize, seed: u64) -> Vec<f32> {
+fn random_rows(values: usize, seed: u64) -> Result<Vec<f32>> {
     let mut random = Random::new(seed);
-    (0..values).map(|_| random.signed() as f32).collect()
+    collected((0..values).map(|_| random.signed() as f32), "random rows")
 }
 
 /// Orthonormal rows near the subspace of largest variance, and the coordinates of the sample along each.
 fn powers(compute: Compute, sample: &[f32], dims: usize, start: Vec<f32>) -> Result<(Vec<f32>, Vec<f32>)> {
-    let (across, down) = (Columns::transposed(sample, dims), Columns::of(sample, dims));
+    let (across, down) = (Columns::transposed(sample, dims)?, Columns::of(sample, dims)?);
     let count = start.len() / dims;
     let mut axes = start;
     for _ in 0..POWERS {
@@ -102,7 +102,7 @@ fn powers(compute: Compute, sample: &[f32], dims: usize, start: Vec<f32>) -> Res
 
 /// The eigenvectors of a symmetric matrix, roughly, by falling eigenvalue, and the quadratic form of each.
 fn sorted(compute: Compute, matrix: Vec<f32>, size: usize) -> Result<(Vec<f32>, Vec<f64>)> {
-    let columns = Columns::of(&matrix, size);
+    let columns = Columns::of(&matrix, size)?;
     let (mut vectors, mut images) = (Vec::new(), matrix);
     for _ in 0..ROUNDS {
         vectors = orthonormal(compute, images, size, size)?;
@@ -112,7 +112,8 @@ fn sorted(compute: Compute, matrix: Vec<f32>, size: usize) -> Result<(Vec<f32>, 
     let pairs = vectors.chunks_exact(size).zip(images.chunks_exact(size));
     let mut order: Vec<(f64, &[f32])> = pairs.map(|(vector, image)| (dot(&wide(vector), &wide(image)).max(0.0), vector)).collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
-    Ok((order.iter().flat_map(|(_, vector)| vector.iter().copied()).collect(), order.iter().map(|entry| entry.0).collect()))
+    let vectors = collected(order.iter().flat_map(|(_, vector)| vector.iter().copied()), "the axes")?;
+    Ok((vectors, order.iter().map(|entry| entry.0).collect()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! its length. A product of m x k by k x n takes m n k multiply-adds.
 
 use super::Compute;
-use crate::error::Result;
+use crate::error::{Result, filled, room};
 use crate::kernel::{COLUMNS, Kernel};
 use crate::pool;
 use std::ops::Range;
@@ -25,27 +25,33 @@ pub struct Columns {
 
 impl Columns {
     /// A matrix of rows with `count` values.
-    pub fn of(matrix: &[f32], count: usize) -> Self {
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn of(matrix: &[f32], count: usize) -> Result<Self> {
         let inner = matrix.len() / count;
-        let mut values = vec![0.0; inner * count.next_multiple_of(COLUMNS)];
+        let mut values = filled(inner * count.next_multiple_of(COLUMNS), 0.0, "a matrix")?;
         for (j, row) in matrix.chunks_exact(count).enumerate() {
             for (group, part) in row.chunks(COLUMNS).enumerate() {
                 values[(group * inner + j) * COLUMNS..][..part.len()].copy_from_slice(part);
             }
         }
-        Columns { inner, count, values }
+        Ok(Columns { inner, count, values })
     }
 
     /// The transpose of a matrix of rows with `inner` values.
-    pub fn transposed(matrix: &[f32], inner: usize) -> Self {
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn transposed(matrix: &[f32], inner: usize) -> Result<Self> {
         let count = matrix.len() / inner;
-        let mut values = vec![0.0; inner * count.next_multiple_of(COLUMNS)];
+        let mut values = filled(inner * count.next_multiple_of(COLUMNS), 0.0, "a matrix")?;
         for (rows, group) in matrix.chunks(COLUMNS * inner).zip(values.chunks_exact_mut(COLUMNS * inner)) {
             for (i, row) in rows.chunks_exact(inner).enumerate() {
                 row.iter().zip(group.chunks_exact_mut(COLUMNS)).for_each(|(&x, column)| column[i] = x);
             }
         }
-        Columns { inner, count, values }
+        Ok(Columns { inner, count, values })
     }
 
     /// The groups, each of as many times [`COLUMNS`] values as a column has.
@@ -57,7 +63,7 @@ impl Columns {
 /// The rows of `left` times the columns of `right`.
 ///
 /// # Errors
-/// [`Error::Interrupted`](crate::error::Error::Interrupted).
+/// [`Error::Interrupted`](crate::error::Error::Interrupted); no memory.
 pub fn product(compute: Compute, left: &[f32], right: &Columns) -> Result<Vec<f32>> {
     let Compute { kernel, threads, watch } = compute;
     let (inner, width) = (right.inner, right.count);
@@ -65,7 +71,7 @@ pub fn product(compute: Compute, left: &[f32], right: &Columns) -> Result<Vec<f3
     let work = |panel: &mut Panel, block: usize| {
         let count = blocks[block].len() / inner;
         panel.fill(blocks[block], inner, 0..inner);
-        let mut out = vec![0.0f32; count * width];
+        let mut out = filled(count * width, 0.0f32, "a matrix")?;
         for (group, columns) in right.groups().enumerate() {
             watch.check()?;
             let sums = panel.times(kernel, columns);
@@ -79,7 +85,9 @@ pub fn product(compute: Compute, left: &[f32], right: &Columns) -> Result<Vec<f3
     let made = pool::map(threads, blocks.len(), watch, || Ok(Panel::default()), work)?;
     // Where others have stopped the watch, blocks are missing.
     watch.check()?;
-    Ok(made.concat())
+    let mut whole = room(left.len() / inner * width, "a matrix")?;
+    made.iter().for_each(|block| whole.extend_from_slice(block));
+    Ok(whole)
 }
 
 /// Some rows as a worker multiplies them: [`CHUNK`] values of every row, then the next.
@@ -118,9 +126,12 @@ impl Panel {
 }
 
 /// The columns of a matrix of rows with `width` values, one after the other.
-pub fn transpose(matrix: &[f32], width: usize) -> Vec<f32> {
+///
+/// # Errors
+/// No memory.
+pub fn transpose(matrix: &[f32], width: usize) -> Result<Vec<f32>> {
     let count = matrix.len() / width;
-    let mut columns = vec![0.0; matrix.len()];
+    let mut columns = filled(matrix.len(), 0.0, "a matrix")?;
     // Sixteen rows at a time fill whole cache lines.
     for (start, rows) in matrix.chunks(16 * width).enumerate() {
         for j in 0..width {
@@ -128,7 +139,7 @@ pub fn transpose(matrix: &[f32], width: usize) -> Vec<f32> {
             rows.chunks_exact(width).zip(out).for_each(|(row, out)| *out = row[j]);
         }
     }
-    columns
+    Ok(columns)
 }
 
 #[cfg(test)]
@@ -148,8 +159,8 @@ mod tests {
             for kernel in kernel::available() {
                 for threads in [1, 3] {
                     let compute = Compute { kernel, threads, watch: &watch };
-                    let found = product(compute, &left, &Columns::transposed(&right, inner)).unwrap();
-                    assert_eq!(found, product(compute, &left, &Columns::of(&transpose(&right, inner), width)).unwrap());
+                    let found = product(compute, &left, &Columns::transposed(&right, inner).unwrap()).unwrap();
+                    assert_eq!(found, product(compute, &left, &Columns::of(&transpose(&right, inner).unwrap(), width).unwrap()).unwrap());
                     for (at, &value) in found.iter().enumerate() {
                         let terms = left[at / width * inner..].iter().zip(&right[at % width * inner..][..inner]);
                         let exact: f64 = terms.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();

@@ -9,7 +9,7 @@
 //! are from orthonormal.
 
 use super::{LINE_DIMS, Quantizer};
-use crate::error::Result;
+use crate::error::{Result, collected};
 use crate::kernel::padded;
 use crate::linalg::Compute;
 use crate::linalg::orthonormal::{self, orthonormal};
@@ -54,7 +54,7 @@ fn rank(dims: usize) -> usize {
 
 /// Learns a quantizer whose first `rank` axes are principal ones.
 fn of_rank(compute: Compute, sample: &[f64], dims: usize, rank: usize, seed: u64) -> Result<Quantizer> {
-    let narrow: Vec<f32> = sample.iter().map(|&x| x as f32).collect();
+    let narrow = collected(sample.iter().map(|&x| x as f32), "a sample of rows")?;
     let found = principal(compute, narrow, dims, rank, seed)?;
     let axes = if rank < dims { orthonormal(compute, found.axes, dims, dims)? } else { found.axes };
     let variances = variances(compute, sample, &found.mean, &axes)?;
@@ -63,7 +63,7 @@ fn of_rank(compute: Compute, sample: &[f64], dims: usize, rank: usize, seed: u64
     // A dead axis still needs a step: the finest that float32 scores could notice.
     let least = order[0].0.max(1e-12) * 1e-8;
     let steps: Vec<f32> = order.iter().map(|&(v, _)| (v.max(least).sqrt() * STEP) as f32).collect();
-    let sorted: Vec<f32> = order.iter().flat_map(|(_, axis)| axis.iter().copied()).collect();
+    let sorted = collected(order.iter().flat_map(|(_, axis)| axis.iter().copied()), "the axes")?;
     let skew = skew(compute, &sorted, dims)?;
     let values = Quantizer::pack(&found.mean, &steps, &sorted)?;
     Ok(Quantizer { dims, leading: dims / LINE_DIMS * LINE_DIMS, skew, values })
@@ -74,10 +74,11 @@ fn variances(compute: Compute, sample: &[f64], centre: &[f32], axes: &[f32]) -> 
     let dims = centre.len();
     let every = sample.len().div_ceil(VARIANCE_VALUES).max(1);
     let rows = sample.chunks_exact(dims).step_by(every);
-    let centred: Vec<f32> = rows.flat_map(|row| row.iter().zip(centre).map(|(x, &m)| (x - f64::from(m)) as f32)).collect();
+    let centred = rows.flat_map(|row| row.iter().zip(centre).map(|(x, &m)| (x - f64::from(m)) as f32));
+    let centred = collected(centred, "a sample of rows")?;
     let mut sums = vec![0.0; dims];
     if !centred.is_empty() {
-        for row in product(compute, &centred, &Columns::transposed(axes, dims))?.chunks_exact(dims) {
+        for row in product(compute, &centred, &Columns::transposed(axes, dims)?)?.chunks_exact(dims) {
             sums.iter_mut().zip(row).for_each(|(sum, &y)| *sum += f64::from(y) * f64::from(y));
         }
     }

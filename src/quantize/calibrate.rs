@@ -3,7 +3,7 @@
 
 use super::levels::{level_value, nearest_level};
 use super::{LINE_DIMS, Quantizer};
-use crate::error::Result;
+use crate::error::{Result, collected};
 use crate::linalg::Compute;
 use crate::linalg::product::{Columns, product};
 use crate::pool;
@@ -43,7 +43,7 @@ pub fn leading_dims(
     full_bound_bytes: f64,
 ) -> Result<usize> {
     let dims = quantizer.dims;
-    let axes = Columns::transposed(quantizer.axes(), dims);
+    let axes = Columns::transposed(quantizer.axes(), dims)?;
     let rows: Vec<&[f64]> = sample.chunks_exact(dims).collect();
     let directions: Vec<&[f64]> = queries.iter().map(|query| &query.direction[..]).collect();
     let (y, z) = (coordinates(compute, quantizer, &axes, &rows)?, coordinates(compute, quantizer, &axes, &directions)?);
@@ -75,7 +75,7 @@ pub fn work(rows: usize, dims: usize, queries: usize) -> f64 {
 /// Coordinates of centred directions along the axes.
 fn coordinates(compute: Compute, quantizer: &Quantizer, axes: &Columns, directions: &[&[f64]]) -> Result<Vec<f32>> {
     let centred = directions.iter().flat_map(|row| row.iter().zip(quantizer.centre()).map(|(v, &m)| (v - f64::from(m)) as f32));
-    product(compute, &centred.collect::<Vec<f32>>(), axes)
+    product(compute, &collected(centred, "a sample of rows")?, axes)
 }
 
 /// `<v - part m, m>` of a direction v and the centre m.

@@ -2,6 +2,7 @@
 
 use super::levels::{level_value, nearest_level};
 use super::{BLOCK, LEAST_NORM, LINE_BYTES, LINE_DIMS, Quantizer, UNIT, bf16_up};
+use crate::error::{Result, filled};
 use crate::kernel::{COLUMNS, Kernel, OFFSET_ZERO, padded};
 use crate::store::rows::PanelValues;
 
@@ -64,14 +65,14 @@ pub(super) fn sum<A: Copy, B: Copy>(a: &[A], b: &[B], term: impl Fn(A, B) -> f64
 }
 
 /// The axes as [`Kernel::products`] takes them: groups of [`COLUMNS`], value by value.
-fn axis_columns(quantizer: &Quantizer) -> Vec<f32> {
+fn axis_columns(quantizer: &Quantizer) -> Result<Vec<f32>> {
     let dims = quantizer.dims;
-    let mut columns = vec![0.0; dims.next_multiple_of(COLUMNS) * dims];
+    let mut columns = filled(dims.next_multiple_of(COLUMNS) * dims, 0.0, "the axes")?;
     for (i, axis) in quantizer.axes().chunks_exact(dims).enumerate() {
         let group = &mut columns[i / COLUMNS * COLUMNS * dims..];
         axis.iter().enumerate().for_each(|(j, &value)| group[j * COLUMNS + i % COLUMNS] = value);
     }
-    columns
+    Ok(columns)
 }
 
 /// Bounds the error of the float32 coordinates of a row, as a norm over all axes, relative to |v'|.
@@ -114,10 +115,14 @@ pub struct EncodeScratch {
 
 impl<'a> Encoder<'a> {
     /// Copies the axes to the layout of [`Kernel::products`].
-    pub fn new(kernel: &'a Kernel, quantizer: &'a Quantizer) -> Self {
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(kernel: &'a Kernel, quantizer: &'a Quantizer) -> Result<Self> {
         let inverse_steps = quantizer.steps().iter().map(|step| (1.0 / step).min(f32::MAX)).collect();
         let zeros = vec![0.0; quantizer.dims];
-        Encoder { kernel, quantizer, columns: axis_columns(quantizer), inverse_steps, zeros, error: product_error(quantizer) }
+        let (columns, error) = (axis_columns(quantizer)?, product_error(quantizer));
+        Ok(Encoder { kernel, quantizer, columns, inverse_steps, zeros, error })
     }
 
     /// Writes the codes of rows of `dims` values, the first of them as row `at` of `out`.

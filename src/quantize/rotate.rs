@@ -13,6 +13,7 @@
 use super::Quantizer;
 use super::encode::sum;
 use super::int16::word;
+use crate::error::{Result, filled};
 use crate::kernel::{COLUMNS, Kernel, padded};
 
 /// |T| before rounding.
@@ -48,14 +49,17 @@ pub struct RotatedQuery {
 
 impl Rotation {
     /// Rounds the axes to int16.
-    pub fn new(kernel: &Kernel, quantizer: &Quantizer) -> Self {
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(kernel: &Kernel, quantizer: &Quantizer) -> Result<Self> {
         let (dims, axes) = (quantizer.dims, quantizer.axes());
         let largest = axes.iter().fold(0.0f64, |largest, &a| largest.max(f64::from(a).abs()));
         let squares = |axis: &[f32]| sum(axis, axis, |a, _| f64::from(a) * f64::from(a));
         let longest = axes.chunks_exact(dims).fold(0.0f64, |longest, axis| longest.max(squares(axis)));
         let scale = (AXIS_LENGTH / longest.sqrt().max(1.0)).min(LARGEST / largest.max(0.1));
-        let mut words = vec![0; dims.next_multiple_of(COLUMNS) * dims.next_multiple_of(2)];
-        let mut errors = vec![0.0f32; axes.len()];
+        let mut words = filled(dims.next_multiple_of(COLUMNS) * dims.next_multiple_of(2), 0, "the axes")?;
+        let mut errors = filled(axes.len(), 0.0f32, "the axes")?;
         for (i, (axis, errors)) in axes.chunks_exact(dims).zip(errors.chunks_exact_mut(dims)).enumerate() {
             let group = &mut words[i / COLUMNS * COLUMNS * dims.next_multiple_of(2)..];
             for (j, (&a, error)) in axis.iter().zip(errors).enumerate() {
@@ -66,7 +70,7 @@ impl Rotation {
         }
         let error_squares: f64 = errors.chunks(PART * dims).map(|part| frobenius(kernel, part, dims)).sum();
         // 1.001 pays the rounding of errors to float32.
-        Rotation { words, unit: 1.0 / scale, error: error_squares.sqrt() * 1.001 }
+        Ok(Rotation { words, unit: 1.0 / scale, error: error_squares.sqrt() * 1.001 })
     }
 
     /// The coordinates of some directions, `dims` values each, centred first.
@@ -137,7 +141,7 @@ mod tests {
             let mut first = None;
             for kernel in kernel::available() {
                 let exact = encode::project_all(kernel, &quantizer, &directions);
-                let rotated = Rotation::new(kernel, &quantizer).rotate(kernel, &quantizer, &directions);
+                let rotated = Rotation::new(kernel, &quantizer).unwrap().rotate(kernel, &quantizer, &directions);
                 for ((rotated, exact), direction) in rotated.iter().zip(exact).zip(&directions) {
                     let off = rotated.coordinates.iter().zip(&exact).map(|(z, e)| (z - e).powi(2)).sum::<f64>().sqrt();
                     let length = direction.iter().zip(quantizer.centre()).map(|(w, &m)| (w - f64::from(m)).powi(2)).sum::<f64>().sqrt();

@@ -7,7 +7,7 @@
 
 use super::refine;
 use super::{Job, Queries, Run, Worker};
-use crate::error::Result;
+use crate::error::{Result, collected, filled, room};
 use crate::kernel::{BATCH, BoundFactors, Int8Batch, Line, UnpackedCodes, unpacked_stride};
 use crate::metric::Metric;
 use crate::quantize::query_code::QueryCode;
@@ -61,9 +61,14 @@ impl<'a> BatchScan<'a> {
     pub fn new(job: &Job<'a>, quantizer: &'a Quantizer) -> Result<Self> {
         let queries: &'a Queries = job.queries;
         let query_codes = queries.query_codes(job.plan.kernel, quantizer, job.plan.threads, job.watch)?;
-        let (coded, uncoded): (Vec<usize>, Vec<usize>) = (0..queries.len()).partition(|&i| query_codes[i].is_some());
-        let tiles = coded.chunks(BATCH).map(|which| BatchTile::new(quantizer, query_codes, which)).collect();
-        let thresholds = (0..queries.len()).map(|_| AtomicU64::new(f64::NEG_INFINITY.to_bits())).collect();
+        let numbered = |coded: bool| collected((0..queries.len()).filter(|&i| query_codes[i].is_some() == coded), "the queries");
+        let (coded, uncoded) = (numbered(true)?, numbered(false)?);
+        let mut tiles = room(coded.len().div_ceil(BATCH), "the codes of queries")?;
+        for which in coded.chunks(BATCH) {
+            tiles.push(BatchTile::new(quantizer, query_codes, which)?);
+        }
+        let lowest = |_| AtomicU64::new(f64::NEG_INFINITY.to_bits());
+        let thresholds = collected((0..queries.len()).map(lowest), "the thresholds")?;
         Ok(BatchScan { quantizer, tiles, uncoded, thresholds })
     }
 
@@ -80,10 +85,10 @@ impl<'a> BatchScan<'a> {
 }
 
 impl<'a> BatchTile<'a> {
-    fn new(quantizer: &Quantizer, query_codes: &'a [Option<QueryCode>], which: &[usize]) -> Self {
+    fn new(quantizer: &Quantizer, query_codes: &'a [Option<QueryCode>], which: &[usize]) -> Result<Self> {
         let stride = unpacked_stride(quantizer.dims);
-        let lines = |bytes: usize| vec![Line::zeroed(); BATCH * stride * bytes / LINE];
-        let (mut words, mut high, mut low) = (lines(2), lines(1), lines(1));
+        let lines = |bytes: usize| filled(BATCH * stride * bytes / LINE, Line::zeroed(), "the codes of queries");
+        let (mut words, mut high, mut low) = (lines(2)?, lines(1)?, lines(1)?);
         let query_codes: Vec<&QueryCode> = which.iter().filter_map(|&i| query_codes[i].as_ref()).collect();
         let parts = (cast_slice_mut::<Line, i16>(&mut words), cast_slice_mut::<Line, i8>(&mut high), cast_slice_mut::<Line, i8>(&mut low));
         for (i, query_code) in query_codes.iter().enumerate() {
@@ -92,7 +97,7 @@ impl<'a> BatchTile<'a> {
                 (parts.1[at], parts.2[at]) = int16::bytes(word);
             }
         }
-        BatchTile { queries: which.to_vec(), query_codes, words, high, low }
+        Ok(BatchTile { queries: which.to_vec(), query_codes, words, high, low })
     }
 }
 

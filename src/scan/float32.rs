@@ -4,7 +4,7 @@
 use super::panel::Panel;
 use super::query::Query;
 use super::{Job, Queries, float32_error, float64};
-use crate::error::Result;
+use crate::error::{Result, filled, room};
 use crate::kernel::Tile;
 use crate::store::rows::PanelValues;
 use crate::topk::TopK;
@@ -30,26 +30,30 @@ struct Columns {
 }
 
 impl Tiles {
-    /// Packs the queries numbered `which`.
-    pub fn new(queries: &Queries, which: &[usize]) -> Self {
+    /// Packs the queries numbered `which`; an error where there is no memory.
+    pub fn new(queries: &Queries, which: &[usize]) -> Result<Self> {
         let columns = |which: &[usize]| {
             let width = if which.len() <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
-            Columns { queries: which.to_vec(), width, values: pack(queries, which, width) }
+            Ok(Columns { queries: which.to_vec(), width, values: pack(queries, which, width)? })
         };
-        Tiles { tiles: which.chunks(WIDTH).map(columns).collect() }
+        let mut tiles = room(which.len().div_ceil(WIDTH), "the queries")?;
+        for which in which.chunks(WIDTH) {
+            tiles.push(columns(which)?);
+        }
+        Ok(Tiles { tiles })
     }
 }
 
 /// The queries numbered `which` as `width` columns: value j of the i-th at `j * width + i`.
-pub(super) fn pack(queries: &Queries, which: &[usize], width: usize) -> Vec<f32> {
-    let mut values = vec![0.0; queries.dims() * width];
+pub(super) fn pack(queries: &Queries, which: &[usize], width: usize) -> Result<Vec<f32>> {
+    let mut values = filled(queries.dims() * width, 0.0, "the queries")?;
     for (i, &query) in which.iter().enumerate() {
         for (j, &value) in queries.wide(query)[..queries.dims()].iter().enumerate() {
             // Exact: `Queries::new` rounded the query to float32.
             values[j * width + i] = value as f32;
         }
     }
-    values
+    Ok(values)
 }
 
 /// A worker's buffers.

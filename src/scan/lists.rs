@@ -9,6 +9,7 @@ use super::query::Query;
 use super::refine::{self, FullBound};
 use super::threshold::{self, CoarseBounds, SeedRows, by_key, reached_by, up, zero_rows};
 use super::{Plan, Queries};
+use crate::error::{Result, filled};
 use crate::kernel::{CoarseQuery, Kernel, Lines, prefetch};
 use crate::quantize::bound;
 use crate::quantize::query_code::QueryCode;
@@ -31,9 +32,9 @@ const CHUNK: usize = 4096;
 pub struct Mask(Vec<u64>);
 
 impl Mask {
-    /// A mask that allows none of `rows` rows.
-    pub fn none(rows: usize) -> Self {
-        Mask(vec![0; rows.div_ceil(64)])
+    /// A mask that allows none of `rows` rows; an error where there is no memory.
+    pub fn none(rows: usize) -> Result<Self> {
+        Ok(Mask(filled(rows.div_ceil(64), 0, "the rows of a filter")?))
     }
 
     /// Allows a row.

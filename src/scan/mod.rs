@@ -32,7 +32,7 @@ pub(crate) mod threshold;
 pub use query::Queries;
 pub use single::FULL_BOUND_COST;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, collected, filled, push, room};
 use crate::kernel::Kernel;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
@@ -86,7 +86,10 @@ impl Run {
     }
 
     /// The runs of ascending row numbers of the whole index, each in one segment; `sizes` holds the segments' rows.
-    pub fn of(sizes: &[usize], rows: impl Iterator<Item = usize>) -> Vec<Run> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn of(sizes: &[usize], rows: impl Iterator<Item = usize>) -> Result<Vec<Run>> {
         let mut runs: Vec<Run> = Vec::new();
         let (mut segment, mut first) = (0, 0);
         for row in rows {
@@ -97,10 +100,10 @@ impl Run {
             let row = row - first;
             match runs.last_mut() {
                 Some(run) if run.segment == segment && run.rows.end == row => run.rows.end += 1,
-                _ => runs.push(Run { segment, rows: row..row + 1 }),
+                _ => push(&mut runs, Run { segment, rows: row..row + 1 }, "the runs of a filter")?,
             }
         }
-        runs
+        Ok(runs)
     }
 
     /// The parts within `span` of runs of one segment.
@@ -186,7 +189,7 @@ pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, w
     let strategy = Strategy::choose(&whole, allowed)?;
     let thresholds = match strategy {
         Strategy::Float32(_) | Strategy::Batch(_) => sample::thresholds(&whole, allowed)?,
-        _ => vec![plan.threshold; queries.len()],
+        _ => filled(queries.len(), plan.threshold, "the thresholds")?,
     };
     from_thresholds(&whole, allowed, &strategy, &thresholds)
 }
@@ -197,11 +200,12 @@ fn from_thresholds(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &
     let mut best = scan(whole, allowed, strategy, thresholds)?;
     let wanted = (whole.plan.k as u64).min(allowed);
     let too_few = |&i: &usize| thresholds[i] > whole.plan.threshold && (best[i].held() as u64) < wanted;
-    let again: Vec<usize> = (0..best.len()).filter(too_few).collect();
+    let again = collected((0..best.len()).filter(too_few), "queries to search again")?;
     if !again.is_empty() {
-        let queries = whole.queries.some(&again);
+        let queries = whole.queries.some(&again)?;
         let job = Job { queries: &queries, ..*whole };
-        let found = scan(&job, allowed, &Strategy::choose(&job, allowed)?, &vec![whole.plan.threshold; again.len()])?;
+        let thresholds = filled(again.len(), whole.plan.threshold, "the thresholds")?;
+        let found = scan(&job, allowed, &Strategy::choose(&job, allowed)?, &thresholds)?;
         again.into_iter().zip(found).for_each(|(i, top)| best[i] = top);
     }
     Ok(best)
@@ -221,8 +225,8 @@ fn scan(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> R
         Strategy::Single(scan) => scan.job_rows(allowed, threads),
         Strategy::Batch(scan) => scan.job_rows(allowed, threads),
     };
-    let jobs = share(runs, job_rows);
-    let every: Vec<usize> = (0..queries.len()).collect();
+    let jobs = share(runs, job_rows)?;
+    let every = collected(0..queries.len(), "the queries")?;
     let start = || Worker::new(plan, thresholds, panel_rows, allowed);
     let workers = pool::run(threads, jobs.len(), watch, start, |worker, job| {
         let job = &Job { runs: &jobs[job], ..*whole };
@@ -271,7 +275,7 @@ impl<'a> Strategy<'a> {
                 Strategy::Int8(int8::quantize(queries))
             }
             _ if plan.method != Method::Scalar && !float64_rows && queries.len() >= FLOAT32_MIN_QUERIES => {
-                Strategy::Float32(float32::Tiles::new(queries, &(0..queries.len()).collect::<Vec<_>>()))
+                Strategy::Float32(float32::Tiles::new(queries, &collected(0..queries.len(), "the queries")?)?)
             }
             _ => Strategy::Float64,
         })
@@ -297,40 +301,43 @@ impl Worker {
             top.raise(threshold);
             Ok(top)
         };
-        let best = thresholds.iter().map(top).collect::<Result<_>>()?;
+        let mut best = room(thresholds.len(), "the best rows")?;
+        for threshold in thresholds {
+            best.push(top(threshold)?);
+        }
         let (buffer, float32, single, batch, unpacked) = Default::default();
         Ok(Worker { best, panels: Panels::new(panel_rows), buffer, float32, single, batch, unpacked })
     }
 }
 
 /// Cuts runs into jobs of about `rows` rows; short runs share a job, long ones fill several.
-fn share(runs: &[Run], rows: usize) -> Vec<Vec<Run>> {
+fn share(runs: &[Run], rows: usize) -> Result<Vec<Vec<Run>>> {
     let mut jobs: Vec<Vec<Run>> = Vec::new();
     let mut left = 0;
     for run in runs {
         let mut at = run.rows.start;
         while at < run.rows.end {
             if left == 0 {
-                jobs.push(Vec::new());
+                push(&mut jobs, Vec::new(), "the runs of a filter")?;
                 left = rows;
             }
             let end = run.rows.end.min(at + left);
             if let Some(job) = jobs.last_mut() {
-                job.push(Run { segment: run.segment, rows: at..end });
+                push(job, Run { segment: run.segment, rows: at..end }, "the runs of a filter")?;
             }
             left -= end - at;
             at = end;
         }
     }
-    jobs
+    Ok(jobs)
 }
 
 /// The best of all workers' best, sorted; queries are shared among `threads` where they have many rows.
 fn merge(workers: Vec<Vec<TopK>>, threads: usize, watch: &Watch) -> Result<Vec<TopK>> {
     let held: usize = workers.iter().flatten().map(TopK::held).sum();
-    let mut queries: Vec<Vec<TopK>> = workers.first().map_or(Vec::new(), |best| best.iter().map(|_| Vec::new()).collect());
+    let mut queries: Vec<Vec<TopK>> = collected(workers.first().into_iter().flatten().map(|_| Vec::new()), "the best rows")?;
     workers.into_iter().for_each(|best| best.into_iter().zip(&mut queries).for_each(|(top, parts)| parts.push(top)));
-    let queries: Vec<Mutex<Vec<TopK>>> = queries.into_iter().map(Mutex::new).collect();
+    let queries = collected(queries.into_iter().map(Mutex::new), "the best rows")?;
     let merged = |(): &mut (), query: usize| {
         let parts = std::mem::take(&mut *queries[query].lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let mut merged = parts.into_iter().reduce(|mut merged, top| {
@@ -341,7 +348,7 @@ fn merge(workers: Vec<Vec<TopK>>, threads: usize, watch: &Watch) -> Result<Vec<T
         Ok(merged)
     };
     let merged = pool::map(threads.min(held / ENTRIES_WORTH_A_THREAD + 1), queries.len(), watch, || Ok(()), merged)?;
-    Ok(merged.into_iter().flatten().collect())
+    collected(merged.into_iter().flatten(), "the best rows")
 }
 
 #[cfg(test)]
@@ -385,7 +392,7 @@ mod tests {
     fn jobs_hold_every_row_once_in_order() {
         let run = |segment, rows| Run { segment, rows };
         let runs = [run(0, 0..1), run(0, 5..6), run(0, 7..30), run(1, 0..3)];
-        let jobs = share(&runs, 10);
+        let jobs = share(&runs, 10).unwrap();
         assert!(jobs.iter().all(|job| job.iter().map(|run| run.rows.len()).sum::<usize>() <= 10));
         let rows = |runs: &[Run]| runs.iter().flat_map(|run| run.rows.clone().map(|row| (run.segment, row))).collect::<Vec<_>>();
         assert_eq!(rows(&jobs.concat()), rows(&runs));

@@ -2,7 +2,7 @@
 //! encoded for bounds when a scan first needs it.
 
 use super::Plan;
-use crate::error::{Result, filled};
+use crate::error::{Result, collected, filled, room};
 use crate::input::{Block, check_row};
 use crate::kernel::{Kernel, padded};
 use crate::level::Level;
@@ -59,7 +59,7 @@ impl Queries {
         let count = block.len() / dims;
         let stride = padded(dims);
         let mut wide = filled(count * stride, 0.0f64, "the queries")?;
-        let mut norms = vec![0.0; count];
+        let mut norms = filled(count, 0.0, "the queries")?;
         for (i, padded_row) in wide.chunks_exact_mut(stride).enumerate() {
             let row = &mut padded_row[..dims];
             let given = block.slice(i * dims..(i + 1) * dims);
@@ -106,29 +106,39 @@ impl Queries {
     }
 
     /// The queries rounded to float32, which kernels require with float32 rows; `None` if they are float32 already.
-    pub fn narrow(&self, kernel: &Kernel) -> Option<Queries> {
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn narrow(&self, kernel: &Kernel) -> Result<Option<Queries>> {
         if self.float32 {
-            return None;
+            return Ok(None);
         }
-        let wide: Vec<f64> = self.wide.iter().map(|&x| f64::from(x as f32)).collect();
-        let mut norms = vec![0.0; self.len()];
+        let wide = collected(self.wide.iter().map(|&x| f64::from(x as f32)), "the queries")?;
+        let mut norms = filled(self.len(), 0.0, "the queries")?;
         for (norm, row) in norms.iter_mut().zip(wide.chunks_exact(self.stride)) {
             (kernel.squared_norm_f64)(&row[..self.dims], self.dims, std::slice::from_mut(norm));
             *norm = norm.sqrt();
         }
-        Some(Self::uncoded(self.dims, wide, norms, true))
+        Ok(Some(Self::uncoded(self.dims, wide, norms, true)))
     }
 
     /// Query `i` alone.
-    pub fn only(&self, i: usize) -> Queries {
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn only(&self, i: usize) -> Result<Queries> {
         self.some(&[i])
     }
 
     /// The queries numbered `which`, in that order.
-    pub fn some(&self, which: &[usize]) -> Queries {
-        let wide = which.iter().flat_map(|&i| self.wide(i)).copied().collect();
-        let norms = which.iter().map(|&i| self.norms[i]).collect();
-        Self::uncoded(self.dims, wide, norms, self.float32)
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn some(&self, which: &[usize]) -> Result<Queries> {
+        let mut wide = room(which.len() * self.stride, "the queries")?;
+        which.iter().for_each(|&i| wide.extend_from_slice(self.wide(i)));
+        let norms = collected(which.iter().map(|&i| self.norms[i]), "the queries")?;
+        Ok(Self::uncoded(self.dims, wide, norms, self.float32))
     }
 
     /// The code of every query; `None` for a query shorter than [`LEAST_NORM`], such as zero, which has no direction.
@@ -166,13 +176,13 @@ impl Queries {
         if let Some(query_codes) = cache.get() {
             return Ok(query_codes);
         }
-        let some: Vec<usize> = (0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM).collect();
+        let some = collected((0..self.len()).filter(|&i| self.norms[i] >= LEAST_NORM), "the codes of queries")?;
         let chunks: Vec<&[usize]> = some.chunks(CODES_PER_JOB).collect();
         let work = |(): &mut (), job: usize| {
             Ok(encode(&chunks[job].iter().map(|&i| (self.wide(i), self.norms[i])).collect::<Vec<(&[f64], f64)>>()))
         };
         let encoded = pool::map(threads, chunks.len(), watch, || Ok(()), work)?;
-        let mut query_codes: Vec<Option<QueryCode>> = (0..self.len()).map(|_| None).collect();
+        let mut query_codes: Vec<Option<QueryCode>> = collected((0..self.len()).map(|_| None), "the codes of queries")?;
         some.into_iter().zip(encoded.into_iter().flatten()).for_each(|(i, query_code)| query_codes[i] = Some(query_code));
         Ok(cache.get_or_init(|| query_codes))
     }

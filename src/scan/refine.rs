@@ -110,7 +110,8 @@ pub(super) fn undecided(job: &Job, undecided: &[usize], worker: &mut Worker) -> 
     if undecided.is_empty() {
         return Ok(());
     }
-    let tiles = (undecided.len() >= FLOAT32_MIN_QUERIES && !job.has_float64_rows()).then(|| Tiles::new(job.queries, undecided));
+    let tiles =
+        (undecided.len() >= FLOAT32_MIN_QUERIES && !job.has_float64_rows()).then(|| Tiles::new(job.queries, undecided)).transpose()?;
     all(job, undecided, tiles.as_ref(), worker)
 }
 

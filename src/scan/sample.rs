@@ -6,7 +6,7 @@
 //! number of rows found; `scan::search` then repeats the scan without one.
 
 use super::{Job, Run, float32, float32_error};
-use crate::error::{Result, filled};
+use crate::error::{Result, collected, filled, room};
 use crate::kernel::COLUMNS;
 use crate::pool;
 use crate::random::Random;
@@ -33,12 +33,14 @@ pub(super) fn thresholds(job: &Job, allowed: u64) -> Result<Vec<f64>> {
         return filled(queries.len(), f64::NEG_INFINITY, "the thresholds");
     }
     let rows = rows(job.runs, allowed, count);
-    let tiles: Vec<usize> = (0..queries.len()).collect();
-    let tiles: Vec<Vec<f32>> = tiles.chunks(COLUMNS).map(|which| float32::pack(queries, which, COLUMNS)).collect();
+    let every = collected(0..queries.len(), "the queries")?;
+    let mut tiles = room(every.len().div_ceil(COLUMNS), "the queries")?;
+    for which in every.chunks(COLUMNS) {
+        tiles.push(float32::pack(queries, which, COLUMNS)?);
+    }
     let parts: Vec<&[(usize, usize)]> = rows.chunks(JOB_ROWS).collect();
     let start = || Ok((PanelBuffer::default(), Vec::new()));
-    let keys =
-        pool::map(plan.threads, parts.len(), job.watch, start, |(buffer, sums), part| Ok(keys(job, &tiles, parts[part], buffer, sums)))?;
+    let keys = pool::map(plan.threads, parts.len(), job.watch, start, |(buffer, sums), part| keys(job, &tiles, parts[part], buffer, sums))?;
     let select = |of_query: &mut Vec<f64>, query: usize| {
         of_query.clear();
         keys.iter()
@@ -67,12 +69,12 @@ fn rows(runs: &[Run], allowed: u64, count: usize) -> Vec<(usize, usize)> {
 }
 
 /// Lower bounds of the keys of some rows, query after query.
-fn keys(job: &Job, tiles: &[Vec<f32>], rows: &[(usize, usize)], buffer: &mut PanelBuffer, sums: &mut Vec<f32>) -> Vec<f64> {
+fn keys(job: &Job, tiles: &[Vec<f32>], rows: &[(usize, usize)], buffer: &mut PanelBuffer, sums: &mut Vec<f32>) -> Result<Vec<f64>> {
     let (plan, queries, dims) = (job.plan, job.queries, job.queries.dims());
     buffer.clear();
     rows.iter().for_each(|&(segment, row)| job.segments[segment].decode(plan.kernel, row..row + 1, buffer));
-    let PanelValues::F32(values) = buffer.values() else { return Vec::new() };
-    let mut keys = Vec::with_capacity(rows.len() * queries.len());
+    let PanelValues::F32(values) = buffer.values() else { return Ok(Vec::new()) };
+    let mut keys = room(rows.len() * queries.len(), "the keys of a sample")?;
     for (tile, columns) in tiles.iter().enumerate() {
         sums.clear();
         sums.resize(rows.len() * COLUMNS, 0.0);
@@ -84,7 +86,7 @@ fn keys(job: &Job, tiles: &[Vec<f32>], rows: &[(usize, usize)], buffer: &mut Pan
             }));
         }
     }
-    keys
+    Ok(keys)
 }
 
 #[cfg(test)]

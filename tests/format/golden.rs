@@ -149,7 +149,7 @@ fn encoded(rows: &[f32], norms: &[f64]) -> [Vec<u8>; 3] {
         remainder_residuals,
         remainder: &mut remainder,
     };
-    Encoder::new(&scalar::KERNEL, &quantizer).encode(PanelValues::F32(rows), norms, &mut EncodeScratch::default(), &mut out, 0);
+    Encoder::new(&scalar::KERNEL, &quantizer).unwrap().encode(PanelValues::F32(rows), norms, &mut EncodeScratch::default(), &mut out, 0);
     let factors = [bytemuck::cast_slice::<f32, u8>(&offsets), bytemuck::cast_slice(&residuals)].concat();
     [lines, factors, remainder]
 }

@@ -50,7 +50,7 @@ pub fn check(quantizer: &Quantizer, rows: &[f64], queries: &[f64]) {
     let dims = quantizer.dims;
     for kernel in kernel::runnable() {
         let coded = Coded::new(kernel, quantizer, rows);
-        let rotation = Rotation::new(kernel, quantizer);
+        let rotation = Rotation::new(kernel, quantizer).unwrap();
         for (i, query) in queries.chunks_exact(dims).enumerate() {
             let (wide, norm) = padded_query(query);
             if norm < LEAST_NORM {

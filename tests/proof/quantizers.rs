@@ -125,7 +125,7 @@ impl Coded {
             remainder_residuals: &mut coded.full,
             remainder: &mut coded.remainder,
         };
-        Encoder::new(kernel, quantizer).encode(PanelValues::F64(rows), &coded.norms, &mut EncodeScratch::default(), &mut out, 0);
+        Encoder::new(kernel, quantizer).unwrap().encode(PanelValues::F64(rows), &coded.norms, &mut EncodeScratch::default(), &mut out, 0);
         coded
     }
 

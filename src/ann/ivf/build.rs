@@ -5,7 +5,7 @@ use super::{Ivf, soar};
 use crate::cluster::assign::Centroids;
 use crate::cluster::lloyd::{self, Init, Params};
 use crate::cluster::samples::Samples;
-use crate::error::{Error, Result, filled};
+use crate::error::{Error, Result, collected, filled};
 use crate::format::{CellParts, CellRecord, CellShape};
 use crate::kernel::{self, FloatMode};
 use crate::metric::Metric;
@@ -161,12 +161,13 @@ fn train(samples: &Samples, cells: usize, params: &IvfParams, watch: &Watch) -> 
         seed: params.seed,
         threads: Some(params.threads as i64),
     };
-    let free: Vec<usize> = (0..samples.len()).filter(|row| params.held_out.binary_search(row).is_err()).collect();
+    let free = (0..samples.len()).filter(|row| params.held_out.binary_search(row).is_err());
+    let free = collected(free, "rows to train on")?;
     let enough = free.len() >= cells;
     let wanted = (TRAINING_ROWS * cells).min(if enough { free.len() } else { samples.len() });
     // Spread evenly over the table, as adjacent rows are often alike.
-    let chosen: Vec<usize> =
-        (0..wanted).map(|i| if enough { free[(i as u64 * free.len() as u64 / wanted as u64) as usize] } else { i }).collect();
+    let chosen = (0..wanted).map(|i| if enough { free[(i as u64 * free.len() as u64 / wanted as u64) as usize] } else { i });
+    let chosen = collected(chosen, "rows to train on")?;
     let sample = samples.pick(&chosen)?;
     Ok(lloyd::train(&sample, &kmeans, watch)?.centroids)
 }
@@ -232,7 +233,7 @@ fn encode_centroids(quantizer: &Quantizer, values: &[f32], norms: &[f64], parts:
         remainder_residuals: &mut rest,
         remainder: &mut remainder,
     };
-    Encoder::new(kernel::selected()?, quantizer).encode(PanelValues::F32(values), norms, &mut EncodeScratch::default(), &mut out, 0);
+    Encoder::new(kernel::selected()?, quantizer)?.encode(PanelValues::F32(values), norms, &mut EncodeScratch::default(), &mut out, 0);
     payload.view_mut::<u8>(ranges.lines.clone()).copy_from_slice(&lines);
     payload.view_mut::<u8>(ranges.remainder.clone()).copy_from_slice(&remainder);
     let (first, halves) = payload.view_mut::<u8>(ranges.factors.clone()).split_at_mut(4 * padded);

@@ -103,7 +103,8 @@ impl<'a> CoarseSearch<'a> {
     pub fn new(ivf: &'a Ivf, plan: &'a Plan<'a>, queries: &'a Queries, watch: &'a Watch<'a>) -> Result<Self> {
         let query_codes: &[Option<QueryCode>] = match plan.quantizer.filter(|_| ivf.centroids.codes.is_some()) {
             Some(quantizer) => {
-                let rotation = ivf.rotation.get_or_init(|| Rotation::new(plan.kernel, quantizer));
+                let made = || Rotation::new(plan.kernel, quantizer).map(|made| ivf.rotation.get_or_init(|| made));
+                let rotation = ivf.rotation.get().map_or_else(made, Ok)?;
                 queries.rotated(plan.kernel, quantizer, rotation, plan.threads, watch)?
             }
             None => &[],
@@ -156,8 +157,8 @@ impl<'a> CoarseSearch<'a> {
     /// Ranks cells by exact keys of their centroids.
     fn by_rows(&self, query: usize, nprobe: Nprobe) -> Result<CellOrder> {
         let (metric, all) = (self.ivf.rank_metric(self.plan.metric), self.ivf.cells());
-        let only = self.queries.only(query);
-        let rounded = only.narrow(self.plan.kernel).unwrap_or(only);
+        let only = self.queries.only(query)?;
+        let rounded = only.narrow(self.plan.kernel)?.unwrap_or(only);
         let k = nprobe.max_near().saturating_add(1).min(all);
         let plan = Plan { metric, k, threshold: f64::NEG_INFINITY, threads: 1, quantizer: None, ..*self.plan };
         let best = scan::search(&plan, &[self.ivf.centroids()], &[Run { segment: 0, rows: 0..all }], &rounded, self.watch)?;

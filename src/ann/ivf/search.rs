@@ -26,7 +26,7 @@ impl Ivf {
     /// As there.
     pub fn search(&self, request: &Request, watch: &Watch) -> Result<Vec<Found>> {
         let plan = request.plan;
-        let narrow = request.queries.narrow(plan.kernel);
+        let narrow = request.queries.narrow(plan.kernel)?;
         let coarse = CoarseSearch::new(self, plan, request.queries, watch)?;
         let search = Search { coarse, request, narrow: narrow.as_ref().unwrap_or(request.queries), lists: self.lists(), watch };
         let bytes: u64 = request.segments.iter().map(|rows| (rows.len() * rows.row_bytes()) as u64).sum();
