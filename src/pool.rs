@@ -2,9 +2,9 @@
 //!
 //! The calling thread is always a worker, so one worker needs no other thread. The others belong to a rayon pool of
 //! this crate, not the global one; a forked child does not inherit its parent's threads and makes a pool of its own.
-//! Every worker runs in the standard floating-point mode.
+//! Where the system starts no more threads, the calling thread works alone. Every worker runs in the standard floating-point mode.
 
-use crate::error::{Error, Result, collected, push};
+use crate::error::{Error, Result, collected, push, room};
 use crate::kernel::FloatMode;
 use crate::progress::Progress;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -18,6 +18,12 @@ const MAX_THREADS: usize = 1024;
 /// Time between two checks for an interrupt. A check takes the interpreter's lock from other Python threads, so it must
 /// be rare; Ctrl-C should still act at once.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Memory that must be free for each thread to start, many times what it takes.
+const THREAD_BYTES: usize = 1 << 20;
+/// From this size on, glibc asks the system (its largest `M_MMAP_THRESHOLD`), unless the process has freed as much in one
+/// piece: a new thread cannot use what other threads have freed.
+const MAPPED_BYTES: usize = 32 << 20;
 
 /// The number of workers of a call: `requested`, else `NSEEKFS_NUM_THREADS` or `RAYON_NUM_THREADS` of the environment,
 /// else the number of CPUs that the process may use.
@@ -154,15 +160,14 @@ pub fn run<S: Send>(
         finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(state);
     };
     let helpers = threads.min(jobs).saturating_sub(1);
-    if helpers == 0 {
-        worker();
-    } else {
-        pool(helpers)?.in_place_scope(|scope| {
+    match pool(helpers) {
+        Some(pool) => pool.in_place_scope(|scope| {
             for _ in 0..helpers {
                 scope.spawn(|_| worker());
             }
             worker();
-        });
+        }),
+        None => worker(),
     }
     match failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some((_, error)) => Err(error),
@@ -188,8 +193,12 @@ pub fn map<S: Send, T: Send>(
     collected(results.into_iter().map(|result| result.1), "results")
 }
 
-/// The pool of this process, made anew if it has fewer than `size` threads.
-fn pool(size: usize) -> Result<Arc<ThreadPool>> {
+/// The pool of this process, made anew if it has fewer than `size` threads; none for no threads, and where the system
+/// starts no more.
+fn pool(size: usize) -> Option<Arc<ThreadPool>> {
+    if size == 0 {
+        return None;
+    }
     /// The number of the process that made the pool, and the pool.
     type Owned = (u32, Arc<ThreadPool>);
     static SHARED: OnceLock<Mutex<Option<Owned>>> = OnceLock::new();
@@ -206,10 +215,13 @@ fn pool(size: usize) -> Result<Arc<ThreadPool>> {
         && *owner == process
         && pool.current_num_threads() >= size
     {
-        return Ok(Arc::clone(pool));
+        return Some(Arc::clone(pool));
     }
+    // The C library ends the process where a new thread gets no memory for its variables. What nobody looks at would not
+    // even be asked for.
+    std::hint::black_box(room::<u8>(MAPPED_BYTES + size * THREAD_BYTES, "threads").ok()?);
     let built = ThreadPoolBuilder::new().num_threads(size).thread_name(|index| format!("nseekfs-{index}")).build();
-    let pool = Arc::new(built.map_err(|error| Error::input("threads", "a number of threads that can be started", error))?);
+    let pool = Arc::new(built.ok()?);
     if let Some(slot) = slot.as_deref_mut()
         && let Some((owner, old)) = slot.replace((process, Arc::clone(&pool)))
         && owner != process
@@ -217,7 +229,7 @@ fn pool(size: usize) -> Result<Arc<ThreadPool>> {
         // The parent's threads do not exist in this process, so joining them would never end.
         std::mem::forget(old);
     }
-    Ok(pool)
+    Some(pool)
 }
 
 #[cfg(test)]

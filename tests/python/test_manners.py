@@ -450,3 +450,22 @@ def test_signals_are_left_as_they_were():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGBUS)}
     nseekfs.from_embeddings(ROWS).query(ROWS[0])
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_where_no_thread_can_be_started_the_calling_thread_works_alone():
+    done = run(
+        """
+        import os, resource
+        import numpy as np, nseekfs
+        rows = np.random.default_rng(0).standard_normal((20_000, 64)).astype(np.float32)
+        index = nseekfs.from_embeddings(rows, threads=1)
+        expected = index.search(rows[:200], 10, threads=1)
+        if os.geteuid() == 0:  # whom the limit does not hold
+            os.setuid(65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        found = index.search(rows[:200], 10, threads=4)
+        built = nseekfs.from_embeddings(rows, threads=4).search(rows[:200], 10)
+        print(all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in zip(expected, found, built)))
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
