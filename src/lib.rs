@@ -30,7 +30,8 @@
 //! | module | what it knows | may use |
 //! |---|---|---|
 //! | [`error`] | every refusal and its sentence | nothing of ours |
-//! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | the line above |
+//! | [`reserve`] | memory for small requests that the system refuses | the line above |
+//! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | lines above |
 //! | [`metric`], [`level`] | how vectors are compared, how a value is stored | lines above |
 //! | [`progress`] | how much of a long work is done | lines above |
 //! | [`input`], [`topk`], [`pool`], [`random`] | input numbers, the best k, threads, seeds | lines above |
@@ -47,7 +48,7 @@
 //! | `python` | views in, arrays out | lines above |
 //!
 //! `tests/layers.rs` checks the table, that no files use each other in a circle, and that each power has one place:
-//! unsafe code in `kernel` and `store/bytes.rs`, file names and fsync in `format/replace.rs`, threads in `pool.rs`.
+//! unsafe code in `kernel`, `store/bytes.rs` and `reserve.rs`, file names and fsync in `format/replace.rs`, threads in `pool.rs`.
 //!
 //! # Glossary
 //!
@@ -93,6 +94,7 @@ pub mod progress;
 mod python;
 pub mod quantize;
 pub mod random;
+pub mod reserve;
 pub mod scan;
 pub mod store;
 pub mod topk;

@@ -7,6 +7,7 @@
 use crate::error::{Error, Result, collected, push, room};
 use crate::kernel::FloatMode;
 use crate::progress::Progress;
+use crate::reserve;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -57,6 +58,8 @@ pub struct Watch<'a> {
     /// When `go_on` was last called: milliseconds after `start`.
     checked: AtomicU64,
     stop: AtomicBool,
+    /// [`reserve::refused`] at the start.
+    refused: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -64,7 +67,15 @@ impl<'a> Watch<'a> {
     /// returns false.
     pub fn new(go_on: &'a (dyn Fn() -> bool + Sync)) -> Self {
         let caller = std::thread::current().id();
-        Watch { go_on, progress: None, caller, start: Instant::now(), checked: AtomicU64::new(0), stop: AtomicBool::new(false) }
+        Watch {
+            go_on,
+            progress: None,
+            caller,
+            start: Instant::now(),
+            checked: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            refused: reserve::refused(),
+        }
     }
 
     /// The same, and `progress` hears of the work, on the same thread.
@@ -102,7 +113,8 @@ impl<'a> Watch<'a> {
     /// Workers call this between pieces of work.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once `go_on` or the progress has returned false or another worker has failed.
+    /// [`Error::Interrupted`] once `go_on` or the progress has returned false or another worker has failed; [`Error::Memory`]
+    /// once the system has refused a small request, which the reserve answered.
     pub fn check(&self) -> Result<()> {
         let now = self.start.elapsed();
         let checked = Duration::from_millis(self.checked.load(Ordering::Relaxed));
@@ -115,7 +127,11 @@ impl<'a> Watch<'a> {
                 self.stop.store(true, Ordering::Relaxed);
             }
         }
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let refused = reserve::refused() - self.refused;
+        if refused > 0 { Err(Error::Memory { bytes: refused, purpose: "small buffers" }) } else { Ok(()) }
     }
 }
 
@@ -144,7 +160,7 @@ pub fn run<S: Send>(
     };
     let worker = || {
         let _mode = FloatMode::standard();
-        let mut state = match start() {
+        let mut state = match watch.check().and_then(|()| start()) {
             Ok(state) => state,
             Err(error) => return fail(0, error),
         };

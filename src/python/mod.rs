@@ -10,8 +10,12 @@ mod progress;
 use crate::format::{MAX_BITS, MAX_TABLES};
 use crate::kernel;
 use crate::progress::WHOLE;
+use crate::reserve::Allocator;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 /// Which kernels this CPU can run, and which one is in use.
 #[pyfunction]

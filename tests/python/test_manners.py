@@ -469,3 +469,32 @@ def test_where_no_thread_can_be_started_the_calling_thread_works_alone():
         """
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+@pytest.mark.parametrize("use", ["index.search(rows[:200], 10)", "nseekfs.from_embeddings(rows[:2000], ann='ivf')"])
+def test_without_any_memory_left_an_operation_is_a_memory_error_and_the_index_stays_usable(use):
+    done = run(
+        f"""
+        import resource
+        import numpy as np, nseekfs
+        rows = np.random.default_rng(0).standard_normal((20_000, 64)).astype(np.float32)
+        index = nseekfs.from_embeddings(rows)
+        {use}
+        mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        hoard = []
+        resource.setrlimit(resource.RLIMIT_AS, (mapped, resource.RLIM_INFINITY))
+        for size in (1 << 20, 1 << 16, 1 << 12, 600):
+            try:
+                while True:
+                    hoard.append(bytes(size))
+            except MemoryError:
+                pass
+        try:
+            {use}
+        except MemoryError:
+            hoard.clear()
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            print("no memory", index.query(rows[7])[0]["idx"])
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "no memory 7\n"), done.stderr
