@@ -71,8 +71,5 @@ pub fn told<T: Send>(py: Python<'_>, progress: Option<&Progress>, work: impl FnO
         work(&Watch::new(&go_on).telling(progress.map(|progress| &progress.core)))
     });
     let raised = raised.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).or_else(|| progress.and_then(Progress::raised));
-    result.map_err(|error| match (error, raised) {
-        (Error::Interrupted, Some(raised)) => raised,
-        (error, _) => raise(error),
-    })
+    result.map_err(|error| raised.unwrap_or_else(|| raise(error)))
 }
