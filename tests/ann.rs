@@ -288,7 +288,7 @@ fn same_as_oracle(index: &Index, vectors: &[f64], metrics: &[Metric]) {
                             segments: &views,
                             queries,
                             nprobe,
-                            gap: None,
+                            adapt: None,
                             ratio: None,
                             reorder: None,
                             mask,
@@ -687,7 +687,7 @@ impl Made<'_> {
 
     /// An index with this inverted file over segments of rows.
     fn index(&self, about: Metric, segments: &[&[f32]]) -> Index {
-        let point = TuningPoint { k: 1, nprobe: 1, recall: 1.0, error: 0.0, visited: 1.0, gap: 0.0, reserved: [0; 3] };
+        let point = TuningPoint { k: 1, nprobe: 1, recall: 1.0, error: 0.0, visited: 1.0, gap: 0.0, far: 0.0, power: 0, reserved: 0 };
         self.tuned(about, segments, vec![point])
     }
 
@@ -818,7 +818,8 @@ fn no_tuning_record_breaks_a_search() {
     let values: Vec<f32> = clustered(40, 2, 6, 0.2, 22).iter().map(|&x| x as f32).collect();
     let (first, second): (Vec<u32>, Vec<u32>) = (0..40).partition(|row| row % 3 == 0);
     let made = Made { metric: Metric::Euclidean, cells: &[([0.5, 0.0], &first), ([-0.5, 0.0], &second)], reaches: &[-9.0; 2] };
-    let point = |(k, nprobe, recall, error, visited)| TuningPoint { k, nprobe, recall, error, visited, gap: 0.0, reserved: [0; 3] };
+    let point =
+        |(k, nprobe, recall, error, visited)| TuningPoint { k, nprobe, recall, error, visited, gap: 0.0, far: 0.0, power: 0, reserved: 0 };
     let tunings = [
         vec![(1, u32::MAX, 1.0, 0.0, 0.0)],
         vec![(u32::MAX, 1, 0.0, 1.0, f64::MAX)],

@@ -1,8 +1,10 @@
 //! Approximate search: an index selects candidate rows, which are scored exactly.
 //!
 //! [`ivf`] visits the inverted lists of the cells nearest to a query, [`lsh`] the buckets that most probably hold its
-//! neighbours. [`tune`] measures how many cells or buckets must be visited for a recall, with the queries of [`sample`].
+//! neighbours. [`tune`] measures how many cells or buckets must be visited for a recall, with the queries of [`sample`], and
+//! [`effort`] chooses the number.
 
+pub mod effort;
 pub mod ivf;
 pub mod lsh;
 pub mod sample;
@@ -15,7 +17,7 @@ use crate::scan::lists::Mask;
 use crate::scan::{self, Plan, Queries, Run};
 use crate::store::rows::Rows;
 use crate::topk::TopK;
-use ivf::Ivf;
+use ivf::{Adapt, Ivf};
 use lsh::Lsh;
 
 /// An index for approximate search.
@@ -36,10 +38,10 @@ pub struct Request<'a> {
     pub segments: &'a [Rows<'a>],
     /// The queries.
     pub queries: &'a Queries,
-    /// Cells or buckets to visit, at least 1; of cells, on average where there is a `gap`.
+    /// Cells or buckets to visit, at least 1; of cells, on average where they are adapted.
     pub nprobe: usize,
     /// See [`Nprobe`](ivf::Nprobe).
-    pub gap: Option<f64>,
+    pub adapt: Option<Adapt>,
     /// Skip cells whose centroid's key is below this share of the best one's, from 0 to 1.
     pub ratio: Option<f64>,
     /// The most rows that a query reads in full, those with the highest bounds; `None`: every row whose bound reaches

@@ -1,36 +1,36 @@
-//! Measures the recall of every number of probed cells or buckets, and chooses the number for a wanted recall.
+//! Measures the recall of every number of probed cells or buckets.
 //!
 //! Sampled queries are answered exactly. The rank, in the query's order of cells or buckets, of the first one that holds
 //! a neighbour is the number of probes that finds it, so one pass gives the whole recall curve. Of cells, the numbers
 //! are averages: [`Nprobe`] adapts them to each query.
 
 use super::Ann;
-use super::ivf::{Ivf, Nprobe};
+use super::effort::mean;
+use super::ivf::{Adapt, Ivf, Nprobe};
 use super::sample::{Neighbourhood, Sample, neighbourhoods};
 use crate::ann::lsh::probe::QueryHash;
 use crate::ann::lsh::search::Lsh;
 use crate::ann::lsh::tables::Scratch;
 use crate::error::{Error, Result, filled};
-use crate::format::{TuningPoint, TuningRecord};
+use crate::format::{MAX_POWER, TuningPoint, TuningRecord};
 use crate::pool::{self, Watch};
 use crate::progress::cost;
 use crate::scan::{Plan, Queries};
 use crate::store::lists::NO_ROW;
 use crate::store::rows::Rows;
-use std::f64::consts::SQRT_2;
 
 /// The values of k to measure recall for, each with the most queries: of cells, and of buckets, where more queries would
 /// take longer than building the index.
 const K_LADDER: [(usize, [usize; 2]); 4] = [(1, [usize::MAX, 200]), (10, [usize::MAX, 200]), (100, [256, 24]), (1000, [64, 8])];
-/// The most queries that gaps (see [`Nprobe`]) are averaged over; recall at these gaps is measured on all.
-const GAP_QUERIES: usize = 256;
+/// The most queries that [`Adapt`] is learnt from; recall with it is measured on all.
+const ADAPT_QUERIES: usize = 256;
 /// The ratio of consecutive numbers of probes that are measured.
 const GRID_RATIO: f64 = 1.15;
 /// The most queries for which the rows visited in buckets are counted: that number varies less than recall, and counting
 /// takes longer than finding the neighbours.
 const COUNTED_QUERIES: usize = 24;
-/// Standard errors of a one-sided 95 % interval of a normal variable.
-const ONE_SIDED: f64 = 1.645;
+/// One in this many of the queries are those farthest from all centroids, whose recall limits the power of distances.
+const FARTHEST: usize = 8;
 /// Probing more than one in this many buckets costs more than exact search, so it is not measured.
 pub(super) const PROBE_LIMIT_DIVISOR: u64 = 32;
 
@@ -46,7 +46,14 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
     }
     let kind = usize::from(matches!(ann, Ann::Lsh(_)));
     let grid = grid(ann.max_probes());
-    let mut measurement = Measurement { ann, gaps: vec![0.0; grid.len()], grid, row_cells: RowCells::new(ann, rows)?, plan, segments };
+    let mut measurement = Measurement {
+        ann,
+        adapts: vec![Adapt { gap: 0.0, far: 0.0, power: 0 }; grid.len()],
+        grid,
+        row_cells: RowCells::new(ann, rows)?,
+        plan,
+        segments,
+    };
     let max_k = (rows - usize::from(sample.own.is_some())).max(1);
     let ladder = ladder(kind, count, max_k);
     let size = [rows, sample.queries.dims(), ann.max_probes()];
@@ -66,7 +73,7 @@ pub fn measure(ann: &Ann, sample: Sample, recall: f64, plan: &Plan, segments: &[
         if let Ann::Ivf(ivf) = ann
             && visited.is_empty()
         {
-            measurement.gaps = gaps(ivf, &measurement.grid, (&some, &hoods), plan, watch)?;
+            measurement.adapts = measurement.learn(ivf, (&some, &hoods), watch)?;
         }
         watch.stage(tracing, hoods.len() as u64);
         let traces = measurement.traces(&some, &hoods, counted, watch)?;
@@ -101,8 +108,8 @@ struct Measurement<'a> {
     ann: &'a Ann,
     /// The numbers of probes to measure.
     grid: Vec<usize>,
-    /// The gap for each of them, see [`Nprobe`]; 0 for buckets.
-    gaps: Vec<f64>,
+    /// How each of them is adapted to a query; all 0 for buckets.
+    adapts: Vec<Adapt>,
     row_cells: RowCells,
     plan: &'a Plan<'a>,
     segments: &'a [Rows<'a>],
@@ -155,24 +162,94 @@ fn grid(max: usize) -> Vec<usize> {
     grid
 }
 
-/// For each number of cells in `grid`, the gap between the keys of the first and the last of them, in units of
-/// [`Nprobe::gap_unit`], averaged over queries. Copies of a row have drawn a centroid near to it, so that the gaps of such
-/// rows are larger than those of unseen queries, which visit more cells at them: no recall is promised too early.
-fn gaps(ivf: &Ivf, grid: &[usize], (queries, hoods): (&Queries, &[Neighbourhood]), plan: &Plan, watch: &Watch) -> Result<Vec<f64>> {
-    let count = hoods.len().min(GAP_QUERIES);
-    let gaps = |(): &mut (), i: usize| {
-        let hood = &hoods[i * hoods.len() / count];
-        let unit = Nprobe::gap_unit(ivf.rank_metric(plan.metric), queries.norm(hood.query));
-        let order = ivf.order(plan, queries, hood.query, &watch.silent())?;
-        let gap = |&nprobe: &usize| (order[0].0 - order[nprobe - 1].0) / unit;
-        // Zero queries divide by zero, and a centroid's key may be NaN or infinite.
-        Ok(grid.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).collect::<Vec<f64>>())
+/// What a query tells of [`Adapt`].
+struct Seen {
+    /// The keys of all centroids, best first.
+    keys: Vec<f64>,
+    norm: f64,
+    /// The distance from the nearest centroid.
+    distance: f64,
+    /// As [`QueryTrace::ranks`], ascending.
+    ranks: Vec<u64>,
+}
+
+impl Seen {
+    /// The share of the neighbours in the first cells.
+    fn share(&self, cells: f64) -> f64 {
+        self.ranks.partition_point(|&rank| (rank as f64) < cells) as f64 / self.ranks.len().max(1) as f64
+    }
+}
+
+/// The power of distances for queries that visit `counts` cells without one, farthest query first.
+///
+/// The power is the slope, by least squares, of the logarithm of how many times as many cells a query needs as it visits,
+/// to find the mean share of its neighbours. There is no more of it than makes the recall of the farthest queries the mean,
+/// as neighbours in the last cells of the order are not found for less.
+fn power(seen: &[Seen], counts: &[f64], far: f64) -> u32 {
+    let factor = |seen: &Seen, power| Adapt { gap: 0.0, far, power }.factor(seen.distance);
+    let shares =
+        |power| seen.iter().zip(counts).map(|(seen, count)| seen.share((count * factor(seen, power)).round())).collect::<Vec<f64>>();
+    let recall = mean(&shares(0)).0;
+    let needed = |seen: &Seen| {
+        let at = (recall * seen.ranks.len() as f64).ceil() as usize;
+        Some((seen.ranks.get(at.max(1) - 1)?.saturating_add(1)).min(seen.keys.len() as u64) as f64)
     };
-    let all = pool::map(plan.threads, count, watch, || Ok(()), gaps)?;
-    Ok((0..grid.len()).map(|at| all.iter().map(|gaps| gaps[at]).sum::<f64>() / count as f64).collect())
+    let points = seen.iter().zip(counts).filter_map(|(seen, count)| Some((factor(seen, 1).ln(), (needed(seen)? / count).ln())));
+    let points: Vec<(f64, f64)> = points.collect();
+    let centre = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let (x, y) = (centre(|point| point.0), centre(|point| point.1));
+    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>()
+        / points.iter().map(|point| (point.0 - x).powi(2)).sum::<f64>();
+    // A slope that is NaN, as all queries are equally far, becomes 0.
+    let most = slope.round().clamp(0.0, f64::from(MAX_POWER)) as u32;
+    let balanced = |&power: &u32| {
+        let shares = shares(power);
+        mean(&shares[..shares.len().div_ceil(FARTHEST)]).0 >= mean(&shares).0
+    };
+    (0..most).find(balanced).unwrap_or(most)
 }
 
 impl Measurement<'_> {
+    /// How to adapt each number of cells of the grid: the gap between the keys of the first and the last of them, in units of
+    /// [`Nprobe::gap_unit`], averaged over queries, and the power of their distances.
+    fn learn(&self, ivf: &Ivf, (queries, hoods): (&Queries, &[Neighbourhood]), watch: &Watch) -> Result<Vec<Adapt>> {
+        let count = hoods.len().min(ADAPT_QUERIES);
+        let metric = ivf.rank_metric(self.plan.metric);
+        let see = |(): &mut (), i: usize| {
+            let hood = &hoods[i * hoods.len() / count];
+            let order = ivf.order(self.plan, queries, hood.query, &watch.silent())?;
+            let mut ranks = self.ranks(ivf, &order, hood);
+            ranks.sort_unstable();
+            let keys: Vec<f64> = order.iter().map(|cell| cell.0).collect();
+            Ok(Seen { norm: queries.norm(hood.query), distance: Nprobe::distance(metric, keys[0]), ranks, keys })
+        };
+        let mut seen = pool::map(self.plan.threads, count, watch, || Ok(()), see)?;
+        seen.sort_by(|a, b| b.distance.total_cmp(&a.distance));
+        let far = Some(seen[count / 2].distance).filter(|far| far.is_finite()).unwrap_or(0.0);
+        let learn = |(): &mut (), at: usize| {
+            let nprobe = self.grid[at];
+            let gap = |seen: &Seen| (seen.keys[0] - seen.keys[nprobe - 1]) / Nprobe::gap_unit(metric, seen.norm);
+            // Zero queries divide by zero, and a centroid's key may be NaN or infinite.
+            let gap = seen.iter().map(gap).map(|gap| if gap.is_finite() { gap } else { 0.0 }).sum::<f64>() / count as f64;
+            let adapt = Adapt { gap, far, power: 0 };
+            let nprobe = Nprobe { nprobe, adapt: Some(adapt) };
+            let visited = |seen: &Seen| nprobe.resolve(seen.keys.iter().copied(), metric, seen.norm, ivf.cells()) as f64;
+            let counts: Vec<f64> = seen.iter().map(visited).collect();
+            Ok(Adapt { power: power(&seen, &counts, far), ..adapt })
+        };
+        pool::map(self.plan.threads, self.grid.len(), watch, || Ok(()), learn)
+    }
+
+    /// For each neighbour of a query, the rank from 0 of the first cell that holds it; `u64::MAX` where none does.
+    fn ranks(&self, ivf: &Ivf, order: &[(f64, u32)], hood: &Neighbourhood) -> Vec<u64> {
+        // One more entry, for a cell of `u32::MAX`.
+        let mut rank_of = vec![u64::MAX; ivf.cells() + 1];
+        order.iter().enumerate().for_each(|(rank, cell)| rank_of[cell.1 as usize] = rank as u64);
+        let rank = |cell: u32| rank_of[(cell as usize).min(ivf.cells())];
+        let RowCells { first, second } = &self.row_cells;
+        hood.near.iter().map(|&row| rank(first[row as usize]).min(rank(second[row as usize]))).collect()
+    }
+
     /// Traces every query to its neighbours; counts rows visited in buckets for `counted` of them.
     fn traces(&self, queries: &Queries, hoods: &[Neighbourhood], counted: usize, watch: &Watch) -> Result<Vec<QueryTrace>> {
         let is_counted = |at: usize| counted > 0 && at.is_multiple_of(hoods.len().div_ceil(counted));
@@ -188,17 +265,12 @@ impl Measurement<'_> {
 
     fn trace_cells(&self, ivf: &Ivf, queries: &Queries, hood: &Neighbourhood, watch: &Watch) -> Result<QueryTrace> {
         let order = ivf.order(self.plan, queries, hood.query, &watch.silent())?;
-        // One more entry, for a cell of `u32::MAX`.
-        let mut rank_of = vec![u64::MAX; ivf.cells() + 1];
-        order.iter().enumerate().for_each(|(rank, cell)| rank_of[cell.1 as usize] = rank as u64);
-        let rank = |cell: u32| rank_of[(cell as usize).min(ivf.cells())];
-        let ranks =
-            hood.near.iter().map(|&row| rank(self.row_cells.first[row as usize]).min(rank(self.row_cells.second[row as usize]))).collect();
+        let ranks = self.ranks(ivf, &order, hood);
         let (lists, mut sums) = (ivf.lists(), vec![0]);
         order.iter().for_each(|cell| sums.push(sums[sums.len() - 1] + lists.entries(cell.1 as usize).len() as u64));
         let norm = queries.norm(hood.query);
-        let count = |(&nprobe, &gap): (&usize, &f64)| ivf.count(Nprobe { nprobe, gap: Some(gap) }, self.plan.metric, norm, &order);
-        let probed: Vec<usize> = self.grid.iter().zip(&self.gaps).map(count).collect();
+        let count = |(&nprobe, &adapt): (&usize, &Adapt)| ivf.count(Nprobe { nprobe, adapt: Some(adapt) }, self.plan.metric, norm, &order);
+        let probed: Vec<usize> = self.grid.iter().zip(&self.adapts).map(count).collect();
         let visited = probed.iter().map(|&count| sums[count]).collect();
         Ok(QueryTrace { ranks, probed: probed.into_iter().map(|count| count as u64).collect(), visited })
     }
@@ -227,14 +299,6 @@ impl Measurement<'_> {
     }
 }
 
-/// The mean of one or more shares, and its standard error.
-pub fn mean(shares: &[f64]) -> (f64, f64) {
-    let count = shares.len() as f64;
-    let mean = shares.iter().sum::<f64>() / count;
-    let spread = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-    (mean, (spread / count).sqrt())
-}
-
 /// The rows visited by number of probes, averaged over the queries that counted them.
 fn mean_visited(grid: &[usize], traces: &[QueryTrace]) -> Vec<f64> {
     let counted: Vec<&Vec<u64>> = traces.iter().map(|trace| &trace.visited).filter(|visited| !visited.is_empty()).collect();
@@ -257,83 +321,11 @@ fn curve(measurement: &Measurement, k: usize, traces: &[QueryTrace], visited: &[
             recall: recall.clamp(0.0, 1.0),
             error: error.min(1.0),
             visited: visited[at],
-            gap: measurement.gaps[at],
-            reserved: [0; 3],
+            gap: measurement.adapts[at].gap,
+            far: measurement.adapts[at].far,
+            power: u64::from(measurement.adapts[at].power),
+            reserved: 0,
         }
     };
     measurement.grid.iter().enumerate().map(point).collect()
-}
-
-/// How many cells or buckets to visit, and how many rows that is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SearchEffort {
-    /// Cells or buckets to visit; of cells, on average where there is a `gap`.
-    pub nprobe: usize,
-    /// List entries visited per query on average: a row in several cells counts in each.
-    pub visited: f64,
-    /// See [`Nprobe`]; `None` to visit exactly `nprobe` cells.
-    pub gap: Option<f64>,
-}
-
-/// The least effort that keeps the promise of `recall`, see `promised`; interpolated between the measured values of k
-/// as a power of k.
-pub fn effort(tuning: &TuningRecord, recall: f64, k: f64) -> SearchEffort {
-    let curves: Vec<(f64, SearchEffort)> =
-        tuning.points.chunk_by(|a, b| a.k == b.k).map(|curve| (f64::from(curve[0].k), least_effort(curve, recall))).collect();
-    let after = curves.iter().position(|curve| curve.0 >= k).unwrap_or(curves.len() - 1);
-    // Beyond the largest measured k, extrapolate from the last two.
-    let (low, high) = (&curves[after.saturating_sub(1)], &curves[after]);
-    if low.0 == high.0 || k <= low.0 {
-        return if k <= low.0 { low.1 } else { high.1 };
-    }
-    let part = (k / low.0).ln() / (high.0 / low.0).ln();
-    let between = |low: f64, high: f64| low * (high / low).powf(part);
-    let max_probes = tuning.points.iter().map(|point| point.nprobe).max().unwrap_or(1) as usize;
-    SearchEffort {
-        nprobe: (between(low.1.nprobe as f64, high.1.nprobe as f64).ceil() as usize).min(max_probes),
-        visited: between(low.1.visited.max(1.0), high.1.visited.max(1.0)),
-        gap: low.1.gap.zip(high.1.gap).map(|(low, high)| low + part.min(1.0) * (high - low)),
-    }
-}
-
-/// The recall that 19 of 20 fresh samples of such queries reach, each as large as the sample that was measured. The
-/// difference of two means varies by the root of the sum of their squared standard errors:
-/// recall - z sqrt(se_measured^2 + se_fresh^2), where both errors are that of the point.
-fn promised(point: &TuningPoint) -> f64 {
-    point.recall - ONE_SIDED * SQRT_2 * point.error
-}
-
-/// The least effort on the curve of one k, interpolated between its points.
-fn least_effort(curve: &[TuningPoint], recall: f64) -> SearchEffort {
-    let at = curve.iter().position(|point| promised(point) >= recall).unwrap_or(curve.len() - 1);
-    let (high, low) = (&curve[at], &curve[at.saturating_sub(1)]);
-    let (from, to) = (promised(low), promised(high));
-    let part = if to > from && from < recall { ((recall - from) / (to - from)).min(1.0) } else { 1.0 };
-    let between = |low: f64, high: f64| low + part * (high - low);
-    SearchEffort {
-        nprobe: between(f64::from(low.nprobe), f64::from(high.nprobe)).ceil() as usize,
-        visited: between(low.visited, high.visited),
-        gap: Some(between(low.gap, high.gap)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_recall_is_promised_to_nineteen_of_twenty_fresh_samples() {
-        let (mut random, mut reached) = (crate::random::Random::new(3), 0);
-        let mut sample = |share: f64| {
-            let tenths = |random: &mut crate::random::Random| (0..10).filter(|_| (random.below(1000) as f64) < 1000.0 * share).count();
-            let shares: Vec<f64> = (0..1000).map(|_| tenths(&mut random) as f64 / 10.0).collect();
-            mean(&shares)
-        };
-        for _ in 0..1000 {
-            let (recall, error) = sample(0.9);
-            let point = TuningPoint { k: 10, nprobe: 1, recall, error, visited: 1.0, gap: 0.0, reserved: [0; 3] };
-            reached += usize::from(sample(0.9).0 >= promised(&point));
-        }
-        assert!((930..=970).contains(&reached), "{reached} of 1000");
-    }
 }

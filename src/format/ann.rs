@@ -5,7 +5,7 @@
 
 use super::check::{Checked, ensure, same};
 use super::index_record::IndexRecord;
-use super::layout::{self, MAX_BITS, MAX_TABLES, RECORD_BYTES, padding};
+use super::layout::{self, MAX_BITS, MAX_POWER, MAX_TABLES, RECORD_BYTES, padding};
 use super::section::{self, CodeLayout, Kind, Section};
 use crate::metric::Metric;
 use crate::quantize;
@@ -305,12 +305,13 @@ impl TuningRecord {
         let mut points: Vec<layout::TuningPoint> = Vec::new();
         for bytes in payload[RECORD_BYTES..].chunks_exact(RECORD_BYTES) {
             let point: layout::TuningPoint = bytemuck::pod_read_unaligned(bytes);
-            same("F10", "reserved bytes of a tuning point", [0; 3], point.reserved)?;
+            same("F10", "reserved bytes of a tuning point", 0, point.reserved)?;
             share("recall of a point", point.recall)?;
             share("error of a point", point.error)?;
-            for (name, value) in [("visited", point.visited), ("gap", point.gap)] {
+            for (name, value) in [("visited", point.visited), ("gap", point.gap), ("far", point.far)] {
                 ensure(value.is_finite() && value >= 0.0, || format!("F24: {name}: expected a finite number from 0, got {value}"))?;
             }
+            ensure(point.power <= u64::from(MAX_POWER), || format!("F24: power: expected 0 to {MAX_POWER}, got {}", point.power))?;
             let last = points.last().map_or((0, 0), |last| (last.k, last.nprobe));
             ensure(point.k > 0 && point.nprobe > 0 && (point.k, point.nprobe) > last, || {
                 format!("F24: k and nprobe: expected more than {last:?}, got {:?}", (point.k, point.nprobe))

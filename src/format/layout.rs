@@ -29,6 +29,8 @@ pub const MAX_CODED_DIMS: u32 = 4096;
 pub const MAX_TABLES: u32 = 64;
 /// See [`MAX_TABLES`].
 pub const MAX_BITS: u32 = 24;
+/// The largest power of a tuning point: steeper fits are noise.
+pub const MAX_POWER: u32 = 16;
 /// The flag of a file that is whole and never grows.
 pub const SEALED: u64 = 1;
 /// Required feature bits that this code knows.
@@ -204,8 +206,12 @@ pub struct TuningPoint {
     pub visited: f64,
     /// Mean difference of keys between the best centroid and the last one visited; 0 of buckets.
     pub gap: f64,
+    /// Distance from the nearest centroid beyond which a query visits more cells; 0 of buckets.
+    pub far: f64,
+    /// By which power of the distance; 0 of buckets.
+    pub power: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: u64,
 }
 
 /// Bytes of every record: prologue, slot, index record, entry, quantizer, cells, buckets, tuning and its points.
@@ -269,7 +275,7 @@ mod tests {
         layout.extend(fields!("cells", Cells: cells metric leading spilled blocks reserved));
         layout.extend(fields!("buckets", Buckets: tables bits seed values reserved));
         layout.extend(fields!("tuning", Tuning: recall queries given points reserved));
-        layout.extend(fields!("point", TuningPoint: k nprobe recall error visited gap reserved));
+        layout.extend(fields!("point", TuningPoint: k nprobe recall error visited gap far power reserved));
         let specified: Vec<Vec<String>> = table("record").into_iter().map(|row| row[..4].to_vec()).collect();
         assert_eq!(specified, layout);
         let magic: Vec<String> = MAGIC.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -289,6 +295,7 @@ mod tests {
             ("MAX_CODED_DIMS", u64::from(MAX_CODED_DIMS)),
             ("MAX_TABLES", u64::from(MAX_TABLES)),
             ("MAX_BITS", u64::from(MAX_BITS)),
+            ("MAX_POWER", u64::from(MAX_POWER)),
         ];
         let specified: Vec<(String, String)> = table("constant").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
         assert_eq!(specified, numbers.map(|(name, value)| (name.to_string(), value.to_string())));

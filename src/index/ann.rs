@@ -1,13 +1,14 @@
 //! Approximate search of an index: building its cells or buckets, and choosing how many of them a query visits.
 
 use super::{Index, SearchParams};
+use crate::ann::effort::{self, SearchEffort};
 use crate::ann::ivf::{self, IvfParams};
 use crate::ann::lsh;
 use crate::ann::lsh::cost_model::{self, Costs, Estimate, Workload};
 use crate::ann::lsh::hash::{Hasher, Params};
 use crate::ann::lsh::search::Lsh;
 use crate::ann::sample::{Sample, neighbourhoods, sample_rows, samples};
-use crate::ann::tune::{self, SearchEffort};
+use crate::ann::tune;
 use crate::ann::{Ann, Request};
 use crate::error::{Error, Result};
 use crate::format::{MAX_BITS, MAX_TABLES, TuningRecord};
@@ -143,7 +144,7 @@ impl Index {
             _ => self.cells(cells, params.spill, threads, watch)?,
         };
         let tuning = self.measure(&ann, None, params.recall, threads, watch)?;
-        let usual = tune::effort(&tuning, params.recall, USUAL_K);
+        let usual = effort::effort(&tuning, params.recall, USUAL_K);
         if params.kind.is_some() || self.pays(&ann, usual, None) {
             self.ann = Some(TunedAnn::new(ann, tuning));
         }
@@ -248,7 +249,7 @@ impl Index {
             segments: &segments,
             queries,
             nprobe: effort.nprobe,
-            gap: effort.gap,
+            adapt: effort.adapt,
             ratio: params.ratio_threshold,
             reorder: params.reorder_k.and_then(|most| usize::try_from(most).ok()),
             mask: mask.as_ref().map(|mask| (mask, allowed)),
@@ -295,14 +296,14 @@ impl Index {
             return Ok(None);
         }
         if let Some(nprobe) = nprobe {
-            return Ok(Some(SearchEffort { nprobe: nprobe.min(most), visited: 0.0, gap: None }));
+            return Ok(Some(SearchEffort { nprobe: nprobe.min(most), visited: 0.0, adapt: None }));
         }
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);
         // A filter independent of the query leaves k of about the best k / share rows.
         let (rows, k) = (self.rows() as f64, super::wanted(params.k)? as f64);
         let among = if (allowed as f64) < rows { SPREAD * k * rows / allowed as f64 } else { k };
-        let effort = tune::effort(&tuning, recall, among.min(rows));
+        let effort = effort::effort(&tuning, recall, among.min(rows));
         Ok((recall < 1.0 && self.pays(&ann.ann, effort, Some((allowed, runs)))).then_some(effort))
     }
 

@@ -3,12 +3,13 @@
 use super::ann::check_recall;
 use super::{Index, SearchParams};
 use crate::ann::Ann;
+use crate::ann::effort::{self, SearchEffort};
 use crate::ann::ivf::Nprobe;
 use crate::ann::lsh::build::buckets_of;
 use crate::ann::lsh::probe::QueryHash;
 use crate::ann::lsh::tables::Scratch;
 use crate::ann::sample::{Neighbourhood, Sample, neighbourhoods, samples};
-use crate::ann::tune::{self, SearchEffort};
+use crate::ann::tune;
 use crate::error::{Error, Result};
 use crate::format::TuningRecord;
 use crate::input::Block;
@@ -35,6 +36,8 @@ pub struct Recall {
     pub high: f64,
     /// Queries measured.
     pub queries: usize,
+    /// Whether these were given; else they were rows held out.
+    pub given: bool,
     /// Rows bounded or refined, on average, as a share of all rows.
     pub visited: f64,
     /// Share of the answers that were proven exact.
@@ -126,12 +129,16 @@ impl Index {
             let hits = near.iter().filter(|row| found.contains(row)).count();
             shares.push(if near.is_empty() { 1.0 } else { hits as f64 / near.len() as f64 });
         }
-        let (recall, error) = tune::mean(&shares);
+        let (recall, error) = effort::mean(&shares);
+        let trials = effort::effective_trials(recall, error).unwrap_or(count);
+        // Exact answers are certain.
+        let (low, high) = if exact == count { (recall, recall) } else { effort::interval(recall, trials, DEVIATIONS) };
         Ok(Recall {
             recall,
-            low: (recall - DEVIATIONS * error).max(0.0),
-            high: (recall + DEVIATIONS * error).min(1.0),
+            low,
+            high,
             queries: hoods.len(),
+            given: own.is_none(),
             visited: (visited / count / rows).min(1.0),
             exact: exact / count,
         })
@@ -218,7 +225,7 @@ impl Index {
                 let order = ivf.order(plan, queries, 0, watch)?;
                 let lists = ivf.lists();
                 let holds = |cell: u32| lists.rows[lists.entries(cell as usize)].contains(&(row as u32));
-                let count = ivf.count(Nprobe { nprobe: effort.nprobe, gap: effort.gap }, plan.metric, queries.norm(0), &order);
+                let count = ivf.count(Nprobe { nprobe: effort.nprobe, adapt: effort.adapt }, plan.metric, queries.norm(0), &order);
                 let homes = (1..).zip(order).filter(|(_, entry)| holds(entry.1)).map(|(rank, entry)| (entry.1, rank));
                 Ok((homes.collect(), count))
             }

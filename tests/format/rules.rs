@@ -467,7 +467,7 @@ fn f10_reserved_bytes_of_cells_and_tuning_are_zero() {
     for at in 20..64 {
         refused_cells("F10: reserved bytes of the tuning: expected", |content| content[TUNING_AT + at] = 0x80);
     }
-    for (point, at) in [(1, 40), (1, 63), (2, 47), (3, 40), (3, 56)] {
+    for (point, at) in [(1, 56), (1, 63), (2, 60), (3, 57), (3, 62)] {
         refused_cells("F10: reserved bytes of a tuning point: expected", |content| content[TUNING_AT + 64 * point + at] = 1);
     }
 }
@@ -589,10 +589,14 @@ fn f24_the_tuning_holds_usable_numbers() {
         }
     }
     for value in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        for (at, name) in [(24, "visited"), (32, "gap")] {
+        for (at, name) in [(24, "visited"), (32, "gap"), (40, "far")] {
             let expected = format!("F24: {name}: expected a finite number from 0, got {value}");
             refused_cells(&expected, |content| put(content, TUNING_AT + 2 * 64 + at, value.to_le_bytes()));
         }
+    }
+    for power in [17, u64::MAX] {
+        let expected = format!("F24: power: expected 0 to 16, got {power}");
+        refused_cells(&expected, |content| put(content, TUNING_AT + 64 + 48, power.to_le_bytes()));
     }
 }
 

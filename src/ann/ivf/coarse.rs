@@ -24,11 +24,32 @@ const MAX_NEAR_FACTOR: usize = 4;
 /// How many cells a query visits.
 #[derive(Debug, Clone, Copy)]
 pub struct Nprobe {
-    /// The number of cells; the average over queries where there is a `gap`.
+    /// The number of cells; the average over queries where it is adapted to them.
     pub nprobe: usize,
+    /// How it is adapted to each query; `None`: not at all.
+    pub adapt: Option<Adapt>,
+}
+
+/// Adapts the number of cells to a query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adapt {
     /// A cell is *near* if its centroid's key is at most this far below the best one's, in units of
     /// [`Nprobe::gap_unit`]. A query with n near cells visits sqrt(nprobe * n): more where many are about equally near.
-    pub gap: Option<f64>,
+    pub gap: f64,
+    /// A query whose nearest centroid is at a distance d above `far` visits (d / far)^power times as many: the neighbours
+    /// of a query far from all centroids are spread over more cells, be it a row or a question of another source.
+    pub far: f64,
+    /// At most [`MAX_POWER`](crate::format::MAX_POWER).
+    pub power: u32,
+}
+
+impl Adapt {
+    /// How many times as many cells a query visits at this distance from its nearest centroid.
+    pub fn factor(&self, distance: f64) -> f64 {
+        // Multiplied one by one, which gives the same bits on every CPU. A distance that is NaN or infinite is not far.
+        let ratio = if distance > self.far && distance.is_finite() && self.far > 0.0 { distance / self.far } else { 1.0 };
+        (0..self.power).fold(1.0, |product, _| product * ratio)
+    }
 }
 
 /// The nearest cells of a query, and how many of them it visits.
@@ -46,30 +67,38 @@ impl Nprobe {
         if metric == Metric::Dot { norm } else { 1.0 }
     }
 
+    /// The distance of a query from a centroid with this key; NaN for dot products, which tell none.
+    pub fn distance(metric: Metric, key: f64) -> f64 {
+        match metric {
+            Metric::Cosine => (2.0 - 2.0 * key).max(0.0).sqrt(),
+            Metric::Euclidean => (-key).max(0.0).sqrt(),
+            Metric::Dot => f64::NAN,
+        }
+    }
+
     /// The most cells that count as near.
     fn max_near(&self) -> usize {
-        self.gap.map_or(self.nprobe, |_| self.nprobe.saturating_mul(MAX_NEAR_FACTOR))
+        self.adapt.map_or(self.nprobe, |_| self.nprobe.saturating_mul(MAX_NEAR_FACTOR))
     }
 
-    /// How many of `cells` a query visits whose centroids have these keys, in any order.
-    pub fn resolve(&self, keys: impl Iterator<Item = f64> + Clone, unit: f64, cells: usize) -> usize {
-        let near = |gap: f64| {
-            let least = keys.clone().fold(f64::NEG_INFINITY, f64::max) - gap * unit;
-            keys.filter(|&key| key >= least).count()
-        };
-        self.effective_gap(cells).map_or(self.nprobe.min(cells), |gap| self.adapt(near(gap), cells))
+    /// How many of `cells` a query visits whose centroids have these keys, in any order; `metric` is that of the keys.
+    pub fn resolve(&self, keys: impl Iterator<Item = f64> + Clone, metric: Metric, norm: f64, cells: usize) -> usize {
+        let Some(adapt) = self.adapting(cells) else { return self.nprobe.min(cells) };
+        let best = keys.clone().fold(f64::NEG_INFINITY, f64::max);
+        let least = best - adapt.gap * Nprobe::gap_unit(metric, norm);
+        self.count(&adapt, keys.filter(|&key| key >= least).count(), Nprobe::distance(metric, best), cells)
     }
 
-    /// The gap, unless `nprobe` is all of `cells`.
-    fn effective_gap(&self, cells: usize) -> Option<f64> {
-        self.gap.filter(|_| self.nprobe < cells)
+    /// How it is adapted, unless `nprobe` is all of `cells`.
+    fn adapting(&self, cells: usize) -> Option<Adapt> {
+        self.adapt.filter(|_| self.nprobe < cells)
     }
 
-    /// How many of `cells` a query visits that has `near` near ones: the geometric mean of `nprobe` and `near`, which by
-    /// itself varies too much between queries.
-    fn adapt(&self, near: usize, cells: usize) -> usize {
+    /// How many of `cells` a query visits that has `near` near ones, the nearest at this distance: the geometric mean of
+    /// `nprobe` and `near`, which by itself varies too much between queries, times the factor of the distance.
+    fn count(&self, adapt: &Adapt, near: usize, distance: f64, cells: usize) -> usize {
         let near = near.clamp(1, self.max_near());
-        ((self.nprobe as f64 * near as f64).sqrt().round() as usize).clamp(1, cells)
+        ((self.nprobe as f64 * near as f64).sqrt() * adapt.factor(distance)).round().clamp(1.0, cells as f64) as usize
     }
 }
 
@@ -129,7 +158,7 @@ impl<'a> CoarseSearch<'a> {
 
     /// The [`Nprobe`] of all cells.
     pub fn all(&self) -> Nprobe {
-        Nprobe { nprobe: self.ivf.cells(), gap: None }
+        Nprobe { nprobe: self.ivf.cells(), adapt: None }
     }
 
     /// The nearest cells of a query.
@@ -159,9 +188,17 @@ impl<'a> CoarseSearch<'a> {
         let (metric, all) = (self.ivf.rank_metric(self.plan.metric), self.ivf.cells());
         let only = self.queries.only(query)?;
         let rounded = only.narrow(self.plan.kernel)?.unwrap_or(only);
-        let k = nprobe.max_near().saturating_add(1).min(all);
+        let cells = self.best_rows(&rounded, nprobe.max_near().saturating_add(1).min(all))?;
+        let count = nprobe.resolve(cells.iter().map(|cell| cell.0), metric, rounded.norm(0), all);
+        let cells = if count < cells.len() || cells.len() == all { cells } else { self.best_rows(&rounded, (count + 1).min(all))? };
+        Ok(CellOrder { count: count.min(cells.len()), cells })
+    }
+
+    /// The `k` nearest cells of one query, by exact keys.
+    fn best_rows(&self, query: &Queries, k: usize) -> Result<Vec<(f64, u32)>> {
+        let (metric, all) = (self.ivf.rank_metric(self.plan.metric), self.ivf.cells());
         let plan = Plan { metric, k, threshold: f64::NEG_INFINITY, threads: 1, quantizer: None, ..*self.plan };
-        let best = scan::search(&plan, &[self.ivf.centroids()], &[Run { segment: 0, rows: 0..all }], &rounded, self.watch)?;
+        let best = scan::search(&plan, &[self.ivf.centroids()], &[Run { segment: 0, rows: 0..all }], query, self.watch)?;
         let mut cells: Vec<(f64, u32)> = best.into_iter().flat_map(TopK::into_sorted).map(|cell| (cell.key, cell.row as u32)).collect();
         // Centroids whose key is NaN are not found: they come last.
         if k == all && cells.len() < all {
@@ -169,8 +206,7 @@ impl<'a> CoarseSearch<'a> {
             cells.iter().for_each(|cell| ranked[cell.1 as usize] = true);
             cells.extend((0..).zip(ranked).filter(|cell| !cell.1).map(|(cell, _)| (f64::NEG_INFINITY, cell)));
         }
-        let count = nprobe.resolve(cells.iter().map(|cell| cell.0), Nprobe::gap_unit(metric, rounded.norm(0)), all).min(cells.len());
-        Ok(CellOrder { cells, count })
+        Ok(cells)
     }
 
     /// Ranks cells by estimated keys, for encoded queries with their norms.
@@ -195,13 +231,13 @@ impl<'a> CoarseSearch<'a> {
                     *key = (f64::from(*key) * (1.0 + squares) * (norm * length) - squares * (norm * norm + length * length)) as f32;
                 }
             }
-            let (count, mut reached) = match nprobe.effective_gap(cells) {
-                Some(gap) => {
+            let (count, mut reached) = match nprobe.adapting(cells) {
+                Some(adapt) => {
                     let mut lanes = [f32::NEG_INFINITY; LANES];
                     (kernel.lane_max)(keys, &mut lanes);
-                    let best = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
-                    let reached = (kernel.at_least)(keys, up(f64::from(best) - gap * Nprobe::gap_unit(metric, norm)), near);
-                    (nprobe.adapt(reached, cells), reached)
+                    let best = f64::from(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max));
+                    let reached = (kernel.at_least)(keys, up(best - adapt.gap * Nprobe::gap_unit(metric, norm)), near);
+                    (nprobe.count(&adapt, reached, Nprobe::distance(metric, best), cells), reached)
                 }
                 None => (nprobe.nprobe.min(cells), 0),
             };
@@ -228,7 +264,10 @@ mod tests {
 
     #[test]
     fn a_query_visits_more_cells_where_more_are_near() {
-        let count = |nprobe, gap, unit, keys: &[f64]| Nprobe { nprobe, gap }.resolve(keys.iter().copied(), unit, keys.len());
+        let count = |nprobe, gap: Option<f64>, norm, keys: &[f64]| {
+            let adapt = gap.map(|gap| Adapt { gap, far: 0.0, power: 0 });
+            Nprobe { nprobe, adapt }.resolve(keys.iter().copied(), Metric::Dot, norm, keys.len())
+        };
         let crowd = [0.9, 0.88, 0.87, 0.86, 0.86, 0.85, 0.85, 0.84, 0.84, 0.1, 0.1, 0.1];
         let alone = [0.9, 0.5, 0.4, 0.4, 0.3, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1, 0.1];
         assert_eq!([count(4, None, 1.0, &crowd), count(4, None, 1.0, &alone)], [4, 4]);
@@ -240,5 +279,17 @@ mod tests {
         assert_eq!([count(12, Some(0.0), 1.0, &crowd), count(99, Some(0.0), 1.0, &crowd)], [12, 12]);
         let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0];
         assert_eq!([count(1, Some(0.0), 1.0, &[f64::NAN; 3]), count(3, Some(f64::MAX), f64::MAX, &odd)], [1, 2]);
+    }
+
+    #[test]
+    fn a_query_visits_more_cells_where_all_are_far() {
+        let count = |metric, power, best: f64| {
+            let adapt = Some(Adapt { gap: 0.0, far: 0.5, power });
+            Nprobe { nprobe: 4, adapt }.resolve([best, best - 9.0].into_iter(), metric, 1.0, 100)
+        };
+        // Distances 0.5 and 1: sqrt(4 * 1), and 2^3 times as many.
+        assert_eq!([0.875, 0.5].map(|best| count(Metric::Cosine, 3, best)), [2, 16]);
+        assert_eq!([-0.2, -1.0, -1e300, f64::NEG_INFINITY].map(|best| count(Metric::Euclidean, 3, best)), [2, 16, 100, 3]);
+        assert_eq!([count(Metric::Cosine, 0, 0.5), count(Metric::Dot, 3, 0.5)], [2, 2]);
     }
 }

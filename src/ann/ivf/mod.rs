@@ -15,7 +15,7 @@ mod search;
 mod soar;
 
 pub use build::{IvfParams, build, default_cells, work};
-pub use coarse::Nprobe;
+pub use coarse::{Adapt, Nprobe};
 
 use crate::error::Result;
 use crate::format::CellRecord;
@@ -111,7 +111,7 @@ impl Ivf {
 
     /// How many cells a query of this norm visits, given its [`Ivf::order`].
     pub fn count(&self, nprobe: Nprobe, metric: Metric, norm: f64, order: &[(f64, u32)]) -> usize {
-        nprobe.resolve(order.iter().map(|cell| cell.0), Nprobe::gap_unit(self.rank_metric(metric), norm), self.cells())
+        nprobe.resolve(order.iter().map(|cell| cell.0), self.rank_metric(metric), norm, self.cells())
     }
 
     /// The metric by which cells are ranked for queries of `metric`.

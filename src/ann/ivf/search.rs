@@ -88,7 +88,7 @@ impl Search<'_> {
 
     /// The cells that each of some queries visits first.
     fn probe_cells(&self, queries: Range<usize>, scratch: &mut coarse::Scratch) -> Result<Vec<ProbedCells>> {
-        let orders = self.coarse.nearest_of(queries.clone(), Nprobe { nprobe: self.request.nprobe, gap: self.request.gap }, scratch)?;
+        let orders = self.coarse.nearest_of(queries.clone(), Nprobe { nprobe: self.request.nprobe, adapt: self.request.adapt }, scratch)?;
         queries.zip(orders).map(|(query, order)| self.select(query, order, scratch)).collect()
     }
 
