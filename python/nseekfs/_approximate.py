@@ -45,7 +45,7 @@ class Approximate:
         Returns
         -------
         Recall
-            The mean recall, its 95 % confidence interval, and the share of rows visited.
+            The mean recall, its 95 % confidence interval, on what it was measured, and the share of rows visited.
 
         Raises
         ------
@@ -53,13 +53,13 @@ class Approximate:
             If a value is not allowed or the index is closed; `InputTypeError` if a type is wrong.
         """
         core = self._open()
-        measured = core.recall(
+        mean, low, high, count, given, visited, exact = core.recall(
             _maybe_queries(queries, core),
             _arguments.whole("k", k),
             *how_much(recall, effort),
             _arguments.maybe_whole("threads", threads),
         )
-        return Recall(*measured)
+        return Recall(mean, low, high, count, "queries" if given else "rows", visited, exact)
 
     def tune(
         self,

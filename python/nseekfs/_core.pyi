@@ -148,7 +148,7 @@ class Index:
     def tune(
         self, recall: float | None, queries: npt.NDArray[Any] | None, threads: int | None, progress: Progress | None
     ) -> None: ...
-    # Recall, low, high, queries, visited, exact.
+    # Recall, low, high, queries, whether queries were given, visited, exact.
     def recall(
         self,
         queries: npt.NDArray[Any] | None,
@@ -156,7 +156,7 @@ class Index:
         recall: float | None,
         effort: Effort | None,
         threads: int | None,
-    ) -> tuple[float, float, float, int, float, float]: ...
+    ) -> tuple[float, float, float, int, bool, float, float]: ...
     # Found, key, kth_key, cells as (number, rank), nprobe.
     def explain_miss(
         self,

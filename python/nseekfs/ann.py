@@ -43,7 +43,7 @@ class Ann(NamedTuple):
     """``"rows"`` held out of the training, the ``"queries"`` given to `tune`, or ``"nothing"`` for ``"exact"``.
 
     Rows promise nothing about queries of another kind, such as questions to a table of answers: tune on a sample of
-    these.
+    these. Nor is a recall below 0.95 promised on tables that consist of copies.
     """
     tuning: tuple[TuningPoint, ...]
     """The measurements, ordered by `k`, then by `nprobe`."""
@@ -78,6 +78,12 @@ class Recall(NamedTuple):
     """Upper end of that interval."""
     queries: int
     """Number of queries."""
+    measured_on: str
+    """``"rows"`` held out of the training and the tuning, or the ``"queries"`` given to `recall`.
+
+    Rows tell the recall of unseen queries like them, not that of queries of another kind. Copies of such a row are no
+    neighbours, but they have trained a cell: on tables of copies the recall told may be off by some hundredths.
+    """
     visited: float
     """Mean share of the rows whose code or values a query read; centroids are not counted."""
     exact: float
@@ -85,9 +91,12 @@ class Recall(NamedTuple):
 
     def __repr__(self) -> str:
         visited, exact = 100 * self.visited, 100 * self.exact
+        given = self.measured_on == "queries"
+        source = "given queries" if given else "held-out rows, for queries like them (others: recall(queries=...))"
         return (
-            f"recall {self.recall:.4g} ({self.low:.4g} to {self.high:.4g} at 95% confidence) of {self.queries} queries "
-            f"that visited {visited:.3g}% of the rows; {exact:.3g}% of the answers are proven exact"
+            f"recall {self.recall:.4g} ({self.low:.4g} to {self.high:.4g} at 95% confidence) "
+            f"on {self.queries} {source}; "
+            f"{visited:.3g}% of the rows visited, {exact:.3g}% of the answers proven exact"
         )
 
 

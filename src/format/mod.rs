@@ -20,9 +20,7 @@ pub use ann::{AnnRecord, BucketRecord, BucketShape, CellParts, CellRecord, CellS
 pub use codes::{MAX_SKEW, QuantizerRecord};
 pub use header::Header;
 pub use index_record::IndexRecord;
-pub use layout::{
-    BLOCK, MAX_BITS, MAX_CODED_DIMS, MAX_DIMS, MAX_POWER, MAX_SEGMENT_ROWS, MAX_TABLES, MIN_CODED_DIMS, TuningPoint,
-};
+pub use layout::{BLOCK, MAX_BITS, MAX_CODED_DIMS, MAX_DIMS, MAX_POWER, MAX_SEGMENT_ROWS, MAX_TABLES, MIN_CODED_DIMS, TuningPoint};
 pub use section::{CodeLayout, Kind, Section, SegmentLayout};
 pub use write::{AnnBytes, CodeBytes, Contents, QuantizerBytes, SegmentBytes, copy, to_bytes, write};
 

@@ -227,7 +227,8 @@ impl Index {
         told(py, progress, |watch| self.0.tune(recall, queries, threads, watch)).map(|_| ())
     }
 
-    /// (recall, low and high end of its interval, queries, share of rows visited, share of answers proven exact).
+    /// (recall, low and high end of its interval, queries, whether these were given, share of rows visited, share of answers
+    /// proven exact).
     fn recall(
         &self,
         py: Python<'_>,
@@ -236,11 +237,11 @@ impl Index {
         recall: Option<f64>,
         effort: Option<SearchEffort>,
         threads: Option<i64>,
-    ) -> PyResult<(f64, f64, f64, usize, f64, f64)> {
+    ) -> PyResult<(f64, f64, f64, usize, bool, f64, f64)> {
         let queries = queries.as_ref().map(|queries| Ok::<_, PyErr>((queries.block()?, queries.shape()[1]))).transpose()?;
         let params = SearchParams { threads, ..search_params(k, recall, effort) };
         let found = released(py, |watch| self.0.recall(queries, &params, watch))?;
-        Ok((found.recall, found.low, found.high, found.queries, found.visited, found.exact))
+        Ok((found.recall, found.low, found.high, found.queries, found.given, found.visited, found.exact))
     }
 
     /// Why a row is found, or not.

@@ -404,12 +404,12 @@ def ending(number):
     return {11: "th", 12: "th", 13: "th"}.get(number % 100, {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th"))
 
 
-def test_a_recall_reads_as_a_sentence():
-    told = nseekfs.Recall(0.95312, 0.94701, 0.95894, 600, 0.02412, 0.125)
-    assert repr(told) == (
-        "recall 0.9531 (0.947 to 0.9589 at 95% confidence) of 600 queries that visited 2.41% of the rows; "
-        "12.5% of the answers are proven exact"
-    )
+def test_a_recall_says_its_interval_and_on_what_it_was_measured():
+    told = nseekfs.Recall(0.95312, 0.94701, 0.95894, 600, "rows", 0.02412, 0.125)
+    first = "recall 0.9531 (0.947 to 0.9589 at 95% confidence) on 600 "
+    last = "; 2.41% of the rows visited, 12.5% of the answers proven exact"
+    assert repr(told) == f"{first}held-out rows, for queries like them (others: recall(queries=...)){last}"
+    assert repr(told._replace(measured_on="queries")) == f"{first}given queries{last}"
 
 
 @pytest.mark.parametrize("kind", [nseekfs.Ann, nseekfs.Miss, nseekfs.Recall, nseekfs.RankedCell, nseekfs.TuningPoint])
