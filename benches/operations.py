@@ -73,7 +73,7 @@ class World:
             "rows": lambda: exact[::3].tobytes() + exact[:1000].tobytes(),
             "recall": lambda: repr(ivf.recall(self.queries)).encode(),
             "tune": lambda: _tuned(ivf, self.queries),
-            "explain_miss": lambda: repr(ivf.explain_miss(self.queries[0], row=8, k=3)).encode(),
+            "explain_miss": lambda: repr(ivf.explain_miss(self.queries[0], 8, k=3)).encode(),
             "save": lambda: _saved(exact, self.target),
             "save ivf": lambda: _saved(ivf, self.target),
             "load": lambda: _loaded(self.files["exact"], mode="ram", verify="full"),

@@ -82,6 +82,22 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The index has no row with this id.
+    #[error("{argument}: expected ids that the index has, got {id}")]
+    MissingId {
+        /// The argument's name.
+        argument: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// Another writer holds the file.
+    #[error("{}: expected a file that no other writer holds, got one held by {}", .path.display(), held_by(*.holder))]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// The process that holds it, where the system tells.
+        holder: Option<u32>,
+    },
     /// Memory for a large buffer could not be allocated.
     #[error("out of memory: {bytes} bytes for {purpose}")]
     Memory {
@@ -95,10 +111,19 @@ pub enum Error {
     Interrupted,
 }
 
+fn held_by(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
+}
+
 impl Error {
     /// An [`Error::Input`] from anything that prints.
     pub fn input(argument: &'static str, expected: impl Into<String>, got: impl ToString) -> Self {
         Error::Input { argument, expected: expected.into(), got: got.to_string() }
+    }
+
+    /// An [`Error::MissingId`].
+    pub fn missing(argument: &'static str, id: impl std::fmt::Display) -> Self {
+        Error::MissingId { argument, id: id.to_string() }
     }
 
     /// The same error about an argument that the caller knows as `name`; what is about no argument stays as it is.

@@ -52,6 +52,13 @@ impl Hits {
         Ok(hits)
     }
 
+    /// The hits of `queries` queries of an index without rows.
+    pub fn none(queries: usize, metric: Metric) -> Self {
+        let key = metric.public_key(f64::NEG_INFINITY);
+        let nothing = Certificate { rows: 0, bounded: 0, refined: 0, bytes_read: 0, kth_key: key, best_bound_left: key, exact: true };
+        Hits { certificates: vec![nothing; queries], ..Hits::default() }
+    }
+
     /// Appends the hits of one query, best first.
     pub fn push(&mut self, metric: Metric, best: &[Entry]) {
         self.per_query = best.len();

@@ -1,7 +1,8 @@
 //! nseekfs finds the nearest vectors, exactly: the answer of a float64 brute force, bit for bit, on
 //! every CPU, for any number of threads and queries.
 //!
-//! An index is a table of rows and, if it is large enough, compact codes that bound every row's score. A search
+//! An index is a table of rows and, if it is large enough, compact codes that bound every row's score. It changes by
+//! generations ([`live`]), each of which is an [`index::Index`] that never changes. A search
 //! chooses candidates, bounds them by codes, refines the undecided rows and keeps the best k; where codes do not
 //! pay, it visits all rows in panels that fit a cache. An approximate search differs in one thing: cells or buckets
 //! name its candidates.
@@ -9,6 +10,7 @@
 //! ```text
 //!  Index.query(v, top_k)            python/nseekfs/index.py    a contiguous (m, dims) array
 //!    Index.search                   src/python/index.rs        a slice; the interpreter is released
+//!      LiveIndex::current           src/live/mod.rs            the generation that is searched
 //!      Index::search                src/index/mod.rs           checks dims and k, groups queries
 //!        candidates                 src/candidates.rs              which rows? runs of row numbers
 //!        Queries::new               src/scan/query.rs              rounded once, checked, measured
@@ -45,10 +47,12 @@
 //! | [`candidates`] | which rows a filter allows | lines above |
 //! | [`index`] | search, save, open | lines above |
 //! | [`build`] | rows into an index | lines above |
+//! | [`live`] | one generation after another | lines above |
 //! | `python` | views in, arrays out | lines above |
 //!
 //! `tests/layers.rs` checks the table, that no files use each other in a circle, and that each power has one place:
-//! unsafe code in `kernel`, `store/bytes.rs` and `reserve.rs`, file names and fsync in `format/replace.rs`, threads in `pool.rs`.
+//! unsafe code in `kernel`, `store/bytes.rs` and `reserve.rs`, file names and fsync in
+//! `format/replace.rs` and `format/growing.rs`, threads in `pool.rs`.
 //!
 //! # Glossary
 //!
@@ -73,6 +77,9 @@
 //! | bucket | rows with the same signs of projections on hyperplanes, in one hash table | Charikar 2002 |
 //! | probing sequence | buckets in the order of the probability that they hold a neighbour | Lv and others 2007 |
 //! | segment | rows that were written together | Lucene |
+//! | generation | state of an index after a commit | Lucene |
+//! | tombstone | mark of a deleted row, whose bytes stay until compaction | LSM tree, O'Neil and others 1996 |
+//! | compaction | copying the rows that are left into one segment | LSM tree |
 //! | section | part of a file with a checksum of its own | FORMAT.md |
 
 pub mod ann;
@@ -87,6 +94,7 @@ pub mod input;
 pub mod kernel;
 pub mod level;
 pub mod linalg;
+pub mod live;
 pub mod metric;
 pub mod pool;
 pub mod progress;

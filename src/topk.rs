@@ -153,6 +153,18 @@ impl TopK {
         own.best_left = own.best_left.max(other.best_left);
     }
 
+    /// The best `k` of the rows that two collectors of one query hold, which saw `most` rows together, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn union(k: usize, most: u64, first: TopK, second: TopK) -> Result<Self> {
+        let mut best = TopK::new(k, most)?;
+        best.merge(first);
+        best.merge(second);
+        best.sort();
+        Ok(best)
+    }
+
     /// Cuts to the best k rows and sorts them, so that [`TopK::into_sorted`] has nothing left to do.
     pub fn sort(&mut self) {
         self.cut();

@@ -45,7 +45,16 @@ fn hoods(values: &[f32], dims: usize, own: &[usize], k: usize, metric: Metric) -
     (scalar::KERNEL.squared_norm)(values, dims, &mut norms);
     norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
     let stored = Values::F32(values);
-    let rows = Rows { dims, first: 0, values: stored, scattered: stored, norms: &norms, in_memory: true, codes: None };
+    let rows = Rows {
+        dims,
+        first: 0,
+        values: stored,
+        scattered: stored,
+        norms: &norms,
+        in_memory: true,
+        codes: None,
+        deleted: &nseekfs::store::deleted::NONE,
+    };
     let asked: Vec<f32> = own.iter().flat_map(|&row| values[row * dims..(row + 1) * dims].to_vec()).collect();
     let queries = Queries::new(&scalar::KERNEL, Level::F32, Block::F32(&asked), dims, 0).unwrap();
     let method = Method::Auto;

@@ -38,7 +38,16 @@ fn norms(values: &[f32], dims: usize) -> Vec<f64> {
 }
 
 fn rows<'a>(values: &'a [f32], norms: &'a [f64], dims: usize) -> Rows<'a> {
-    Rows { dims, first: 0, values: Values::F32(values), scattered: Values::F32(values), norms, codes: None, in_memory: true }
+    Rows {
+        dims,
+        first: 0,
+        values: Values::F32(values),
+        scattered: Values::F32(values),
+        norms,
+        codes: None,
+        in_memory: true,
+        deleted: &nseekfs::store::deleted::NONE,
+    }
 }
 
 fn build(rows: &Rows, params: Params) -> BuiltTables {

@@ -55,7 +55,16 @@ impl Case {
 
     fn rows(&self) -> Rows<'_> {
         let values = Values::F32(&self.values);
-        Rows { dims: DIMS, first: 0, values, scattered: values, norms: &self.norms, codes: None, in_memory: true }
+        Rows {
+            dims: DIMS,
+            first: 0,
+            values,
+            scattered: values,
+            norms: &self.norms,
+            codes: None,
+            in_memory: true,
+            deleted: &nseekfs::store::deleted::NONE,
+        }
     }
 
     fn hasher(&self) -> Hasher {

@@ -116,12 +116,18 @@ fn small(folder: &Path) -> (Vec<u8>, Header) {
         norms: bytemuck::cast_slice(&norms),
         scales: None,
         codes: Some(CodeBytes { lines: &lines, factors: &factors, remainder: &remainder }),
+        ids: None,
     };
     let quantizer = vec![0.125f32; DIMS * (2 + DIMS)];
     let quantizer = QuantizerBytes { leading, skew: 1e-6, values: bytemuck::cast_slice(&quantizer) };
     let path = folder.join("small.bin");
     let about = format::IndexRecord { dims: DIMS, level: Level::F32, metric: Metric::Cosine, unit: false, seed: 0 };
-    format::write(&path, &Contents { index: &about, segments: &[segment], quantizer: Some(quantizer), ann: None }, &|| Ok(())).unwrap();
+    format::write(
+        &path,
+        &Contents { index: &about, segments: &[segment], quantizer: Some(quantizer), ann: None, ids: format::IdRecord::default() },
+        &|| Ok(()),
+    )
+    .unwrap();
     let content = std::fs::read(&path).unwrap();
     let header = Header::parse(&content, &path).unwrap();
     (content, header)

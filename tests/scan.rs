@@ -10,6 +10,7 @@ use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::pool::Watch;
 use nseekfs::scan::{self, Plan, Queries, Run};
+use nseekfs::store::ids::IdSlice;
 use nseekfs::store::rows::{PanelBuffer, PanelValues, Rows};
 use nseekfs::topk::{Entry, best_first};
 use proptest::prelude::*;
@@ -180,10 +181,10 @@ fn a_filter_is_applied_before_the_best_are_chosen() {
         mask[row] = true;
     }
     let mut found = search(Filter::Mask(&mask));
-    assert_eq!(found, search(Filter::Rows(&[55, 90, 13, 13])));
+    assert_eq!(found, search(Filter::Ids(IdSlice::Numbers(&[55, 90, 13, 13]))));
     found.sort_unstable();
     assert_eq!(found, [13, 55, 90]);
-    assert!(search(Filter::Rows(&[])).is_empty());
+    assert!(search(Filter::Ids(IdSlice::Numbers(&[]))).is_empty());
 }
 
 /// Changes the row of a number.

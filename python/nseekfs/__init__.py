@@ -6,13 +6,14 @@
 array([1, 2])
 
 `from_embeddings` builds an index, `create_index` builds one and writes it to a file, `load_index` opens a file.
-`Index.query` searches for one vector, `Index.search` for several.
+`Index.query` searches for one vector, `Index.search` for several. `Index.add`, `Index.upsert` and `Index.delete` change
+an index.
 """
 
 from nseekfs._core import __version__, simd_info
-from nseekfs._errors import Error, FormatError, InputError, InputTypeError
+from nseekfs._errors import BusyError, Error, FormatError, InputError, InputTypeError, MissingIdError
 from nseekfs.ann import Ann, Miss, RankedCell, Recall, TuningPoint
-from nseekfs.build import create_index, from_embeddings, load_index
+from nseekfs.build import create_index, empty, from_embeddings, load_index
 from nseekfs.hits import Certificate, Hit, Hits, SearchResult
 from nseekfs.index import Index
 from nseekfs.params import IVF, LSH, Effort
@@ -21,6 +22,7 @@ __all__ = [
     "IVF",
     "LSH",
     "Ann",
+    "BusyError",
     "Certificate",
     "Effort",
     "Error",
@@ -31,12 +33,14 @@ __all__ = [
     "InputError",
     "InputTypeError",
     "Miss",
+    "MissingIdError",
     "RankedCell",
     "Recall",
     "SearchResult",
     "TuningPoint",
     "__version__",
     "create_index",
+    "empty",
     "from_embeddings",
     "load_index",
     "simd_info",

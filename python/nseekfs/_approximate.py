@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import Count, EuclideanWord, Metric, Progress, Vectors
+from nseekfs._typing import Count, EuclideanWord, Ids, Metric, Progress, Vectors
 from nseekfs.ann import Ann, Miss, RankedCell, Recall, TuningPoint
 from nseekfs.params import Effort
 
@@ -106,7 +106,7 @@ class Approximate:
     def explain_miss(
         self,
         query: Vectors,
-        row: Count,
+        id: Ids,  # noqa: A002
         *,
         k: Count = 10,
         similarity: Metric | None = None,
@@ -119,8 +119,8 @@ class Approximate:
         ----------
         query : array_like of real numbers, shape (dims,)
             The query vector.
-        row : int
-            The number of the expected row.
+        id : int or str
+            The id of the expected row.
         k, similarity, recall, effort
             As in `query`, where `k` is named `top_k`.
 
@@ -132,12 +132,16 @@ class Approximate:
         Raises
         ------
         InputError
-            If a value is not allowed or the index is closed; `InputTypeError` if a type is wrong.
+            If a value is not allowed or the index is closed; `InputTypeError` if a type is wrong; `MissingIdError` if
+            the index has no such row.
         """
         core = self._open()
+        flat, shape = _arrays.ids("id", id)
+        if shape is not None:
+            raise InputTypeError(f"id: expected an int or a str, got {_arguments.shown(id)}")
         found, key, kth_key, held, nprobe = core.explain_miss(
             _arrays.vector("query", query, query_type(core)),
-            _arguments.whole("row", row, 0),
+            flat,
             _arguments.whole("k", k),
             None if similarity is None else _arguments.word("similarity", similarity),
             *how_much(recall, effort),
@@ -162,10 +166,12 @@ class Approximate:
         """The approximate search of this index, and the measurements that tuned it."""
         told = self._open().ann
         if told is None:
-            return Ann("exact", 1.0, 0, False, 0, 0, 0, "nothing", ())
-        kind, recall, nlist, spill, tables, bits, queries, given, tuning = told
+            return Ann("exact", 1.0, 0, False, 0, 0, 0, "nothing", (), 0, 0)
+        kind, recall, nlist, spill, tables, bits, queries, given, tuning, added, deleted = told
         points = tuple(TuningPoint(*point) for point in tuning)
-        return Ann(kind, recall, nlist, spill, tables, bits, queries, "queries" if given else "rows", points)
+        return Ann(
+            kind, recall, nlist, spill, tables, bits, queries, "queries" if given else "rows", points, added, deleted
+        )
 
 
 def query_type(core: _core.Index) -> type[np.floating[Any]]:

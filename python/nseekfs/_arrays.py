@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nseekfs._arguments import shown
+from nseekfs._arguments import shown, whole
 from nseekfs._errors import InputError, InputTypeError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -141,6 +141,19 @@ def queries(argument: str, value: object, store: type[np.floating[Any]], dims: i
     return matrix(argument, array, store)
 
 
+def new_rows(argument: str, value: object, store: type[np.floating[Any]], dims: int) -> Array:
+    """One or several rows, or none, as one block; an iterator of blocks too."""
+    if isinstance(value, Iterator):
+        parts = [readable(part, store) for part in collected(argument, value)]
+        return np.concatenate(parts) if parts else np.empty((0, dims), np.float32)
+    array = numbers(argument, value)
+    if array.shape == (0,) or (array.ndim == 2 and len(array) == 0):
+        return np.empty((0, array.shape[-1] or dims), np.float32)
+    array = array.reshape(1, -1) if array.ndim == 1 else array
+    matrix_shape(argument, array.shape)
+    return readable(array, store)
+
+
 def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array:
     """One vector as an array of shape (1, dims)."""
     if (
@@ -161,46 +174,75 @@ def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array
     return readable(array.reshape(1, -1), store)
 
 
-def row_filter(value: object) -> Array | None:
-    """A filter as bool, one for every row, or as int64 row numbers; None for None."""
+def row_filter(value: object) -> Array | list[str] | None:
+    """A filter as bool, one for every row, or as ids; None for None."""
     if value is None:
         return None
-    expected = "a bool for every row, or row numbers"
-    if isinstance(value, list | tuple):
-        if not value:
-            return np.empty(0, np.int64)
-        if mixed(value):
-            raise InputTypeError(f"filter: expected {expected}, got a mixture of the two")
-    array = numbers("filter", value, "biu", expected)
+    expected = "a bool for every row, or ids of rows"
+    texts = _texts("filter", value)
+    if texts is not None:
+        return texts
+    if isinstance(value, list | tuple) and mixed(value):
+        raise InputTypeError(f"filter: expected {expected}, got a mixture of the two")
+    array = np.empty(0, np.int64) if _is_empty(value) else numbers("filter", value, "biu", expected)
     if array.ndim != 1:
         raise InputError(f"filter: expected {expected}, in one dimension, got {shape_text(array.shape)}")
-    if array.dtype.kind == "b":
-        return np.require(array, np.bool_, ["C"])
+    return np.require(array, np.bool_, ["C"]) if array.dtype.kind == "b" else _int64(array)
+
+
+def ids(argument: str, value: object) -> tuple[Array | list[str], tuple[int, ...] | None]:
+    """Ids as int64 or as strings, flat, and the shape that they came in; None for a single id."""
+    expected = "an id, which is an int or a str, or several"
+    if isinstance(value, str):
+        return [value], None
+    if hasattr(value, "__index__") and not (hasattr(value, "ndim") and value.ndim):
+        return np.array([whole(argument, value)], np.int64), None
+    texts = _texts(argument, value)
+    if texts is not None:
+        return texts, getattr(value, "shape", (len(texts),))
+    if _is_empty(value):
+        return np.empty(0, np.int64), (0,)
+    if isinstance(value, list | tuple) and mixed(value):
+        raise InputTypeError(f"{argument}: expected {expected}, got a mixture of bools and others")
+    array = numbers(argument, value, "iu", expected)
+    return _int64(array).reshape(-1), array.shape
+
+
+def maybe_mask(argument: str, value: object, rows: int) -> Array | None:
+    """`value` if it is a bool for each of `rows` rows; None if it holds no bools."""
+    first = value[0] if isinstance(value, list) and value else None
+    if not isinstance(first, bool | np.bool_) and str(getattr(value, "dtype", "")).removeprefix("torch.") != "bool":
+        return None
+    mask = numbers(argument, value, "b", "a bool for every row")
+    if mask.shape != (rows,):
+        raise InputError(f"{argument}: expected a bool for each of {rows} rows, got {shape_text(mask.shape)}")
+    return mask
+
+
+def _texts(argument: str, value: object) -> list[str] | None:
+    """Strings, from a list or from an array or column of them; None if these are no strings."""
+    items: list[object]
+    if isinstance(value, list | tuple):
+        items = list(value)
+    elif getattr(getattr(value, "dtype", None), "kind", "") in ("U", "O", "T"):
+        items = np.asarray(value).reshape(-1).tolist()
+    else:
+        return None
+    strings = [item for item in items if isinstance(item, str)]
+    if strings and len(strings) < len(items):
+        raise InputTypeError(f"{argument}: expected ids of one type, got strings and others")
+    return [str(item) for item in strings] if strings else None
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, list | tuple) and not value
+
+
+def _int64(array: Array) -> Array:
+    """Integers as int64; those beyond it become the largest, which hardly a row has."""
     if array.dtype.kind == "u":
         array = np.minimum(array, np.uint64(2**63 - 1))
     return np.require(array, np.int64, ["C", "A"])
-
-
-def row_numbers(value: object, rows: int) -> Array:
-    """What indexes an index of `rows` rows as numpy would, as int64 row numbers from 0, of the same shape."""
-    expected = "a row number, a slice, row numbers, or a bool for every row"
-    if isinstance(value, list):
-        if not value:
-            return np.empty(0, np.int64)
-        if mixed(value):
-            raise InputTypeError(f"row: expected {expected}, got a mixture of the two")
-    elif isinstance(value, tuple):
-        raise InputTypeError(f"row: expected {expected}, got {shown(value)}, which indexes several axes")
-    found = numbers("row", value, "biu", expected)
-    if found.dtype.kind == "b":
-        if found.shape != (rows,):
-            raise InputError(f"row: expected a bool for each of {rows} rows, got {shape_text(found.shape)}")
-        return np.flatnonzero(found)
-    wrong = found[(found < -rows) | (found >= rows)]
-    if wrong.size:
-        raise IndexError(f"row: expected one of {rows} rows, got {wrong.flat[0]}")
-    numbered = found.astype(np.int64)
-    return numbered + rows * (numbered < 0)
 
 
 def mixed(items: Sequence[object]) -> bool:

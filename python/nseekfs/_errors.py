@@ -17,5 +17,15 @@ class InputTypeError(InputError, TypeError):
     """An argument has a wrong type."""
 
 
+class MissingIdError(InputError, KeyError, IndexError):
+    """The index has no row with an id that was asked for."""
+
+    __str__ = Exception.__str__
+
+
+class BusyError(Error, OSError):
+    """Another writer, in this process or in another one, holds the file."""
+
+
 class FormatError(Error, ValueError):
     """A file is not a whole nseekfs index: it is damaged, truncated, or of another format."""

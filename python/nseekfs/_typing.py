@@ -49,7 +49,10 @@ Embeddings: TypeAlias = Vectors | Iterator[npt.ArrayLike | SupportsDLPack]
 """`Vectors`, or an iterator of blocks of rows."""
 
 Filter: TypeAlias = npt.ArrayLike | SupportsDLPack
-"""The rows that may be returned: a bool for every row, or row numbers."""
+"""The rows that may be returned: a bool for every row, or ids of rows."""
+
+Ids: TypeAlias = npt.ArrayLike | SupportsDLPack
+"""Integers within int64, or strings; one, or an array or a list of them."""
 
 Count: TypeAlias = SupportsIndex
 """A whole number of Python or numpy; a bool is refused."""

@@ -47,6 +47,10 @@ class Ann(NamedTuple):
     """
     tuning: tuple[TuningPoint, ...]
     """The measurements, ordered by `k`, then by `nprobe`."""
+    added: int
+    """Rows added since the cells or buckets were made and tuned, which are searched exactly until a compaction."""
+    deleted: int
+    """Rows in the cells or buckets that have been deleted since."""
 
     def __eq__(self, other: object) -> bool:
         return self.kind == other if isinstance(other, str) else tuple.__eq__(self, other) is True
@@ -64,7 +68,11 @@ class Ann(NamedTuple):
         size = f"{self.nlist} cells{twice}" if self.kind == "ivf" else f"{self.tables} tables of {self.bits} bits"
         given = self.tuned_on == "queries"
         source = "given queries" if given else "held-out rows, for queries like them (others: tune(queries=...))"
-        return f"{self.kind} of {size}, tuned for recall {self.recall:g} on {self.queries} {source}"
+        changed = [
+            f"{count} rows {what}" for count, what in ((self.added, "added"), (self.deleted, "deleted")) if count
+        ]
+        age = f"; {' and '.join(changed)} since" if changed else ""
+        return f"{self.kind} of {size}, tuned for recall {self.recall:g} on {self.queries} {source}{age}"
 
 
 class Recall(NamedTuple):

@@ -1,18 +1,17 @@
 """Building an index from vectors, and opening one from its file."""
 
 import os
-from typing import Any, TypedDict, Unpack, get_args
+from typing import TypedDict, Unpack, get_args
 
 import numpy as np
 
 from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import AnyPath, Count, Embeddings, Level, Method, Metric, Mode, Progress, Verify
+from nseekfs._living import STORED, several
+from nseekfs._typing import AnyPath, Count, Embeddings, Ids, Level, Method, Metric, Mode, Progress, Verify
 from nseekfs.index import Index
 from nseekfs.params import IVF, LSH, AnnKind
 
-_STORED: dict[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
-"""The type that extended floats are rounded to, once, by level; float64 for other levels."""
 _KINDS: dict[str, type[IVF] | type[LSH]] = {"ivf": IVF, "lsh": LSH}
 """The dataclass of each word of `ann`."""
 
@@ -21,6 +20,7 @@ def from_embeddings(
     embeddings: Embeddings,
     metric: Metric = "cosine",
     *,
+    ids: Ids | None = None,
     level: Level = "f32",
     ann: AnnKind = None,
     recall: float = 0.95,
@@ -43,6 +43,8 @@ def from_embeddings(
         `level` stores.
     metric : str
         Default metric of queries: ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. Every index answers all three.
+    ids : array_like of int or str, shape (rows,), optional
+        The ids of the rows, each once. The default are 0, 1, 2, ...
     level : {"f32", "f64", "f16", "f8"}
         Type of a stored value. ``"f8"`` is one signed byte a value and one float32 scale a row.
     ann : {None, True, "ivf", "lsh"} or IVF or LSH
@@ -105,10 +107,9 @@ def from_embeddings(
     stem = _arguments.file_stem("base_name", base_name)
     if folder is None and stem != "index":
         raise InputError("base_name: expected output_dir with it, got a base_name alone, which names no file")
-    method_word = _arguments.word("method", method)
-    if method_word not in get_args(Method):
-        raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {method_word!r}")
+    method_word = _method(method)
     level_word = _arguments.word("level", level)
+    given = None if ids is None else several("ids", ids)
     params = _core.BuildParams(
         level_word,
         _arguments.word("metric", metric),
@@ -122,15 +123,17 @@ def from_embeddings(
     with _progress.Told(progress, "nseekfs build") as heard:
         # Rows come last: the blocks of an iterator can be read but once.
         source = _arrays.Rows("embeddings", embeddings)
+        if given is not None and len(given) != source.shape[0]:
+            raise InputError(f"ids: expected {source.shape[0]} ids, one for each row, got {len(given)} ids")
         builder = _core.Builder(params, *source.shape, heard, folder is not None)
-        for block in source.blocks(_STORED.get(level_word, np.float64)):
+        for block in source.blocks(STORED.get(level_word, np.float64)):
             builder.push(block, heard)
-        core = builder.finish(heard)
+        core = builder.finish(given, heard)
         if folder is not None:
             os.makedirs(folder, exist_ok=True)
             path = os.path.join(folder, f"{stem}_{core.level}.bin")
             core.save(path, heard)
-            core = _core.load(path, "mmap", "header", True)
+            core = _core.load(path, "mmap", "header", True, False)
     return Index(core, method_word)
 
 
@@ -139,6 +142,7 @@ class BuildOptions(TypedDict, total=False):
 
     base_name: str
     metric: Metric
+    ids: Ids | None
     level: Level
     ann: AnnKind
     recall: float
@@ -188,7 +192,66 @@ def create_index(embeddings: Embeddings, output_dir: AnyPath, **options: Unpack[
         return str(index.path)
 
 
-def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", verify: Verify = "auto") -> Index:
+def empty(
+    dims: Count | None = None,
+    metric: Metric = "cosine",
+    *,
+    level: Level = "f32",
+    method: Method = "auto",
+    seed: Count = 0,
+    path: AnyPath | None = None,
+) -> Index:
+    """An index without rows, in memory or in a new file, to which rows can be added.
+
+    Parameters
+    ----------
+    dims : int, optional
+        Number of values in a row. If it is not given, the first rows tell; until then any query finds nothing.
+    metric, level, method, seed
+        As in `from_embeddings`.
+    path : path, optional
+        Name of a file, which is replaced if it exists, and is open for writing.
+
+    Returns
+    -------
+    Index
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed; `InputTypeError` if a type is wrong.
+    BusyError
+        If another writer holds the file; another `OSError` if it cannot be written.
+
+    Examples
+    --------
+    >>> import nseekfs
+    >>> index = nseekfs.empty(metric="dot")
+    >>> index.query([1.0, 2.0]).to_list()
+    []
+    >>> index.add([[3.0, 4.0]], ids=["first"])
+    array(['first'], dtype=object)
+    >>> index.query([1.0, 2.0]).to_list()
+    [{'idx': 'first', 'score': 11.0}]
+    """
+    core = _core.empty(
+        0 if dims is None else _arguments.whole("dims", dims, 1),
+        _arguments.word("level", level),
+        _arguments.word("metric", metric),
+        _arguments.whole("seed", seed, 0, 2**64 - 1),
+        None if path is None else _arguments.path("path", path),
+    )
+    return Index(core, _method(method))
+
+
+def load_index(
+    path: AnyPath,
+    *,
+    ann: bool | None = None,
+    mode: Mode = "mmap",
+    verify: Verify = "auto",
+    writable: bool = False,
+) -> Index:
     """Open an index from its file.
 
     Parameters
@@ -204,6 +267,9 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     verify : {"auto", "header", "full"}
         Which checksums to check now: those of the header and the section table, or those of every byte. ``"auto"``
         checks every byte of files under 64 MiB, and the header of larger ones.
+    writable : bool
+        Whether to open the file for changes, too. A file has one writer at a time and any number of readers, which see
+        its changes when they call `Index.refresh`.
 
     Returns
     -------
@@ -213,15 +279,28 @@ def load_index(path: AnyPath, *, ann: bool | None = None, mode: Mode = "mmap", v
     ------
     FormatError
         If the file is not a whole nseekfs index.
+    BusyError
+        If `writable` is True and another writer holds the file; it is an `OSError`.
     OSError
         If the file cannot be read.
     InputError
         If a value is not allowed; `InputTypeError` if a type is wrong.
     """
+    if _arguments.flag("writable", writable) and (mode != "mmap" or ann is False):
+        raise InputError("writable: expected it with mode 'mmap' and with the cells or buckets of the file, got others")
     approximate = _arguments.maybe_flag("ann", ann) is not False
     mode_word = _arguments.word("mode", mode)
-    core = _core.load(_arguments.path("path", path), mode_word, _arguments.word("verify", verify), approximate)
+    core = _core.load(
+        _arguments.path("path", path), mode_word, _arguments.word("verify", verify), approximate, bool(writable)
+    )
     return Index(core, mode=mode_word, ann=approximate)
+
+
+def _method(method: object) -> str:
+    word = _arguments.word("method", method)
+    if word not in get_args(Method):
+        raise InputError(f"method: expected one of {', '.join(get_args(Method))}, got {word!r}")
+    return word
 
 
 def _ann(ann: object) -> bool | IVF | LSH | None:

@@ -10,18 +10,24 @@ import numpy.typing as npt
 from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._approximate import Approximate, how_much, query_type
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Method, Metric, Progress, Vectors
+from nseekfs._living import Living, as_array
+from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Ids, Method, Metric, Progress, Vectors
 from nseekfs.hits import Certificate, Hits, SearchResult
 from nseekfs.params import Effort
 
 
-class Index(Approximate):
+class Index(Living, Approximate):
     """A searchable table of vectors; `from_embeddings` and `load_index` return one.
 
     An index may be used from several threads and in forked children. It is a context manager that closes itself at its
-    end. ``len(index)`` is the number of rows. ``index[7]``, ``index[-1]``, ``index[2:5]`` and ``index[hits.indices]``
-    are rows as stored: float32, or float64 at level ``"f64"``. A pickle of a saved index holds its path, so worker
-    processes map the same file; a pickle of an index in memory holds all of it.
+    end. ``len(index)`` is the number of rows. Every row has an id, an int or a str; by default 0, 1, 2, and so on.
+    ``index[7]``, ``index["a"]`` and ``index[hits.indices]`` are the rows of these ids as stored: float32, or float64 at
+    level ``"f64"``. ``index[2:5]``, ``index[-10:]`` and ``index[mask]`` select rows by the order of their insertion. A
+    pickle of a saved index holds its path, so worker processes map the same file; a pickle of an index in memory holds
+    all of it.
+
+    An index in memory can be changed by `add`, `upsert` and `delete`; so can one that `load_index` opens with
+    ``writable=True``, whose file then holds every change before the call returns.
 
     Examples
     --------
@@ -29,7 +35,7 @@ class Index(Approximate):
     >>> index = nseekfs.from_embeddings([[1.0, 0.0], [0.0, 1.0]], metric="euclidean")
     >>> len(index), index.dims, index.metric
     (2, 2, 'euclidean')
-    >>> index[-1]
+    >>> index[1]
     array([0., 1.], dtype=float32)
     """
 
@@ -71,7 +77,8 @@ class Index(Approximate):
         similarity : str, optional
             ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. The default is the metric of the index.
         filter : array_like, optional
-            The rows that may be returned: a bool for every row, shape (rows,), or row numbers, shape (n,).
+            The rows that may be returned: a bool for every row, in the order of `ids`, shape (rows,), or ids, shape
+            (n,).
         min_score : float, optional
             For cosine and dot: return only rows whose float64 score is at least this.
         max_distance : float, optional
@@ -88,7 +95,8 @@ class Index(Approximate):
         Returns
         -------
         Hits
-            Best first, equal scores by row number. There are fewer than `top_k` hits only if no more rows qualify.
+            Best first, equal scores by the order of insertion. There are fewer than `top_k` hits only if no more rows
+            qualify.
 
         Raises
         ------
@@ -119,7 +127,7 @@ class Index(Approximate):
             *how_much(recall, effort),
             _arguments.maybe_whole("threads", threads),
         )
-        return Hits(indices, scores, keys, Certificate(*certificates[0]))
+        return Hits(as_array(indices), scores, keys, Certificate(*certificates[0]))
 
     def search(
         self,
@@ -147,8 +155,9 @@ class Index(Approximate):
         Returns
         -------
         SearchResult
-            ``indices`` (int64), ``scores`` (float32) and ``keys`` (float64), best first. Each has the shape (q, n), or
-            (n,) for a single vector, where n is the smaller of `k` and the number of allowed rows.
+            ``indices`` (ids: int64, or str of dtype object), ``scores`` (float32) and ``keys`` (float64), best first.
+            Each has the shape (q, n), or (n,) for a single vector, where n is the smaller of `k` and the number of
+            allowed rows.
 
         Raises
         ------
@@ -180,6 +189,7 @@ class Index(Approximate):
             *how_much(recall, effort),
             _arguments.maybe_whole("threads", threads),
         )
+        indices = as_array(indices)
         if not one:
             shape = (len(block), width)
             indices, scores, keys = indices.reshape(shape), scores.reshape(shape), keys.reshape(shape)
@@ -228,7 +238,7 @@ class Index(Approximate):
 
     @property
     def rows(self) -> int:
-        """Number of rows, the same as ``len(index)``."""
+        """Number of rows that have not been deleted, the same as ``len(index)``."""
         return self._open().rows
 
     @property
@@ -243,7 +253,7 @@ class Index(Approximate):
 
     @property
     def normalized(self) -> bool:
-        """Whether every row had length 1, within 0.002, when the index was built."""
+        """Whether every row that was ever in the index had length 1, within 0.002."""
         return self._open().normalized
 
     @property
@@ -269,34 +279,35 @@ class Index(Approximate):
     def __len__(self) -> int:
         return self._open().rows
 
-    def __getitem__(self, item: Count | slice | npt.ArrayLike) -> npt.NDArray[Any]:
+    def __getitem__(self, item: Ids | slice) -> npt.NDArray[Any]:
         core = self._open()
         if isinstance(item, slice):
-            wanted = range(*item.indices(core.rows))
-            if wanted.step == 1:
-                return core.values(wanted.start, max(wanted.start, wanted.stop))
-            return core.take(np.arange(wanted.start, wanted.stop, wanted.step, dtype=np.int64))
-        if not hasattr(item, "__index__") or (hasattr(item, "ndim") and item.ndim):
-            rows = _arrays.row_numbers(item, core.rows)
-            return core.take(rows.reshape(-1)).reshape(*rows.shape, core.dims)
-        row = _arguments.whole("row", item)
-        if not -core.rows <= row < core.rows:
-            raise IndexError(f"row: expected one of {core.rows} rows, got {row}")
-        row %= core.rows
-        found: npt.NDArray[Any] = core.values(row, row + 1)[0]
-        return found
+            return core.take(np.ascontiguousarray(np.arange(core.rows, dtype=np.int64)[item]))
+        if isinstance(item, tuple):
+            raise InputTypeError(
+                f"ids: expected an id, several, or a slice, got {_arguments.shown(item)}: several axes"
+            )
+        mask = _arrays.maybe_mask("index", item, core.rows)
+        return self.get(item) if mask is None else core.take(np.flatnonzero(mask))
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        core = self._open()
-        step = max(1, _arrays.BLOCK_BYTES // (8 * core.dims))
+        # The rows of now, whatever changes meanwhile.
+        core = self._open().copy()
+        step = max(1, _arrays.BLOCK_BYTES // (8 * max(1, core.dims)))
         for start in range(0, core.rows, step):
-            yield from core.values(start, min(start + step, core.rows))
+            yield from core.take(np.arange(start, min(start + step, core.rows), dtype=np.int64))
+
+    def __reversed__(self) -> Iterator[npt.NDArray[Any]]:
+        core = self._open().copy()
+        return (core.take(np.array([at], np.int64))[0] for at in range(core.rows - 1, -1, -1))
 
     def __contains__(self, item: object) -> bool:
-        raise InputTypeError(
-            "index: expected no `in`, which cannot say whether a row number or equal values are meant; ask "
-            f"0 <= row < len(index), or index.query(vector, 1) for the nearest row; got {_arguments.shown(item)}"
-        )
+        if isinstance(item, bool) or not (isinstance(item, str) or hasattr(item, "__index__")):
+            raise InputTypeError(
+                f"id: expected an int or a str, got {_arguments.shown(item)}; contains() takes several, and "
+                "index.query(vector, 1) finds the nearest row"
+            )
+        return bool(self.contains(item))  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
         self._open()
@@ -341,13 +352,19 @@ class Index(Approximate):
             raise InputError("index: expected an open index, got one that was closed")
         return core
 
+    def _to_change(self) -> _core.Index:
+        """The open index, which will no longer be what `save` wrote."""
+        core = self._open()
+        self._saved = None
+        return core
+
     def _method_of(self, method: object) -> str:
         word = _arguments.word("method", method)
         return self._method if word == "auto" else word
 
 
 def _reopen(path: str, method: str, mode: str, ann: bool) -> Index:
-    return Index(_core.load(path, mode, "auto", ann), method, mode, ann)
+    return Index(_core.load(path, mode, "auto", ann, False), method, mode, ann)
 
 
 def _restore(file: npt.NDArray[np.uint8], method: str) -> Index:

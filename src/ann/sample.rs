@@ -167,7 +167,7 @@ impl Exact<'_> {
         let each = which.len().div_ceil(threads).max(MIN_BATCH);
         let parts: Vec<&[usize]> = which.chunks(each).collect();
         let work = |(): &mut (), part: usize| {
-            scan::search(&plan, self.segments, &Run::all(self.segments), &self.queries.some(parts[part])?, self.watch)
+            scan::search(&plan, self.segments, &Run::all(self.segments)?, &self.queries.some(parts[part])?, self.watch)
         };
         let found = pool::map(threads, parts.len(), self.watch, || Ok(()), work)?;
         Ok(found.into_iter().flatten().map(TopK::into_sorted).collect())

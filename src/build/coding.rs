@@ -43,7 +43,7 @@ const JOB_ROWS: usize = 64 * BLOCK;
 
 /// Parameters that learning and encoding share.
 #[derive(Clone, Copy)]
-pub(super) struct Coding<'a> {
+pub(crate) struct Coding<'a> {
     pub kernel: &'static Kernel,
     pub threads: usize,
     pub seed: u64,
@@ -54,7 +54,7 @@ pub(super) struct Coding<'a> {
 const SAMPLE: &str = "a sample of rows";
 
 /// Whether rows get codes: where there are enough of them, and level f8 has none.
-pub(super) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
+pub(crate) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
     level != Level::F8 && rows * dims * level.value_bytes() > LEAST_BYTES && DIMS.contains(&dims) && rows >= ROWS_PER_DIM * dims
 }
 
@@ -76,7 +76,7 @@ fn width_rows(dims: usize) -> usize {
 }
 
 /// Learns a quantizer from the rows.
-pub(super) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantizer> {
+pub(crate) fn learn(coding: Coding, level: Level, rows: &Rows) -> Result<Quantizer> {
     let Coding { kernel, threads, seed, watch } = coding;
     let dims = rows.dims;
     let [learning, searching, choosing, _] = work(rows.len(), dims);
@@ -155,7 +155,7 @@ fn pseudo_queries(sample: &[f64], dims: usize) -> Vec<Vec<f64>> {
 }
 
 /// Encodes every row.
-pub(super) fn encode(coding: Coding, quantizer: &Quantizer, rows: &Rows) -> Result<CodeSections> {
+pub(crate) fn encode(coding: Coding, quantizer: &Quantizer, rows: &Rows) -> Result<CodeSections> {
     let padded = rows.len().next_multiple_of(BLOCK);
     let mut lines = BytesMut::zeroed(padded / BLOCK * quantizer.block_bytes(), "the codes")?;
     let mut factors = BytesMut::zeroed(padded * FACTOR_BYTES, "the codes")?;

@@ -1,7 +1,7 @@
 //! Building: rows come in blocks, are rounded once to their level and measured, and become a segment. No reference to
 //! a caller's array is kept.
 
-mod coding;
+pub(crate) mod coding;
 
 use crate::error::{Error, Result};
 use crate::format::{IndexRecord, MAX_DIMS, MAX_SEGMENT_ROWS, MAX_SKEW};
@@ -13,6 +13,8 @@ use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::progress::cost;
 use crate::store::BytesMut;
+use crate::store::deleted::{self, Deleted};
+use crate::store::ids::Ids;
 use crate::store::rows::{PanelBuffer, PanelValues, Rows, Values};
 use crate::store::section::Section;
 use crate::store::segment::{self, Segment};
@@ -156,23 +158,47 @@ impl Builder {
         Ok(())
     }
 
-    /// The index of the rows taken in.
+    /// The rows taken in, without codes, and what holds for all of them.
+    ///
+    /// # Errors
+    /// Fewer rows came than were announced; no memory.
+    pub fn segment(self, ids: Ids) -> Result<(Segment, IndexRecord)> {
+        if self.filled != self.rows {
+            return Err(Error::input("embeddings", format!("{} rows", self.rows), format!("{} rows", self.filled)));
+        }
+        let BuildParams { level, metric, seed, .. } = self.params;
+        let about = IndexRecord { dims: self.dims, level, metric, unit: self.unit, seed };
+        let [values, norms, scales] = [self.values, self.norms, self.scales].map(|section| section.freeze().map(Section::whole));
+        let (values, norms, scales) = (values?, norms?, scales?);
+        Ok((Segment { rows: self.rows, values, norms, scales, codes: None, ids, deleted: Deleted::default() }, about))
+    }
+
+    /// The number of rows announced.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The index of the rows taken in, whose ids are 0, 1, 2, ...
     ///
     /// # Errors
     /// Fewer rows came than were announced; no memory; [`Error::Interrupted`].
     pub fn finish(self, watch: &Watch) -> Result<Index> {
-        if self.filled != self.rows {
-            return Err(Error::input("embeddings", format!("{} rows", self.rows), format!("{} rows", self.filled)));
-        }
-        let BuildParams { level, metric, seed, codes, .. } = self.params;
-        let about = IndexRecord { dims: self.dims, level, metric, unit: self.unit, seed };
-        let [values, norms, scales] = [self.values, self.norms, self.scales].map(|section| section.freeze().map(Section::whole));
-        let mut segment = Segment { rows: self.rows, values: values?, norms: norms?, scales: scales?, codes: None };
+        self.finish_with(Ids::Consecutive(0), watch)
+    }
+
+    /// The same with these ids, one for each row, each once.
+    ///
+    /// # Errors
+    /// As [`Builder::finish`].
+    pub fn finish_with(self, ids: Ids, watch: &Watch) -> Result<Index> {
+        let BuildParams { level, seed, codes, .. } = self.params;
+        let (kernel, threads, dims, ann, wanted) = (self.kernel, self.threads, self.dims, self.params.ann.clone(), self.params.threads);
+        let (mut segment, about) = self.segment(ids)?;
         let mut quantizer = None;
-        if codes && coding::worthwhile(level, self.rows, self.dims) {
+        if codes && coding::worthwhile(level, segment.rows, dims) {
             let _mode = FloatMode::standard();
-            let coding = coding::Coding { kernel: self.kernel, threads: self.threads, seed, watch };
-            let rows = segment::rows(self.dims, level, &segment, 0);
+            let coding = coding::Coding { kernel, threads, seed, watch };
+            let rows = segment::rows(dims, level, &segment, 0);
             let learnt = coding::learn(coding, level, &rows)?;
             // Bounds from axes farther from orthonormal would prune nothing, and F20 refuses them.
             if learnt.skew < MAX_SKEW {
@@ -181,8 +207,8 @@ impl Builder {
             }
         }
         let mut index = Index::in_memory(about, vec![segment], quantizer);
-        if let Some(ann) = &self.params.ann {
-            index.cluster(ann, self.params.threads, watch)?;
+        if let Some(ann) = &ann {
+            index.cluster(ann, wanted, watch)?;
         }
         Ok(index)
     }
@@ -270,7 +296,16 @@ impl Slot<'_> {
             Level::F8 => Values::F8 { codes: bytemuck::cast_slice(self.values), scales: self.scales },
         };
         scratch.panel.clear();
-        let rows = Rows { dims: self.dims, first: 0, values, scattered: values, norms: self.norms, in_memory: true, codes: None };
+        let rows = Rows {
+            dims: self.dims,
+            first: 0,
+            values,
+            scattered: values,
+            norms: self.norms,
+            in_memory: true,
+            codes: None,
+            deleted: &deleted::NONE,
+        };
         rows.decode(kernel, 0..self.norms.len(), &mut scratch.panel);
         if let PanelValues::F32(decoded) = scratch.panel.values() {
             (kernel.squared_norm)(decoded, self.dims, self.norms);

@@ -322,16 +322,27 @@ impl TuningRecord {
     }
 }
 
+/// Cells or buckets, and what was measured of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnParts {
+    /// Where they lie.
+    pub record: AnnRecord,
+    /// How many of the first rows are in them: all, or those of some first segments.
+    pub rows: u64,
+    /// Measured recall.
+    pub tuning: TuningRecord,
+}
+
 /// F22 to F25: cells or buckets and what was measured of them; none if the file has nothing of it.
 ///
-/// `payload` gives the bytes of a section that lies in the file, its start at least.
+/// `rows` holds how many rows they may be of; `payload` gives the bytes of a section that lies in the file, its start at least.
 pub(super) fn read<'a>(
     sections: &[Section],
     index: &IndexRecord,
-    rows: u64,
+    rows: &[u64],
     leading: usize,
     payload: impl Fn(Range<usize>) -> &'a [u8],
-) -> Checked<Option<(AnnRecord, TuningRecord)>> {
+) -> Checked<Option<AnnParts>> {
     let parts = section::parts(sections, Kind::is_ann);
     if parts.is_empty() {
         return Ok(None);
@@ -340,18 +351,22 @@ pub(super) fn read<'a>(
         let mut found = parts.iter().filter(|&&(_, kind)| kind == wanted).map(|&(section, _)| section);
         let one = found.next().filter(|_| found.next().is_none());
         let one = one.ok_or_else(|| format!("F22: sections of kind {}: expected one, got none or two", wanted.name()))?;
-        same("F22", &format!("rows of the {}", one.name()), rows, one.rows)?;
+        ensure(rows.contains(&one.rows), || {
+            let expected = rows.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
+            format!("F22: rows of the {}: expected {expected}, got {}", one.name(), one.rows)
+        })?;
         Ok::<_, String>(one)
     };
     let hashed = parts.iter().any(|&(_, kind)| kind == Kind::Buckets);
     let ann = find(if hashed { Kind::Buckets } else { Kind::Cells })?;
     let tuning = find(Kind::Tuning)?;
     same("F22", "sections of cells, buckets and their tuning", 2, parts.len())?;
-    let start = payload(ann.payload.clone());
-    let ann = if hashed {
+    let (start, ann_rows) = (payload(ann.payload.clone()), ann.rows);
+    let record = if hashed {
         AnnRecord::Buckets(BucketRecord::check(start, ann)?)
     } else {
         AnnRecord::Cells(CellRecord::check(start, ann, index, leading)?)
     };
-    Ok(Some((ann, TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())?)))
+    same("F22", "rows of the tuning", ann_rows, tuning.rows)?;
+    Ok(Some(AnnParts { record, rows: ann_rows, tuning: TuningRecord::check(payload(tuning.payload.clone()), &tuning.name())? }))
 }

@@ -32,6 +32,7 @@ pub(super) fn read<'a>(
     sections: &[Section],
     index: &IndexRecord,
     segments: &mut [SegmentLayout],
+    sealed: bool,
     payload: impl FnOnce(Range<usize>) -> &'a [u8],
 ) -> Checked<Option<QuantizerRecord>> {
     let parts = section::parts(sections, Kind::is_code);
@@ -42,9 +43,9 @@ pub(super) fn read<'a>(
     ensure((MIN_CODED_DIMS as usize..=MAX_CODED_DIMS as usize).contains(&index.dims), || {
         format!("F19: dims of rows with codes: expected {MIN_CODED_DIMS} to {MAX_CODED_DIMS}, got {}", index.dims)
     })?;
-    let expected = 1 + 3 * segments.len();
-    ensure(parts.len() == expected, || {
-        let got = parts.len();
+    let (expected, got) = (1 + 3 * segments.len(), parts.len());
+    // Segments of a file that may grow have codes once they are large.
+    ensure(got == expected || !sealed && got < expected, || {
         format!("F19: sections of codes: expected {expected}, being a quantizer and lines, factors, remainder for each segment, got {got}")
     })?;
     let rows: u64 = segments.iter().map(|segment| segment.rows).sum();
@@ -62,11 +63,13 @@ pub(super) fn read<'a>(
         same("F19", &format!("rows of the {}", section.name()), rows, section.rows)?;
         *place = Some(section);
     }
-    // As many sections as places and none twice: every place is filled.
     let quantizer = quantizer.ok_or("F19: quantizer section: expected one, got none")?;
     check_length("F20", quantizer, Kind::Quantizer, index, 0)?;
     let record = QuantizerRecord::check(payload(quantizer.payload.clone()), quantizer.payload.clone(), index.dims)?;
     for (segment, parts) in segments.iter_mut().zip(codes) {
+        if !sealed && parts.iter().all(Option::is_none) {
+            continue;
+        }
         let place = |part: usize, kind: Kind| {
             let section: &Section = parts[part].ok_or_else(|| format!("F19: {} section: expected one a segment, got none", kind.name()))?;
             check_length("F21", section, kind, index, record.leading)?;

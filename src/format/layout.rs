@@ -33,10 +33,10 @@ pub const MAX_BITS: u32 = 24;
 pub const MAX_POWER: u32 = 16;
 /// The flag of a file that is whole and never grows.
 pub const SEALED: u64 = 1;
+/// The required feature bit of a file that may grow, which is not sealed.
+pub const GROWING_FEATURE: u64 = 1;
 /// Required feature bits that this code knows.
-pub const KNOWN_FEATURES: u64 = 0;
-/// The required feature bit of files that may grow (reserved).
-pub const UNSEALED_FEATURE: u64 = 1;
+pub const KNOWN_FEATURES: u64 = GROWING_FEATURE;
 /// Kinds with this bit may be skipped by readers that do not know them.
 pub const IGNORABLE: u32 = 1 << 31;
 /// The segment number of a section that belongs to the whole index.
@@ -104,8 +104,12 @@ pub struct Index {
     pub sections: u32,
     /// Rows of all segments.
     pub rows: u64,
+    /// The next id by default; 0: as many as `rows` where `ids` is 0.
+    pub next_id: u64,
+    /// 0: ids are row numbers; 1: int64; 2: text.
+    pub ids: u32,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u32; 3],
 }
 
 /// One section in the table.
@@ -269,7 +273,7 @@ mod tests {
     fn the_byte_map_of_the_specification_is_the_layout() {
         let mut layout = fields!("prologue", Prologue: magic version header_bytes required ignorable flags reserved checksum);
         layout.extend(fields!("slot", Slot: generation table_offset table_bytes file_bytes table_checksum reserved checksum));
-        layout.extend(fields!("index", Index: dims level metric unit seed segments sections rows reserved));
+        layout.extend(fields!("index", Index: dims level metric unit seed segments sections rows next_id ids reserved));
         layout.extend(fields!("entry", Entry: kind segment offset length rows checksum reserved));
         layout.extend(fields!("quantizer", Quantizer: leading reserved skew));
         layout.extend(fields!("cells", Cells: cells metric leading spilled blocks reserved));

@@ -14,6 +14,11 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often, and after which pause, a lock is tried again.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How the name of every sibling begins and ends.
 const SIBLING: (&str, &str) = (".nseekfs-", ".tmp");
@@ -31,7 +36,18 @@ pub(super) struct Replacement<'a> {
 
 impl<'a> Replacement<'a> {
     /// An empty file that is to replace `path`, with the permissions of the one that is there.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where a writer holds that file; [`Error::Io`].
     pub fn create(path: &'a Path) -> Result<Self> {
+        if let Ok(old) = File::open(path) {
+            waited(&old, path, File::try_lock_shared)?;
+        }
+        Self::of_own(path)
+    }
+
+    /// The same for a file that the caller itself may hold as its writer.
+    pub fn of_own(path: &'a Path) -> Result<Self> {
         Self::with(path, unnamed_file)
     }
 
@@ -63,8 +79,8 @@ impl<'a> Replacement<'a> {
         self.file.write_all(bytes).map_err(|e| self.error(e))
     }
 
-    /// Puts the file in place of the target.
-    pub fn replace_target(mut self) -> Result<()> {
+    /// Puts the file in place of the target, and returns it: locked, where files can be.
+    pub fn replace_target(mut self) -> Result<File> {
         self.file.sync_all().map_err(|e| self.error(e))?;
         let folder = Folder::of(&self.target)?;
         self.give_name().map_err(|e| self.error(e))?;
@@ -72,7 +88,8 @@ impl<'a> Replacement<'a> {
             fs::rename(sibling, &self.target).map_err(|e| self.error(e))?;
         }
         self.sibling = None;
-        folder.sync()
+        folder.sync()?;
+        self.file.try_clone().map_err(|e| self.error(e))
     }
 
     /// Makes a file without a name a sibling: linking replaces nothing, renaming does.
@@ -141,6 +158,49 @@ fn new_sibling(target: &Path) -> io::Result<(File, PathBuf)> {
     }
 }
 
+/// Locks a file for its only writer.
+///
+/// # Errors
+/// [`Error::Busy`] where another holds it. Where files cannot be locked, none is refused.
+pub(super) fn lock(file: &File, path: &Path) -> Result<()> {
+    waited(file, path, File::try_lock)
+}
+
+/// Takes a lock, after a moment if need be: who has just put a file in place still holds it until it is closed.
+fn waited(file: &File, path: &Path, lock: impl Fn(&File) -> std::result::Result<(), TryLockError>) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        match lock(file) {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            _ => return Ok(()),
+        }
+    }
+    Err(Error::Busy { path: path.to_owned(), holder: holder(file) })
+}
+
+/// The process that holds the lock of a file, where the system tells.
+fn holder(file: &File) -> Option<u32> {
+    let inode = inode(file)?;
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // "1: FLOCK ADVISORY WRITE 4711 fe:00:131 0 EOF": the inode follows the device.
+    let mut held = locks.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let own = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.rsplit(':').next()?.parse() == Ok(inode);
+        fields.get(4).filter(|_| own)?.parse().ok()
+    });
+    held.rfind(|&process: &u32| process > 0)
+}
+
+#[cfg(unix)]
+fn inode(file: &File) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().ok().map(|found| found.ino())
+}
+
+#[cfg(not(unix))]
+fn inode(_file: &File) -> Option<u64> {
+    None
+}
+
 #[cfg(unix)]
 fn removed(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -153,7 +213,7 @@ fn removed(_file: &File) -> bool {
 }
 
 /// Removes the siblings that killed processes have left in `folder`; what cannot be removed stays.
-fn remove_abandoned(folder: &Path) {
+pub(super) fn remove_abandoned(folder: &Path) {
     let ours = |name: &str| name.starts_with(SIBLING.0) && name.ends_with(SIBLING.1);
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -170,7 +230,7 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-fn folder_of(target: &Path) -> PathBuf {
+pub(super) fn folder_of(target: &Path) -> PathBuf {
     match target.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),

@@ -21,6 +21,12 @@ pub enum Kind {
     Norms = 2,
     /// The float32 scale of each row, level f8 only.
     Scales = 3,
+    /// The int64 id of each row.
+    Numbers = 5,
+    /// The ids of all rows as UTF-8, and where each ends.
+    Texts = 6,
+    /// Numbers of deleted rows.
+    Tombstones = 7,
     /// The quantizer of the whole index.
     Quantizer = IGNORABLE | 4,
     /// High bits of the codes, in blocks of 16 rows.
@@ -38,11 +44,11 @@ pub enum Kind {
 }
 
 /// Kinds that later versions will write; until then only their numbers are taken.
-pub const RESERVED_KINDS: [(u32, &str); 4] = [(5, "int64 ids"), (6, "utf-8 ids"), (7, "tombstones"), (IGNORABLE | 8, "metadata")];
+pub const RESERVED_KINDS: [(u32, &str); 1] = [(IGNORABLE | 8, "metadata")];
 
 impl Kind {
     /// Every kind, by number.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Rows,
         Kind::Norms,
         Kind::Scales,
@@ -53,6 +59,9 @@ impl Kind {
         Kind::Cells,
         Kind::Tuning,
         Kind::Buckets,
+        Kind::Numbers,
+        Kind::Texts,
+        Kind::Tombstones,
     ];
 
     /// The kind of a stored number.
@@ -73,6 +82,9 @@ impl Kind {
             Kind::Cells => "cells",
             Kind::Tuning => "tuning",
             Kind::Buckets => "buckets",
+            Kind::Numbers => "int64 ids",
+            Kind::Texts => "utf-8 ids",
+            Kind::Tombstones => "tombstones",
         }
     }
 
@@ -86,6 +98,11 @@ impl Kind {
         matches!(self, Kind::Cells | Kind::Tuning | Kind::Buckets)
     }
 
+    /// Whether it tells which rows there are, beside what is in them.
+    fn is_identity(self) -> bool {
+        matches!(self, Kind::Numbers | Kind::Texts | Kind::Tombstones)
+    }
+
     fn is_ignorable(self) -> bool {
         self as u32 & IGNORABLE != 0
     }
@@ -97,7 +114,7 @@ impl Kind {
 
     /// Whether every segment of such an index has one, codes aside; if not, none has.
     fn belongs_to(self, level: Level) -> bool {
-        !self.is_ignorable() && (self != Kind::Scales || level == Level::F8)
+        !self.is_ignorable() && !self.is_identity() && (self != Kind::Scales || level == Level::F8)
     }
 
     /// Bytes of payload for `rows` rows, 2^32-1 at most; `leading` is that of the quantizer, 0 where there is none. How much
@@ -113,7 +130,9 @@ impl Kind {
             Kind::Lines => blocks * quantize::block_bytes(leading) as u64,
             Kind::Factors => blocks * (quantize::BLOCK * FACTOR_BYTES) as u64,
             Kind::Remainder => rows * quantize::remainder_bytes(index.dims, leading) as u64,
-            Kind::Cells | Kind::Tuning | Kind::Buckets => 0,
+            Kind::Numbers => rows * size_of::<i64>() as u64,
+            Kind::Tombstones => rows * size_of::<u32>() as u64,
+            Kind::Cells | Kind::Tuning | Kind::Buckets | Kind::Texts => 0,
         }
     }
 }
@@ -156,6 +175,10 @@ pub struct SegmentLayout {
     pub scales: Option<Range<usize>>,
     /// The codes, if the index has a quantizer.
     pub codes: Option<CodeLayout>,
+    /// The ids and whether they are texts; none: they are row numbers.
+    pub ids: Option<(Range<usize>, bool)>,
+    /// Lists of deleted rows.
+    pub tombstones: Vec<Range<usize>>,
 }
 
 /// Where the codes of one segment lie.
@@ -169,16 +192,23 @@ pub struct CodeLayout {
     pub remainder: Range<usize>,
 }
 
-/// F10, F12 and F15 of `entries`, whose sections fill the file from `start` to its end.
-pub(super) fn read(entries: &[u8], start: usize, file_bytes: u64, segments: u32) -> Checked<Vec<Section>> {
+/// F10, F12 and F15 of `entries`: of a sealed file, sections fill it from the end of the `table` on; of another one, they
+/// lie anywhere in it.
+pub(super) fn read(entries: &[u8], table: Range<usize>, file_bytes: u64, segments: u32, sealed: bool) -> Checked<Vec<Section>> {
     // One section takes at least 64 bytes of the table that was just read, so this is bounded by it.
     let mut sections = Vec::with_capacity(entries.len() / RECORD_BYTES);
-    let mut end = start;
+    let mut end = table.end;
     for (number, bytes) in entries.chunks_exact(RECORD_BYTES).enumerate() {
         let entry: Entry = bytemuck::pod_read_unaligned(bytes);
         same("F10", &format!("reserved bytes of entry {number}"), [0; 3], entry.reserved)?;
         let kind = check_kind(&entry, number, segments)?;
-        same("F15", &format!("offset of entry {number}"), end as u64, entry.offset)?;
+        if sealed {
+            same("F15", &format!("offset of entry {number}"), end as u64, entry.offset)?;
+        } else {
+            let aligned = usize::try_from(entry.offset).ok().filter(|at| at.is_multiple_of(ALIGNMENT) && *at >= layout::HEADER_BYTES);
+            end = aligned
+                .ok_or_else(|| format!("F15: offset of entry {number}: expected a multiple of 64 from 192, got {}", entry.offset))?;
+        }
         let extent = extent(end, entry.length, file_bytes).ok_or_else(|| {
             let room = file_bytes.saturating_sub(end as u64);
             format!("F15: length of entry {number}: expected {room} at most, got {}", entry.length)
@@ -187,8 +217,22 @@ pub(super) fn read(entries: &[u8], start: usize, file_bytes: u64, segments: u32)
         let payload = extent.start..extent.start + entry.length as usize;
         sections.push(Section { kind, segment: entry.segment, rows: entry.rows, payload, extent, checksum: entry.checksum });
     }
-    same("F15", "end of the last section", file_bytes, end as u64)?;
+    if sealed {
+        same("F15", "end of the last section", file_bytes, end as u64)?;
+    } else {
+        apart(&sections, table)?;
+    }
     Ok(sections)
+}
+
+/// F15 of a file that may grow: no byte belongs to two sections, or to one and the table.
+fn apart(sections: &[Section], table: Range<usize>) -> Checked<()> {
+    let mut extents: Vec<Range<usize>> =
+        sections.iter().map(|section| section.extent.clone()).filter(|extent| !extent.is_empty()).collect();
+    extents.push(table);
+    extents.sort_unstable_by_key(|extent| extent.start);
+    let shared = extents.windows(2).find(|pair| pair[1].start < pair[0].end);
+    shared.map_or(Ok(()), |pair| Err(format!("F15: sections: expected none to overlap, got {:?} and {:?}", pair[0], pair[1])))
 }
 
 /// F12.
@@ -219,10 +263,10 @@ fn extent(start: usize, length: u64, file_bytes: u64) -> Option<Range<usize>> {
 }
 
 /// F13 and F14: every segment with its rows; where codes lie is added by [`codes::read`](super::codes::read).
-pub(super) fn segments(sections: &[Section], index: &IndexRecord, count: u32) -> Checked<Vec<SegmentLayout>> {
-    let known: Vec<(&Section, Kind)> = parts(sections, |kind| !kind.is_ignorable());
+pub(super) fn segments(sections: &[Section], index: &IndexRecord, count: u32, sealed: bool) -> Checked<Vec<SegmentLayout>> {
+    let known: Vec<(&Section, Kind)> = parts(sections, |kind| !kind.is_ignorable() && !kind.is_identity());
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.belongs_to(index.level)).collect();
-    ensure(count > 0, || "F13: segments: expected 1 or more, got 0".to_string())?;
+    ensure(count > 0 || !sealed, || "F13: segments: expected 1 or more, got 0".to_string())?;
     // Also bounds `count` by the table before anything is sized by it.
     let expected = u64::from(count) * kinds.len() as u64;
     ensure(known.len() as u64 == expected, || {
@@ -237,7 +281,33 @@ pub(super) fn segments(sections: &[Section], index: &IndexRecord, count: u32) ->
         check_length(section, kind, index)?;
         *part = Some(section);
     }
-    parts.iter().enumerate().map(|(number, parts)| segment(number, parts)).collect()
+    let mut segments: Vec<SegmentLayout> =
+        parts.iter().enumerate().map(|(number, parts)| segment(number, parts)).collect::<Checked<_>>()?;
+    for (section, kind) in self::parts(sections, Kind::is_identity) {
+        identity(section, kind, index, &mut segments[section.segment as usize])?;
+    }
+    Ok(segments)
+}
+
+/// F26 and F27 of ids, F28 of tombstones.
+fn identity(section: &Section, kind: Kind, index: &IndexRecord, segment: &mut SegmentLayout) -> Checked<()> {
+    let (name, bytes) = (section.name(), section.payload.len() as u64);
+    if kind == Kind::Tombstones {
+        ensure((1..=segment.rows).contains(&section.rows), || {
+            format!("F28: rows of the {name}: expected 1 to {}, got {}", segment.rows, section.rows)
+        })?;
+        same("F28", &format!("length of the {name}"), kind.payload_bytes(section.rows, index, 0), bytes)?;
+        segment.tombstones.push(section.payload.clone());
+        return Ok(());
+    }
+    ensure(segment.ids.is_none(), || format!("F26: {name}: expected one section of ids a segment, got two"))?;
+    same("F26", &format!("rows of the {name}"), segment.rows, section.rows)?;
+    let least = section.rows * size_of::<u64>() as u64;
+    ensure(bytes == least || kind == Kind::Texts && bytes > least, || {
+        format!("F26: length of the {name}: expected {least}{}, got {bytes}", if kind == Kind::Texts { " or more" } else { "" })
+    })?;
+    segment.ids = Some((section.payload.clone(), kind == Kind::Texts));
+    Ok(())
 }
 
 /// The sections of such known kinds.
@@ -264,5 +334,13 @@ fn segment(number: usize, parts: &[Option<&Section>; 3]) -> Checked<SegmentLayou
         same("F14", &format!("rows of the {}", other.name()), rows.rows, other.rows)?;
     }
     let scales = scales.map(|section| section.payload.clone());
-    Ok(SegmentLayout { rows: rows.rows, row_values: rows.payload.clone(), norms: norms.payload.clone(), scales, codes: None })
+    Ok(SegmentLayout {
+        rows: rows.rows,
+        row_values: rows.payload.clone(),
+        norms: norms.payload.clone(),
+        scales,
+        codes: None,
+        ids: None,
+        tombstones: Vec::new(),
+    })
 }

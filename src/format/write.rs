@@ -7,12 +7,14 @@
 use super::check::{self, Checked};
 use super::checksum;
 use super::header::Header;
-use super::index_record::IndexRecord;
+use super::index_record::{IdRecord, IndexRecord};
 use super::layout::{self, ALIGNMENT, BLOCK, HEADER_BYTES, padding};
 use super::replace::Replacement;
 use super::section::{Kind, Section};
 use crate::error::{Error, Result};
 use crate::store::BytesMut;
+use bytemuck::Zeroable;
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
@@ -29,6 +31,8 @@ pub struct SegmentBytes<'a> {
     pub scales: Option<&'a [u8]>,
     /// The codes, if there is a quantizer.
     pub codes: Option<CodeBytes<'a>>,
+    /// The ids and whether they are texts; none: they are row numbers.
+    pub ids: Option<(&'a [u8], bool)>,
 }
 
 /// The codes of one segment as they go into the file.
@@ -69,7 +73,9 @@ pub struct AnnBytes<'a> {
 pub struct Contents<'a> {
     /// What holds for all rows.
     pub index: &'a IndexRecord,
-    /// The rows, at least one segment.
+    /// The next id, and the type of ids.
+    pub ids: IdRecord,
+    /// The rows; a file without any may grow.
     pub segments: &'a [SegmentBytes<'a>],
     /// The quantizer of their codes, if they have codes.
     pub quantizer: Option<QuantizerBytes<'a>>,
@@ -78,11 +84,16 @@ pub struct Contents<'a> {
 }
 
 /// One section that will be written.
-struct Part<'a> {
-    kind: Kind,
-    segment: u32,
-    rows: u64,
-    payload: &'a [u8],
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// What it holds.
+    pub kind: Kind,
+    /// Its segment, `u32::MAX` for the whole index.
+    pub segment: u32,
+    /// Rows that it describes.
+    pub rows: u64,
+    /// Its bytes.
+    pub payload: &'a [u8],
 }
 
 /// Writes a sealed file to `path`, replacing the one that is there; `tick` may interrupt.
@@ -100,7 +111,21 @@ pub fn write(path: &Path, contents: &Contents, tick: &dyn Fn() -> Result<()>) ->
 /// # Errors
 /// [`Error::Format`] naming the source (F17), before anything is written.
 pub fn copy(path: &Path, contents: &Contents, source: Option<(&Path, &[Section])>, tick: &dyn Fn() -> Result<()>) -> Result<()> {
-    emit(path, contents, source, tick, |_| Replacement::create(path))?.replace_target()
+    let sealed = if contents.segments.is_empty() { Some(1) } else { None };
+    emit(path, contents, sealed, source, tick, |_| Replacement::create(path))?.replace_target().map(|_| ())
+}
+
+/// As [`copy`], but a file that may grow, of this generation, which the caller goes on to hold.
+///
+/// # Errors
+/// As [`copy`].
+pub(super) fn replace(path: &Path, contents: &Contents, generation: u64, tick: &dyn Fn() -> Result<()>) -> Result<(File, u64)> {
+    let mut bytes = 0;
+    let new = emit(path, contents, Some(generation), None, tick, |length| {
+        bytes = length;
+        Replacement::of_own(path)
+    })?;
+    Ok((new.replace_target()?, bytes))
 }
 
 /// The bytes of the file that [`copy`] would write; `name` stands for its path in errors.
@@ -108,12 +133,19 @@ pub fn copy(path: &Path, contents: &Contents, source: Option<(&Path, &[Section])
 /// # Errors
 /// As [`copy`]; [`Error::Memory`].
 pub fn to_bytes(name: &Path, contents: &Contents, source: Option<(&Path, &[Section])>, tick: &dyn Fn() -> Result<()>) -> Result<Vec<u8>> {
-    emit(name, contents, source, tick, |bytes| {
+    let sealed = if contents.segments.is_empty() { Some(1) } else { None };
+    emit(name, contents, sealed, source, tick, |bytes| {
         let mut file = Vec::new();
         let room = usize::try_from(bytes).unwrap_or(usize::MAX);
         file.try_reserve_exact(room).map_err(|_| Error::Memory { bytes, purpose: "the bytes of a file" })?;
         Ok(file)
     })
+}
+
+/// The bytes of a file that may grow, of some generation.
+#[cfg(test)]
+pub(super) fn growing_bytes(contents: &Contents, generation: u64) -> Result<Vec<u8>> {
+    emit(Path::new("growing"), contents, Some(generation), None, &|| Ok(()), |_| Ok(Vec::new()))
 }
 
 /// Where a file goes, from its start to its end.
@@ -134,15 +166,17 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// Checks everything, then writes the file to what `create` makes for its length.
+/// Checks everything, then writes the file to what `create` makes for its length. The file is sealed, or may grow and is of
+/// some generation.
 fn emit<S: Sink>(
     path: &Path,
     contents: &Contents,
+    generation: Option<u64>,
     source: Option<(&Path, &[Section])>,
     tick: &dyn Fn() -> Result<()>,
     create: impl FnOnce(u64) -> Result<S>,
 ) -> Result<S> {
-    let Contents { index, segments, quantizer, ann } = contents;
+    let Contents { segments, quantizer, ann, .. } = contents;
     let quantizer = quantizer.as_ref().map(quantizer_payload).transpose()?;
     let mut parts = parts(segments);
     let rows = segments.iter().fold(0u64, |rows, segment| rows.saturating_add(segment.rows));
@@ -156,7 +190,7 @@ fn emit<S: Sink>(
     if let Some((path, sections)) = source {
         check_source(&parts, &checksums, sections).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
     }
-    let head = head(index, segments, &parts, &checksums);
+    let head = head(contents, generation, &parts, &checksums);
     let mut starts = Vec::with_capacity(parts.len());
     let mut file_bytes = head.len() as u64;
     for part in &parts {
@@ -207,6 +241,8 @@ fn parts<'a>(segments: &[SegmentBytes<'a>]) -> Vec<Part<'a>> {
             (Kind::Lines, codes.map(|codes| codes.lines)),
             (Kind::Factors, codes.map(|codes| codes.factors)),
             (Kind::Remainder, codes.map(|codes| codes.remainder)),
+            (Kind::Numbers, segment.ids.filter(|ids| !ids.1).map(|ids| ids.0)),
+            (Kind::Texts, segment.ids.filter(|ids| ids.1).map(|ids| ids.0)),
         ];
         for (kind, payload) in payloads {
             parts.extend(payload.map(|payload| Part { kind, segment: number, rows: segment.rows, payload }));
@@ -227,54 +263,84 @@ fn check_source(parts: &[Part], checksums: &[u64], sections: &[Section]) -> Chec
 }
 
 /// Header and table.
-fn head(index: &IndexRecord, segments: &[SegmentBytes], parts: &[Part], checksums: &[u64]) -> Vec<u8> {
+fn head(contents: &Contents, generation: Option<u64>, parts: &[Part], checksums: &[u64]) -> Vec<u8> {
+    let mut offset = (HEADER_BYTES + (1 + parts.len()) * layout::RECORD_BYTES) as u64;
+    let sections = parts.iter().zip(checksums).map(|(part, &checksum)| {
+        let start = offset as usize;
+        offset += extent_bytes(part.payload);
+        let payload = start..start + part.payload.len();
+        Section { kind: Some(part.kind), segment: part.segment, rows: part.rows, payload, extent: start..offset as usize, checksum }
+    });
+    let sections: Vec<Section> = sections.collect();
+    let rows = contents.segments.iter().fold(0u64, |rows, segment| rows.saturating_add(segment.rows));
+    let table = table(contents.index, &contents.ids, (contents.segments.len(), rows), &sections);
+    let slot = slot(generation.unwrap_or(1), HEADER_BYTES as u64, &table, offset);
+    let mut head = bytemuck::bytes_of(&prologue(generation.is_none())).to_vec();
+    // A file that replaces one of generation g - 1 has no trace of it, and two slots as any file of generation g.
+    let other = match slot.generation {
+        1 => layout::Slot::zeroed(),
+        later => self::slot(later - 1, HEADER_BYTES as u64, &table, offset),
+    };
+    let [a, b] = if slot.generation % 2 == 1 { [slot, other] } else { [other, slot] };
+    head.extend_from_slice(bytemuck::bytes_of(&a));
+    head.extend_from_slice(bytemuck::bytes_of(&b));
+    head.extend_from_slice(&table);
+    head
+}
+
+/// The table of these sections; `size` counts segments and their rows.
+pub(super) fn table(index: &IndexRecord, ids: &IdRecord, size: (usize, u64), sections: &[Section]) -> Vec<u8> {
+    let (next_id, ids) = ids.stored(size.1);
     let record = layout::Index {
         dims: narrow(index.dims),
         level: index.level as u32,
         metric: index.metric as u32,
         unit: u32::from(index.unit),
         seed: index.seed,
-        segments: narrow(segments.len()),
-        sections: narrow(parts.len()),
-        rows: segments.iter().fold(0, |rows, segment| rows.saturating_add(segment.rows)),
+        segments: narrow(size.0),
+        sections: narrow(sections.len()),
+        rows: size.1,
+        next_id,
+        ids,
         reserved: [0; 3],
     };
     let mut table = bytemuck::bytes_of(&record).to_vec();
-    let mut offset = (HEADER_BYTES + (1 + parts.len()) * layout::RECORD_BYTES) as u64;
-    for (part, &checksum) in parts.iter().zip(checksums) {
+    for section in sections {
         let entry = layout::Entry {
-            kind: part.kind as u32,
-            segment: part.segment,
-            offset,
-            length: part.payload.len() as u64,
-            rows: part.rows,
-            checksum,
+            kind: section.kind.map_or(0, |kind| kind as u32),
+            segment: section.segment,
+            offset: section.payload.start as u64,
+            length: section.payload.len() as u64,
+            rows: section.rows,
+            checksum: section.checksum,
             reserved: [0; 3],
         };
         table.extend_from_slice(bytemuck::bytes_of(&entry));
-        offset += extent_bytes(part.payload);
     }
-    let mut head = prologue_and_slots(&table, offset);
-    head.extend_from_slice(&table);
-    head
+    table
 }
 
-/// The first 192 bytes of a sealed file of `file_bytes`.
-fn prologue_and_slots(table: &[u8], file_bytes: u64) -> Vec<u8> {
+/// The first 64 bytes of a file that is sealed, or may grow.
+pub(super) fn prologue(sealed: bool) -> layout::Prologue {
     let mut prologue = layout::Prologue {
         magic: layout::MAGIC,
         version: layout::VERSION,
         header_bytes: HEADER_BYTES as u32,
-        required: 0,
+        required: if sealed { 0 } else { layout::GROWING_FEATURE },
         ignorable: 0,
-        flags: layout::SEALED,
+        flags: if sealed { layout::SEALED } else { 0 },
         reserved: [0; 2],
         checksum: 0,
     };
     prologue.checksum = checksum::hash(layout::checked_bytes(&prologue));
+    prologue
+}
+
+/// The slot that leads to a table.
+pub(super) fn slot(generation: u64, table_offset: u64, table: &[u8], file_bytes: u64) -> layout::Slot {
     let mut slot = layout::Slot {
-        generation: 1,
-        table_offset: HEADER_BYTES as u64,
+        generation,
+        table_offset,
         table_bytes: table.len() as u64,
         file_bytes,
         table_checksum: checksum::hash(table),
@@ -282,12 +348,9 @@ fn prologue_and_slots(table: &[u8], file_bytes: u64) -> Vec<u8> {
         checksum: 0,
     };
     slot.checksum = checksum::hash(layout::checked_bytes(&slot));
-    let mut bytes = bytemuck::bytes_of(&prologue).to_vec();
-    bytes.extend_from_slice(bytemuck::bytes_of(&slot));
-    bytes.resize(HEADER_BYTES, 0);
-    bytes
+    slot
 }
 
-fn extent_bytes(payload: &[u8]) -> u64 {
+pub(super) fn extent_bytes(payload: &[u8]) -> u64 {
     (payload.len() + padding(payload.len())) as u64
 }

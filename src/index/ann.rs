@@ -9,7 +9,7 @@ use crate::ann::lsh::hash::{Hasher, Params};
 use crate::ann::lsh::search::Lsh;
 use crate::ann::sample::{Sample, neighbourhoods, sample_rows, samples};
 use crate::ann::tune;
-use crate::ann::{Ann, Request};
+use crate::ann::{Ann, Found, Request};
 use crate::error::{Error, Result};
 use crate::format::{MAX_BITS, MAX_TABLES, TuningRecord};
 use crate::kernel::{self, FloatMode};
@@ -17,7 +17,6 @@ use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::progress::cost;
-use crate::scan::lists::Mask;
 use crate::scan::{self, LONG_RUN, Method, Plan, Queries, Run, SPARSE};
 use crate::store::rows::Rows;
 use crate::topk::TopK;
@@ -104,17 +103,19 @@ impl AnnParams {
 #[derive(Debug)]
 pub(super) struct TunedAnn {
     pub ann: Ann,
+    /// How many of the first rows are in the cells or buckets; later ones are searched exactly.
+    pub rows: usize,
     pub tuning: Mutex<Arc<TuningRecord>>,
 }
 
 impl TunedAnn {
-    pub fn new(ann: Ann, tuning: TuningRecord) -> Self {
-        TunedAnn { ann, tuning: Mutex::new(Arc::new(tuning)) }
+    pub fn new(ann: Ann, rows: usize, tuning: TuningRecord) -> Self {
+        TunedAnn { ann, rows, tuning: Mutex::new(Arc::new(tuning)) }
     }
 
     /// The same, tuned apart from now on.
     pub fn copy(&self) -> Self {
-        TunedAnn { ann: self.ann.clone(), tuning: Mutex::new(self.tuning()) }
+        TunedAnn { ann: self.ann.clone(), rows: self.rows, tuning: Mutex::new(self.tuning()) }
     }
 
     pub fn tuning(&self) -> Arc<TuningRecord> {
@@ -146,7 +147,7 @@ impl Index {
         let tuning = self.measure(&ann, None, params.recall, threads, watch)?;
         let usual = effort::effort(&tuning, params.recall, USUAL_K);
         if params.kind.is_some() || self.pays(&ann, usual, None) {
-            self.ann = Some(TunedAnn::new(ann, tuning));
+            self.ann = Some(Arc::new(TunedAnn::new(ann, rows, tuning)));
         }
         Ok(())
     }
@@ -154,7 +155,7 @@ impl Index {
     fn cells(&self, cells: Option<usize>, spill: bool, threads: usize, watch: &Watch) -> Result<Ann> {
         let cosine = self.about.metric == Metric::Cosine || self.about.unit;
         let metric = if cosine { Metric::Cosine } else { Metric::Euclidean };
-        let [tuned, tested] = samples(self.rows(), self.about.seed);
+        let [tuned, tested] = self.held_out()?;
         let mut held_out = [tuned.as_slice(), &tested].concat();
         held_out.sort_unstable();
         let params = IvfParams { cells, metric, spill, held_out: &held_out, seed: self.about.seed, threads };
@@ -186,7 +187,7 @@ impl Index {
     /// The cost of each choice of tables and bits.
     fn estimates(&self, hasher: &Hasher, recall: f64, given: [Option<usize>; 2], plan: &Plan, watch: &Watch) -> Result<Vec<Estimate>> {
         let (rows, views) = (self.only_view()?, self.views());
-        let [own, _] = samples(self.rows(), self.about.seed);
+        let [own, _] = self.held_out()?;
         let count = CHOOSERS.min(own.len());
         let own: Vec<usize> = (0..count).map(|i| own[i * own.len() / count]).collect();
         let queries = self.rows_as_queries(&own)?;
@@ -198,6 +199,17 @@ impl Index {
         watch.stage(modelling, count as u64);
         let costs = Costs { probe: PROBE_COST, row: rows.row_bytes() as f64 + READ_COST, entry: ENTRY_COST };
         cost_model::estimates((hasher, &rows), &Workload { queries: &queries, neighbours: &near, recall, costs }, given, plan, watch)
+    }
+
+    /// Two samples of rows to tune on and to measure recall on: those that were held out when cells or buckets were made, as
+    /// far as they have not been deleted since.
+    pub(super) fn held_out(&self) -> Result<[Vec<usize>; 2]> {
+        let rows = self.ann.as_ref().map_or(self.rows(), |ann| ann.rows);
+        let live = self.live()?.mask.as_ref();
+        Ok(samples(rows, self.about.seed).map(|sample| {
+            let left: Vec<usize> = sample.into_iter().filter(|&row| live.is_none_or(|live| live.allows(row))).collect();
+            if left.is_empty() { self.live_numbers().take(1).collect() } else { left }
+        }))
     }
 
     /// The rows of an index of one segment, as a builder makes it.
@@ -230,32 +242,39 @@ impl Index {
         watch: &Watch,
     ) -> Result<Vec<(TopK, bool)>> {
         let segments = self.views();
-        let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
+        let allowed = |runs: &[Run]| runs.iter().map(|run| run.rows.len() as u64).sum::<u64>();
         let (Some(ann), Some(effort)) = (&self.ann, effort) else {
             let best = scan::search(plan, &segments, runs, queries, watch)?;
             return Ok(best.into_iter().map(|top| (top, true)).collect());
         };
-        let masked = || {
-            let mut mask = Mask::none(self.rows())?;
-            for run in runs {
-                let first = segments[run.segment].first as usize;
-                run.rows.clone().for_each(|row| mask.allow(first + row));
-            }
-            Ok::<_, Error>(mask)
-        };
-        let mask = (allowed < self.rows() as u64).then(masked).transpose()?;
+        // Rows added since the cells or buckets were made are searched exactly.
+        let (listed, added) = runs.split_at(runs.partition_point(|run| segments[run.segment].first < ann.rows as u64));
+        let in_lists = allowed(listed);
+        let (live, masked) = (self.live()?, in_lists < ann.rows as u64);
+        let own = live.mask.as_ref().filter(|_| masked && std::ptr::eq(runs, live.runs.as_slice()));
+        let made = (masked && own.is_none()).then(|| self.mask(listed)).transpose()?;
         let request = Request {
             plan,
-            segments: &segments,
+            segments: &segments[..segments.partition_point(|segment| segment.first < ann.rows as u64)],
             queries,
             nprobe: effort.nprobe,
             adapt: effort.adapt,
             ratio: params.ratio_threshold,
             reorder: params.reorder_k.and_then(|most| usize::try_from(most).ok()),
-            mask: mask.as_ref().map(|mask| (mask, allowed)),
-            expected_entries: effort.visited * allowed as f64 / self.rows() as f64,
+            mask: own.or(made.as_ref()).map(|mask| (mask, in_lists)),
+            expected_entries: effort.visited * in_lists as f64 / ann.rows as f64,
         };
-        Ok(ann.ann.search(&request, watch)?.into_iter().map(|found| (found.top, found.exact)).collect())
+        let found = if listed.is_empty() { Vec::new() } else { ann.ann.search(&request, watch)? };
+        if added.is_empty() {
+            return Ok(found.into_iter().map(|found| (found.top, found.exact)).collect());
+        }
+        let others = scan::search(plan, &segments, added, queries, watch)?;
+        if found.is_empty() {
+            return Ok(others.into_iter().map(|top| (top, true)).collect());
+        }
+        let most = in_lists + allowed(added);
+        let union = |(found, other): (Found, TopK)| Ok((TopK::union(plan.k, most, found.top, other)?, found.exact));
+        found.into_iter().zip(others).map(union).collect()
     }
 
     /// The effort of an approximate search; none where the search is exact.
@@ -268,10 +287,10 @@ impl Index {
         let shown = |number: Option<i64>| number.map(|number| number.to_string());
         let ratio = params.ratio_threshold.map(|ratio| ratio.to_string());
         let given = [("nprobe", shown(params.nprobe)), ("ratio_threshold", ratio), ("reorder_k", shown(params.reorder_k))];
-        let own = match &self.ann {
-            Some(TunedAnn { ann: Ann::Ivf(_), .. }) if self.quantizer.is_some() => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
-            Some(TunedAnn { ann: Ann::Ivf(_), .. }) => &["nprobe", "ratio_threshold"],
-            Some(TunedAnn { ann: Ann::Lsh(_), .. }) => &["nprobe"],
+        let own = match self.ann.as_ref().map(|ann| &ann.ann) {
+            Some(Ann::Ivf(_)) if self.quantizer.is_some() => ["nprobe", "ratio_threshold", "reorder_k"].as_slice(),
+            Some(Ann::Ivf(_)) => &["nprobe", "ratio_threshold"],
+            Some(Ann::Lsh(_)) => &["nprobe"],
             None => &[],
         };
         if let Some((name, value)) = given.iter().find(|(name, value)| value.is_some() && !own.contains(name)) {
@@ -291,7 +310,7 @@ impl Index {
         let nprobe = nprobe.map_err(|got| Error::input("nprobe", "a whole number of at least 1", got))?;
         // Cosine cells and buckets serve every metric of unit rows; others only the metric that they were tuned for.
         let directions = !matches!(&ann.ann, Ann::Ivf(ivf) if ivf.metric() != Metric::Cosine);
-        let fits = metric == self.about.metric || directions && self.about.unit;
+        let fits = if directions { metric == Metric::Cosine || self.about.unit } else { metric == self.about.metric };
         if params.method != Method::Auto || !fits || allowed == 0 {
             return Ok(None);
         }
@@ -301,7 +320,7 @@ impl Index {
         let tuning = ann.tuning();
         let recall = params.recall.unwrap_or(tuning.recall);
         // A filter independent of the query leaves k of about the best k / share rows.
-        let (rows, k) = (self.rows() as f64, super::wanted(params.k)? as f64);
+        let (rows, k) = (self.live_rows() as f64, super::wanted(params.k)? as f64);
         let among = if (allowed as f64) < rows { SPREAD * k * rows / allowed as f64 } else { k };
         let effort = effort::effort(&tuning, recall, among.min(rows));
         Ok((recall < 1.0 && self.pays(&ann.ann, effort, Some((allowed, runs)))).then_some(effort))
@@ -310,7 +329,7 @@ impl Index {
     /// Whether this effort costs less than exact search of the allowed rows: (rows, runs); `None`: of all rows.
     fn pays(&self, ann: &Ann, effort: SearchEffort, allowed: Option<(u64, usize)>) -> bool {
         let views = self.views();
-        let (rows, row_bytes) = (self.rows() as f64, views.iter().map(Rows::row_bytes).max().unwrap_or(1) as f64);
+        let (rows, row_bytes) = (self.live_rows() as f64, views.iter().map(Rows::row_bytes).max().unwrap_or(1) as f64);
         let line = self.quantizer.as_ref().map(|quantizer| quantizer.line_bytes() as f64);
         let (allowed, runs) = allowed.map_or((rows, 1.0), |(allowed, runs)| (allowed as f64, runs as f64));
         let in_full = row_bytes + READ_COST;

@@ -1,47 +1,36 @@
-//! The index: rows in segments; search, save, open, verify.
+//! The index: rows in segments, and the search over them.
 
 mod ann;
+mod file;
 mod recall;
+mod rows;
 
 pub(crate) use ann::check_recall;
 pub use ann::{AnnKind, AnnParams};
 pub use recall::{Missed, Recall};
 
-use crate::ann::Ann;
-use crate::ann::ivf::Ivf;
-use crate::ann::lsh::search::Lsh;
-use crate::candidates::{Filter, candidates};
+use crate::candidates::Filter;
 use crate::error::{Error, Result};
-use crate::format::{self, AnnBytes, AnnRecord, CodeBytes, Contents, IndexRecord, Mode, QuantizerBytes, SegmentBytes, Verify};
+use crate::format::{IdRecord, IndexRecord};
 use crate::hits::{Certificate, Hits};
 use crate::input::Block;
 use crate::kernel::{self, FloatMode, Kernel};
-use crate::level::Level;
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
-use crate::progress::cost;
 use crate::quantize::Quantizer;
 pub use crate::scan::Method;
 use crate::scan::{Plan, Queries};
-use crate::store::Bytes;
-use crate::store::codes::CodeSections;
-use crate::store::rows::{DecodedRows, PanelBuffer, Rows};
-use crate::store::section::Section;
-use crate::store::segment::{self, Segment};
+use crate::store::rows::Rows;
+use crate::store::segment::Segment;
 use crate::topk::Entry;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+pub(crate) use file::IndexFile;
+use rows::Live;
+use std::sync::{Arc, OnceLock};
 
 /// Queries of one group: their float32 tiles and a panel of rows fit one cache.
 const GROUP: usize = 1024;
 /// Bytes of kept entries of a group, over all workers, at most.
 const GROUP_BYTES: u64 = 256 << 20;
-
-/// The share of the time of saving that the system takes after the last byte was written, about.
-const SYNC: f64 = 0.6;
-
-/// What errors call the file that is only bytes in memory.
-const BYTES_NAME: &str = "pickled index";
 
 /// One search.
 #[derive(Debug, Clone, Copy)]
@@ -88,156 +77,44 @@ impl Default for SearchParams<'_> {
     }
 }
 
-/// Rows that answer nearest-neighbour queries.
+/// Rows that answer nearest-neighbour queries: one generation of an index, which never changes.
 #[derive(Debug)]
 pub struct Index {
-    about: IndexRecord,
-    segments: Vec<Segment>,
-    quantizer: Option<Quantizer>,
-    ann: Option<ann::TunedAnn>,
-    file: Option<IndexFile>,
-}
-
-/// The file that an index was opened from.
-#[derive(Debug)]
-struct IndexFile {
-    path: PathBuf,
-    bytes: Bytes,
-    /// With the checksums that its bytes must have.
-    sections: Vec<format::Section>,
+    pub(crate) about: IndexRecord,
+    pub(crate) ids: IdRecord,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) quantizer: Option<Quantizer>,
+    ann: Option<Arc<ann::TunedAnn>>,
+    pub(crate) file: Option<IndexFile>,
+    live: OnceLock<Live>,
 }
 
 impl Index {
     /// An index of segments that lie in memory.
     pub fn in_memory(about: IndexRecord, segments: Vec<Segment>, quantizer: Option<Quantizer>) -> Self {
-        Index { about, segments, quantizer, ann: None, file: None }
-    }
-
-    /// Opens a saved index.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Format`] when it is not a whole nseekfs
-    /// file, [`Error::Memory`] in [`Mode::Ram`], [`Error::Interrupted`].
-    pub fn open(path: &Path, mode: Mode, verify: Verify, watch: &Watch) -> Result<Self> {
-        let (bytes, header) = format::open(path, mode, verify, &|| watch.check())?;
-        Index::assemble(bytes, header, path, true)
-    }
-
-    /// An index in memory from what [`Index::to_bytes`] made, every byte checked.
-    ///
-    /// # Errors
-    /// [`Error::Format`] when they are anything else, [`Error::Memory`], [`Error::Interrupted`].
-    pub fn from_bytes(file: &[u8], watch: &Watch) -> Result<Self> {
-        let name = Path::new(BYTES_NAME);
-        let (bytes, header) = format::from_bytes(file, name, &|| watch.check())?;
-        Index::assemble(bytes, header, name, false)
-    }
-
-    /// The index that `header` tells of; `path` is its file, or only what errors call it.
-    fn assemble(bytes: Bytes, header: format::Header, path: &Path, is_file: bool) -> Result<Self> {
-        let section = |range: &Range<usize>| Section { bytes: bytes.clone(), range: range.clone() };
-        let segments = header.segments.iter().map(|layout| Segment {
-            rows: layout.rows as usize,
-            values: section(&layout.row_values),
-            norms: section(&layout.norms),
-            scales: section(layout.scales.as_ref().unwrap_or(&(0..0))),
-            codes: layout.codes.as_ref().map(|codes| CodeSections {
-                lines: section(&codes.lines),
-                factors: section(&codes.factors),
-                remainder: section(&codes.remainder),
-            }),
-        });
-        let segments = segments.collect();
-        let quantizer = header.quantizer.as_ref();
-        let quantizer = quantizer.map(|record| Quantizer {
-            dims: header.index.dims,
-            leading: record.leading,
-            skew: record.skew,
-            values: section(&record.values),
-        });
-        let (dims, rows) = (header.index.dims, header.rows() as usize);
-        let ann = |record| match record {
-            AnnRecord::Cells(cells) => Ok(Ann::Ivf(Ivf::new(cells, &bytes))),
-            AnnRecord::Buckets(buckets) => Lsh::new(buckets, dims, rows, &bytes).map(Ann::Lsh),
-        };
-        let ann = header.ann.map(|(record, tuning)| ann(record).map(|ann| ann::TunedAnn::new(ann, tuning))).transpose();
-        let ann = ann.map_err(|reason| Error::Format { path: path.to_path_buf(), reason: format!("F25: {reason}") })?;
-        let file = is_file.then(|| IndexFile { path: path.to_path_buf(), bytes, sections: header.sections });
-        Ok(Index { about: header.index, segments, quantizer, ann, file })
-    }
-
-    /// Writes the index whole to `path`, replacing what is there, or leaves `path` as it was.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the file cannot be written; [`Error::Format`] when the file that the index was opened from has been
-    /// damaged (F17); [`Error::Interrupted`].
-    pub fn save(&self, path: &Path, watch: &Watch) -> Result<()> {
-        let work = cost::BYTE * self.bytes() as f64;
-        watch.plan(work);
-        // Blocks are first hashed, then written; the rest of the work is that the system brings them to the disk.
-        watch.stage(work * (1.0 - SYNC), 2 * (self.bytes() as u64).div_ceil(format::BLOCK as u64));
-        let tick = || {
-            watch.advance(1);
-            watch.check()
-        };
-        self.write(|contents, source| format::copy(path, contents, source, &tick))
-    }
-
-    /// The bytes of the file that [`Index::save`] would write.
-    ///
-    /// # Errors
-    /// [`Error::Format`] as `save`; [`Error::Memory`]; [`Error::Interrupted`].
-    pub fn to_bytes(&self, watch: &Watch) -> Result<Vec<u8>> {
-        self.write(|contents, source| format::to_bytes(Path::new(BYTES_NAME), contents, source, &|| watch.check()))
+        let ids = IdRecord::of(&segments);
+        Index { about, ids, segments, quantizer, ann: None, file: None, live: OnceLock::new() }
     }
 
     /// Another index of the same bytes, which neither changes; it can be tuned apart.
     pub fn copy(&self) -> Self {
-        let file = self.file.as_ref();
+        Index { ann: self.ann.as_ref().map(|ann| Arc::new(ann.copy())), ..self.copy_without_ann() }
+    }
+
+    /// The same index, to be changed into its next generation.
+    pub(crate) fn next(&self) -> Self {
+        Index { ann: self.ann.clone(), ..self.copy_without_ann() }
+    }
+
+    fn copy_without_ann(&self) -> Self {
         Index {
             about: self.about,
+            ids: self.ids,
             segments: self.segments.clone(),
             quantizer: self.quantizer.clone(),
-            ann: self.ann.as_ref().map(ann::TunedAnn::copy),
-            file: file.map(|file| IndexFile { path: file.path.clone(), bytes: file.bytes.clone(), sections: file.sections.clone() }),
-        }
-    }
-
-    /// Hands to `to` all that goes into a file, and the path and the sections of the file that the index was opened from.
-    fn write<T>(&self, to: impl FnOnce(&Contents, Option<(&Path, &[format::Section])>) -> Result<T>) -> Result<T> {
-        self.check_file()?;
-        let parts = self.segments.iter().map(|segment| SegmentBytes {
-            rows: segment.rows as u64,
-            row_values: segment.values.view(),
-            norms: segment.norms.view(),
-            scales: (self.about.level == Level::F8).then(|| segment.scales.view()),
-            codes: segment.codes.as_ref().map(|codes| CodeBytes {
-                lines: codes.lines.view(),
-                factors: codes.factors.view(),
-                remainder: codes.remainder.view(),
-            }),
-        });
-        let quantizer = self.quantizer.as_ref().map(|quantizer| QuantizerBytes {
-            leading: quantizer.leading,
-            skew: quantizer.skew,
-            values: quantizer.values.view(),
-        });
-        let tuning = self.ann.as_ref().map(|ann| ann.tuning().payload());
-        let ann =
-            self.ann.as_ref().zip(tuning.as_deref()).map(|(ann, tuning)| AnnBytes { kind: ann.ann.kind(), ann: ann.ann.payload(), tuning });
-        let segments: Vec<SegmentBytes> = parts.collect();
-        let source = self.file.as_ref().map(|file| (file.path.as_path(), file.sections.as_slice()));
-        to(&Contents { index: &self.about, segments: &segments, quantizer, ann }, source)
-    }
-
-    /// Reads every byte of the file that the index was opened from and compares checksums.
-    ///
-    /// # Errors
-    /// [`Error::Format`] when any differs. An index in memory has no file and nothing to compare.
-    pub fn verify(&self, watch: &Watch) -> Result<()> {
-        match &self.file {
-            Some(file) => format::verify(&file.bytes, &file.path, &|| watch.check()),
-            None => Ok(()),
+            ann: None,
+            file: self.file.clone(),
+            live: OnceLock::new(),
         }
     }
 
@@ -251,24 +128,12 @@ impl Index {
         self.quantizer.as_ref()
     }
 
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.segments.iter().map(|segment| segment.rows).sum()
-    }
-
     /// Bytes of rows, norms, scales, codes, the quantizer, and inverted lists or tables.
     pub fn bytes(&self) -> usize {
-        let rows = self.segments.iter().flat_map(|segment| [&segment.values, &segment.norms, &segment.scales]);
-        let codes = self.segments.iter().filter_map(|segment| segment.codes.as_ref());
-        let codes = codes.flat_map(|codes| [&codes.lines, &codes.factors, &codes.remainder]);
+        let rows = self.segments.iter().flat_map(Segment::sections);
         let quantizer = self.quantizer.iter().map(|quantizer| &quantizer.values);
         let cells = self.ann.iter().map(|ann| ann.ann.payload().len()).sum::<usize>();
-        rows.chain(codes).chain(quantizer).map(|section| section.range.len()).sum::<usize>() + cells
-    }
-
-    /// The file that the index was opened from.
-    pub fn path(&self) -> Option<&Path> {
-        self.file.as_ref().map(|file| file.path.as_path())
+        rows.chain(quantizer).map(|section| section.range.len()).sum::<usize>() + cells
     }
 
     /// The best rows for each query of `queries`, which holds them one after the other,
@@ -280,11 +145,12 @@ impl Index {
     pub fn search(&self, queries: Block, query_dims: usize, params: &SearchParams, watch: &Watch) -> Result<Hits> {
         let _mode = FloatMode::standard();
         let dims = self.about.dims;
-        if query_dims != dims || !queries.len().is_multiple_of(dims) {
+        // An index that has had no rows yet knows no dims.
+        if dims > 0 && query_dims != dims || !queries.len().is_multiple_of(query_dims.max(1)) {
             return Err(Error::input(params.queries_name, format!("{dims} values each, like the rows"), query_dims));
         }
-        let count = queries.len() / dims;
-        let k = wanted(params.k)?.min(self.rows());
+        let count = queries.len() / query_dims.max(1);
+        let k = wanted(params.k)?.min(self.live_rows());
         self.check_file()?;
         let metric = params.metric.unwrap_or(self.about.metric);
         if params.bound.is_some_and(f64::is_nan) {
@@ -295,8 +161,10 @@ impl Index {
         let threshold = params.bound.filter(|_| count == 1).map_or(f64::NEG_INFINITY, |bound| metric.threshold(bound));
         let (threads, quantizer, unit) = (pool::thread_count(params.threads)?, self.quantizer.as_ref(), self.about.unit);
         let plan = Plan { metric, k, kernel, method: params.method, threads, quantizer, unit, threshold };
-        let sizes: Vec<usize> = self.segments.iter().map(|segment| segment.rows).collect();
-        let runs = candidates(params.filter, &sizes)?;
+        let runs = self.allowed(params.filter)?;
+        if k == 0 {
+            return Ok(Hits::none(count, metric));
+        }
         let row_bytes = self.views().iter().map(Rows::row_bytes).max().unwrap_or(0) as u64;
         let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
         let kept = (k as u64).min(allowed).max(1) * 2 * size_of::<Entry>() as u64 * plan.threads as u64;
@@ -336,69 +204,6 @@ impl Index {
             }
         }
         Ok(hits)
-    }
-
-    /// Decodes the rows of `range`; float64 for level f64, else float32.
-    ///
-    /// # Errors
-    /// Rows that the index does not have; a file that was cut short meanwhile; no memory.
-    pub fn values(&self, range: Range<usize>) -> Result<DecodedRows> {
-        let _mode = FloatMode::standard();
-        if range.start > range.end || range.end > self.rows() {
-            return Err(Error::input("row", format!("rows from 0 to {}", self.rows()), format!("{} to {}", range.start, range.end)));
-        }
-        self.check_file()?;
-        let kernel = kernel::selected()?;
-        let mut buffer = PanelBuffer::with_capacity(self.about.level, range.len(), self.about.dims)?;
-        for rows in self.views() {
-            let first = rows.first as usize;
-            let (start, end) = (range.start.max(first), range.end.min(first + rows.len()));
-            if start < end {
-                rows.decode(kernel, start - first..end - first, &mut buffer);
-            }
-        }
-        Ok(buffer.into_rows(self.about.level))
-    }
-
-    /// Decodes the rows of these numbers, in their order; as [`Index::values`].
-    ///
-    /// # Errors
-    /// Rows that the index does not have; a file that was cut short meanwhile; no memory; [`Error::Interrupted`].
-    pub fn take(&self, rows: &[i64], watch: &Watch) -> Result<DecodedRows> {
-        let _mode = FloatMode::standard();
-        self.check_file()?;
-        let kernel = kernel::selected()?;
-        let views: Vec<Rows> = self.views().into_iter().map(Rows::scattered).collect();
-        let mut buffer = PanelBuffer::with_capacity(self.about.level, rows.len(), self.about.dims)?;
-        for &row in rows {
-            let found = u64::try_from(row).ok().and_then(|number| views.iter().find_map(|view| Some((view, view.local_row(number)?))));
-            let (view, own) = found.ok_or_else(|| Error::input("row", format!("one of {} rows", self.rows()), row))?;
-            watch.check()?;
-            view.decode(kernel, own..own + 1, &mut buffer);
-        }
-        Ok(buffer.into_rows(self.about.level))
-    }
-
-    /// The error of NaN keys: builders accept finite rows only, so the file is damaged.
-    fn not_numbers(&self) -> Error {
-        let reason = "F17: a row or its norm is not a number; verify the file".to_owned();
-        Error::Format { path: self.path().map(Path::to_owned).unwrap_or_default(), reason }
-    }
-
-    /// Reading a mapped file beyond its end raises SIGBUS: its length is checked first.
-    fn check_file(&self) -> Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| file.bytes.check_len())
-    }
-
-    /// The rows of every segment, as scans read them.
-    pub fn views(&self) -> Vec<Rows<'_>> {
-        let mut first = 0;
-        let mut view = |segment| {
-            let rows = segment::rows(self.about.dims, self.about.level, segment, first);
-            first += rows.len() as u64;
-            rows
-        };
-        self.segments.iter().map(&mut view).collect()
     }
 }
 

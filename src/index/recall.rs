@@ -8,7 +8,7 @@ use crate::ann::ivf::Nprobe;
 use crate::ann::lsh::build::buckets_of;
 use crate::ann::lsh::probe::QueryHash;
 use crate::ann::lsh::tables::Scratch;
-use crate::ann::sample::{Neighbourhood, Sample, neighbourhoods, samples};
+use crate::ann::sample::{Neighbourhood, Sample, neighbourhoods};
 use crate::ann::tune;
 use crate::error::{Error, Result};
 use crate::format::TuningRecord;
@@ -90,7 +90,7 @@ impl Index {
         if let Some(queries) = given {
             return tune::measure(ann, Sample { queries, own: None }, recall, &plan, &self.views(), watch);
         }
-        let [own, _] = samples(self.rows(), self.about.seed);
+        let [own, _] = self.held_out()?;
         let queries = self.rows_as_queries(&own)?;
         tune::measure(ann, Sample { queries: &queries, own: Some(&own) }, recall, &plan, &self.views(), watch)
     }
@@ -103,12 +103,12 @@ impl Index {
     pub fn recall(&self, queries: Option<(Block, usize)>, params: &SearchParams, watch: &Watch) -> Result<Recall> {
         let _mode = FloatMode::standard();
         self.check_file()?;
-        let k = super::wanted(params.k)?.min(self.rows());
+        let k = super::wanted(params.k)?.min(self.live_rows());
         let threads = pool::thread_count(params.threads)?;
         let (queries, own) = match queries {
             Some((block, dims)) => (self.given_queries("queries", block, dims)?, None),
             None => {
-                let [_, own] = samples(self.rows(), self.about.seed);
+                let [_, own] = self.held_out()?;
                 (self.rows_as_queries(&own)?, Some(own))
             }
         };
@@ -119,7 +119,7 @@ impl Index {
         let sample = Sample { queries: &queries, own: own.as_deref() };
         let hoods = neighbourhoods(sample, k, &plan, &self.views(), watch)?;
         let found = self.find_beyond(&plan, params, &queries, &hoods, watch)?;
-        let (count, rows) = (hoods.len() as f64, self.rows() as f64);
+        let (count, rows) = (hoods.len() as f64, self.live_rows() as f64);
         let (mut shares, mut visited, mut exact) = (Vec::new(), 0.0, 0.0);
         for (Neighbourhood { near, .. }, (top, proven)) in hoods.iter().zip(found) {
             exact += f64::from(u8::from(proven));
@@ -153,7 +153,7 @@ impl Index {
         hoods: &[Neighbourhood],
         watch: &Watch,
     ) -> Result<Vec<(TopK, bool)>> {
-        let (all, views) = (Run::all(&self.views()), self.views());
+        let (all, views) = (Run::all(&self.views())?, self.views());
         let effort = self.effort(params, plan.metric, &all)?;
         // A row that has no copies finds itself first, which does not count: such rows are searched for together.
         let own = usize::from(hoods.iter().any(|hood| !hood.ignored.is_empty()));
@@ -164,9 +164,10 @@ impl Index {
         let copied: Vec<&Neighbourhood> = hoods.iter().filter(|hood| hood.has_copies()).collect();
         let effort = effort.map(|effort| SearchEffort { visited: 0.0, ..effort });
         let sizes: Vec<usize> = views.iter().map(Rows::len).collect();
+        let numbers: Vec<usize> = self.live_numbers().collect();
         let one = |(): &mut (), at: usize| {
             let Neighbourhood { query, ignored, .. } = copied[at];
-            let runs = Run::of(&sizes, (0..self.rows()).filter(|&row| ignored.binary_search(&(row as u64)).is_err()))?;
+            let runs = Run::of(&sizes, numbers.iter().copied().filter(|&row| ignored.binary_search(&(row as u64)).is_err()))?;
             self.find(&Plan { threads: 1, ..*plan }, &runs, params, effort, &queries.only(*query)?, watch)
         };
         let beyond = pool::map(plan.threads, copied.len(), watch, || Ok(()), one)?;
@@ -189,8 +190,8 @@ impl Index {
             return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
         }
         let metric = params.metric.unwrap_or(self.about.metric);
-        let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?.min(self.rows()), 1)? };
-        let (views, runs) = (self.views(), Run::all(&self.views()));
+        let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?.min(self.live_rows()), 1)? };
+        let (views, runs) = (self.views(), Run::all(&self.views())?);
         let effort = self.effort(params, metric, &runs)?;
         let found = self.find(&plan, &runs, params, effort, &queries, watch)?.swap_remove(0).0.into_sorted();
         let sizes: Vec<usize> = views.iter().map(Rows::len).collect();

@@ -3,11 +3,16 @@
 //! Which of several types came is asked of the object: to try one extraction after the other makes errors on the way,
 //! and making one fails while the interpreter shuts down.
 
+use super::error::raise;
 use crate::candidates::Filter;
 use crate::hits::Hits;
+use crate::index::Index;
 use crate::input::Block;
+use crate::store::ids::{Id, IdSlice};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyList, PyString};
 
 /// Borrows an array once: the first time looks up what numpy shares with extensions, by imports that fail while the
 /// interpreter shuts down.
@@ -65,10 +70,60 @@ impl Matrix<'_> {
     }
 }
 
-/// A mask or row numbers.
+/// A mask or ids.
 pub enum Allowed<'py> {
     Mask(PyReadonlyArray1<'py, bool>),
-    Rows(PyReadonlyArray1<'py, i64>),
+    Ids(GivenIds<'py>),
+}
+
+/// Ids: an int64 array, or a list of strings.
+pub enum GivenIds<'py> {
+    Numbers(PyReadonlyArray1<'py, i64>),
+    Texts(Vec<PyBackedStr>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for GivenIds<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match given.cast::<PyArray1<i64>>() {
+            Ok(numbers) => Ok(GivenIds::Numbers(numbers.try_readonly()?)),
+            Err(_) => given
+                .cast::<PyList>()?
+                .iter()
+                .map(|text| PyBackedStr::try_from(text.cast_into::<PyString>()?))
+                .collect::<PyResult<_>>()
+                .map(GivenIds::Texts),
+        }
+    }
+}
+
+impl GivenIds<'_> {
+    /// The texts as slices; empty of numbers.
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            GivenIds::Numbers(_) => Vec::new(),
+            GivenIds::Texts(texts) => texts.iter().map(|text| &**text).collect(),
+        }
+    }
+
+    /// The ids of the core; `texts` are those of [`GivenIds::texts`].
+    pub fn slice<'a>(&'a self, texts: &'a [&'a str]) -> PyResult<IdSlice<'a>> {
+        match self {
+            GivenIds::Numbers(numbers) => Ok(IdSlice::Numbers(numbers.as_slice()?)),
+            GivenIds::Texts(_) => Ok(IdSlice::Texts(texts)),
+        }
+    }
+}
+
+/// Ids as an int64 array, or as a list of strings.
+pub fn ids<'py>(py: Python<'py>, ids: &[Id]) -> PyResult<Bound<'py, PyAny>> {
+    if ids.iter().any(|id| matches!(id, Id::Text(_))) {
+        let texts = ids.iter().map(|id| if let Id::Text(text) = id { text } else { "" });
+        return Ok(PyList::new(py, texts)?.into_any());
+    }
+    let numbers = ids.iter().map(|id| if let Id::Number(number) = id { *number } else { 0 });
+    Ok(PyArray1::from_vec(py, numbers.collect()).into_any())
 }
 
 impl<'py> FromPyObject<'_, 'py> for Allowed<'py> {
@@ -77,17 +132,22 @@ impl<'py> FromPyObject<'_, 'py> for Allowed<'py> {
     fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         match given.cast::<PyArray1<bool>>() {
             Ok(mask) => Ok(Allowed::Mask(mask.try_readonly()?)),
-            Err(_) => Ok(Allowed::Rows(given.cast::<PyArray1<i64>>()?.try_readonly()?)),
+            Err(_) => given.extract().map(Allowed::Ids),
         }
     }
 }
 
 impl Allowed<'_> {
-    /// The filter of the core.
-    pub fn filter(&self) -> PyResult<Filter<'_>> {
+    /// Texts among the ids.
+    pub fn texts(&self) -> Vec<&str> {
+        if let Allowed::Ids(ids) = self { ids.texts() } else { Vec::new() }
+    }
+
+    /// The filter of the core; `texts` are those of [`Allowed::texts`].
+    pub fn filter<'a>(&'a self, texts: &'a [&'a str]) -> PyResult<Filter<'a>> {
         Ok(match self {
             Allowed::Mask(mask) => Filter::Mask(mask.as_slice()?),
-            Allowed::Rows(rows) => Filter::Rows(rows.as_slice()?),
+            Allowed::Ids(ids) => Filter::Ids(ids.slice(texts)?),
         })
     }
 }
@@ -95,15 +155,23 @@ impl Allowed<'_> {
 /// The fields of a certificate, in their order.
 pub type CertificateTuple = (u64, u64, u64, u64, f64, f64, bool);
 
-/// Indices, scores and keys, those of all queries one after the other, a certificate a query, and hits a query.
-pub type HitArrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>, Vec<CertificateTuple>, usize);
+/// Ids, scores and keys, those of all queries one after the other, a certificate a query, and hits a query.
+pub type HitArrays<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>, Vec<CertificateTuple>, usize);
 
-/// Hands the hits over without a copy.
-pub fn hits(py: Python<'_>, hits: Hits) -> HitArrays<'_> {
+/// Hands the hits of `index` over; without a copy where ids are row numbers.
+pub fn hits<'py>(py: Python<'py>, index: &Index, hits: Hits) -> PyResult<HitArrays<'py>> {
+    let found = if index.numbered() {
+        PyArray1::from_vec(py, hits.rows).into_any()
+    } else {
+        let found = index.ids_of(hits.rows.iter().map(|&row| row as usize)).map_err(raise)?;
+        // Without hits the type of ids cannot be told from them.
+        if found.is_empty() && index.ids().texts == Some(true) { PyList::empty(py).into_any() } else { ids(py, &found)? }
+    };
+
     let certificates =
         hits.certificates.iter().map(|c| (c.rows, c.bounded, c.refined, c.bytes_read, c.kth_key, c.best_bound_left, c.exact)).collect();
     let (scores, keys) = (PyArray1::from_vec(py, hits.scores), PyArray1::from_vec(py, hits.keys));
-    (PyArray1::from_vec(py, hits.rows), scores, keys, certificates, hits.per_query)
+    Ok((found, scores, keys, certificates, hits.per_query))
 }
 
 /// Hands `values` over as a matrix without a copy.

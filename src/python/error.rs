@@ -13,6 +13,8 @@ use std::sync::Mutex;
 
 pyo3::import_exception!(nseekfs._errors, InputError);
 pyo3::import_exception!(nseekfs._errors, FormatError);
+pyo3::import_exception!(nseekfs._errors, BusyError);
+pyo3::import_exception!(nseekfs._errors, MissingIdError);
 
 /// Looks up the facade's exceptions, which are kept, so that raising one imports nothing.
 pub fn keep_classes(py: Python<'_>) -> PyResult<()> {
@@ -20,6 +22,8 @@ pub fn keep_classes(py: Python<'_>) -> PyResult<()> {
     py.import("nseekfs._errors")?;
     py.get_type::<InputError>();
     py.get_type::<FormatError>();
+    py.get_type::<BusyError>();
+    py.get_type::<MissingIdError>();
     Ok(())
 }
 
@@ -35,6 +39,8 @@ pub fn raise(error: Error) -> PyErr {
         },
         Error::Memory { .. } => PyMemoryError::new_err(text),
         Error::Format { .. } => FormatError::new_err(text),
+        Error::Busy { .. } => BusyError::new_err(text),
+        Error::MissingId { .. } => MissingIdError::new_err(text),
         Error::Interrupted => PyRuntimeError::new_err(text),
         Error::Input { .. } | Error::NotFinite { .. } | Error::OutOfRange { .. } | Error::TooLong { .. } | Error::NotUnit { .. } => {
             InputError::new_err(text)

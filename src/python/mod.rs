@@ -45,6 +45,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cluster::train, module)?)?;
     module.add_function(wrap_pyfunction!(cluster::train_batches, module)?)?;
     module.add_function(wrap_pyfunction!(cluster::round_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(index::empty, module)?)?;
     module.add_function(wrap_pyfunction!(index::from_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(index::load, module)?)?;
     module.add_function(wrap_pyfunction!(simd_info, module)?)

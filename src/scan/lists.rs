@@ -37,9 +37,12 @@ impl Mask {
         Ok(Mask(filled(rows.div_ceil(64), 0, "the rows of a filter")?))
     }
 
-    /// Allows a row.
-    pub fn allow(&mut self, row: usize) {
-        self.0[row / 64] |= 1 << (row % 64);
+    /// Allows some rows.
+    pub fn allow(&mut self, rows: Range<usize>) {
+        for word in rows.start / 64..rows.end.div_ceil(64) {
+            let (from, to) = (rows.start.max(64 * word) % 64, rows.end.min(64 * word + 64) - 64 * word);
+            self.0[word] |= u64::MAX >> (64 - (to - from)) << from;
+        }
     }
 
     /// Whether a row is allowed; rows outside the mask are not.

@@ -80,9 +80,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// The runs that hold all rows, one a segment.
-    pub fn all(segments: &[Rows]) -> Vec<Run> {
-        segments.iter().enumerate().map(|(segment, rows)| Run { segment, rows: 0..rows.len() }).collect()
+    /// The runs that hold all rows that have not been deleted: one a segment, if none has.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn all(segments: &[Rows]) -> Result<Vec<Run>> {
+        let live = segments.iter().enumerate().flat_map(|(segment, rows)| rows.live_runs().map(move |rows| Run { segment, rows }));
+        collected(live, "the rows to search")
     }
 
     /// The runs of ascending row numbers of the whole index, each in one segment; `sizes` holds the segments' rows.
@@ -184,14 +188,35 @@ impl<'a> Job<'a> {
 /// # Errors
 /// [`Error::Memory`]; [`Error::Interrupted`].
 pub fn search(plan: &Plan, segments: &[Rows], runs: &[Run], queries: &Queries, watch: &Watch) -> Result<Vec<TopK>> {
-    let whole = Job { plan, segments, queries, runs, watch };
-    let allowed: u64 = runs.iter().map(|run| run.rows.len() as u64).sum();
-    let strategy = Strategy::choose(&whole, allowed)?;
+    let coded = |run: &&Run| segments[run.segment].codes.is_some();
+    let count = runs.iter().filter(coded).count();
+    if plan.method != Method::Auto || plan.quantizer.is_none() || count == 0 || count == runs.len() {
+        return search_alike(&Job { plan, segments, queries, runs, watch });
+    }
+    // Rows added since the last compaction have no codes, and their runs follow those of the others.
+    let parts = [true, false].map(|part| collected(runs.iter().filter(|run| coded(run) == part).cloned(), "the rows to search"));
+    let [coded, added] = parts;
+    let (coded, added) = (coded?, added?);
+    let best = search_alike(&Job { plan, segments, queries, runs: &coded, watch })?;
+    let reached = |top: &TopK| if top.held() == plan.k { top.threshold() } else { plan.threshold };
+    let thresholds: Vec<f64> = best.iter().map(reached).collect();
+    let plain = Plan { quantizer: None, ..*plan };
+    let job = Job { plan: &plain, segments, queries, runs: &added, watch };
+    let allowed = added.iter().map(|run| run.rows.len() as u64).sum();
+    let more = scan(&job, allowed, &Strategy::choose(&job, allowed)?, &thresholds)?;
+    let all = runs.iter().map(|run| run.rows.len() as u64).sum();
+    best.into_iter().zip(more).map(|(first, second)| TopK::union(plan.k, all, first, second)).collect()
+}
+
+/// The best rows of runs of which all have codes, or none is to use them.
+fn search_alike(whole: &Job) -> Result<Vec<TopK>> {
+    let allowed: u64 = whole.runs.iter().map(|run| run.rows.len() as u64).sum();
+    let strategy = Strategy::choose(whole, allowed)?;
     let thresholds = match strategy {
-        Strategy::Float32(_) | Strategy::Batch(_) => sample::thresholds(&whole, allowed)?,
-        _ => filled(queries.len(), plan.threshold, "the thresholds")?,
+        Strategy::Float32(_) | Strategy::Batch(_) => sample::thresholds(whole, allowed)?,
+        _ => filled(whole.queries.len(), whole.plan.threshold, "the thresholds")?,
     };
-    from_thresholds(&whole, allowed, &strategy, &thresholds)
+    from_thresholds(whole, allowed, &strategy, &thresholds)
 }
 
 /// The best rows by one strategy, from `thresholds` that may be too high: a query that finds fewer than k rows is
@@ -257,7 +282,7 @@ impl<'a> Strategy<'a> {
         let Job { plan, segments, queries, runs, .. } = *job;
         let rows: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
         let auto = plan.method == Method::Auto;
-        let coded = auto && segments.iter().all(|segment| segment.codes.is_some());
+        let coded = auto && runs.iter().all(|run| segments[run.segment].codes.is_some());
         let (dense, small_k) = (allowed >= rows / SPARSE, plan.k as u64 <= allowed / ROWS_PER_HIT);
         let long_runs = allowed >= (LONG_RUN * runs.len()).max(LONG_RUN * queries.dims()) as u64;
         let selective = small_k && (dense || long_runs && queries.len() < BATCH_MIN_QUERIES);
@@ -364,7 +389,16 @@ mod tests {
         (kernel.squared_norm)(&values, 3, &mut norms);
         norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
         let stored = Values::F32(&values);
-        let rows = Rows { dims: 3, first: 0, values: stored, scattered: stored, norms: &norms, in_memory: true, codes: None };
+        let rows = Rows {
+            dims: 3,
+            first: 0,
+            values: stored,
+            scattered: stored,
+            norms: &norms,
+            in_memory: true,
+            codes: None,
+            deleted: &crate::store::deleted::NONE,
+        };
         let queries = Queries::new(kernel, crate::level::Level::F32, crate::input::Block::F32(&values[..15]), 3, 0).unwrap();
         let plan = Plan {
             metric: Metric::Dot,
@@ -376,7 +410,7 @@ mod tests {
             unit: false,
             threshold: f64::NEG_INFINITY,
         };
-        let (runs, watch) = (Run::all(&[rows]), Watch::new(&|| true));
+        let (runs, watch) = (Run::all(&[rows]).unwrap(), Watch::new(&|| true));
         let job = Job { plan: &plan, segments: &[rows], queries: &queries, runs: &runs, watch: &watch };
         let found = |thresholds: &[f64; 5]| {
             let best = from_thresholds(&job, 1000, &Strategy::choose(&job, 1000).unwrap(), thresholds).unwrap();

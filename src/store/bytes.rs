@@ -35,7 +35,9 @@ pub struct Bytes(Arc<Region>);
 struct Region {
     map: Mmap,
     /// The mapped file; `None` for anonymous memory.
-    file: Option<(File, PathBuf)>,
+    file: Option<(Arc<File>, PathBuf)>,
+    /// Where the map ends in the file.
+    end: u64,
     /// The file's map for random access; `None` for anonymous memory.
     scattered: Option<Mmap>,
 }
@@ -48,14 +50,37 @@ impl Bytes {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let len = usize::try_from(len).map_err(|_| Error::Memory { bytes: len, purpose: "the map of a file" })?;
-        // SAFETY: the map is read-only and as long as the file, which Region keeps open; the module's condition is
-        // that nobody shortens or rewrites it meanwhile.
-        let map = || unsafe { MmapOptions::new().len(len).map(&file) }.map_err(|e| Error::io(path, e));
+        Self::map_range(Arc::new(file), path, 0..len)
+    }
+
+    /// Maps other bytes of the same file, which must be that long by now; `None` of anonymous memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remap(&self, range: Range<usize>) -> Result<Option<Self>> {
+        self.0.file.as_ref().map(|(file, path)| Self::map_range(file.clone(), path, range)).transpose()
+    }
+
+    /// A map of all bytes that the file has by now; anonymous memory is returned as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn whole_file(&self) -> Result<Self> {
+        let Some((file, path)) = &self.0.file else { return Ok(self.clone()) };
+        let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        let len = usize::try_from(len).map_err(|_| Error::Memory { bytes: len, purpose: "the map of a file" })?;
+        Self::map_range(file.clone(), path, 0..len)
+    }
+
+    fn map_range(file: Arc<File>, path: &Path, range: Range<usize>) -> Result<Self> {
+        // SAFETY: the map is read-only and within the file, which Region keeps open; the module's condition is that nobody
+        // shortens or rewrites it meanwhile.
+        let map = || unsafe { MmapOptions::new().offset(range.start as u64).len(range.len()).map(&*file) }.map_err(|e| Error::io(path, e));
         let (map, scattered) = (map()?, map()?);
         // A hint: where it is refused, more pages are read than needed.
         #[cfg(unix)]
         let _ = scattered.advise(memmap2::Advice::Random);
-        Ok(Bytes(Arc::new(Region { map, file: Some((file, path.to_owned())), scattered: Some(scattered) })))
+        Ok(Bytes(Arc::new(Region { map, file: Some((file, path.to_owned())), end: range.end as u64, scattered: Some(scattered) })))
     }
 
     /// Reads the mapped file into anonymous memory; anonymous memory is returned as it is.
@@ -65,7 +90,7 @@ impl Bytes {
     pub fn into_ram(self, tick: &dyn Fn() -> Result<()>) -> Result<Self> {
         let Some((file, path)) = &self.0.file else { return Ok(self) };
         let mut copy = BytesMut::zeroed(self.len(), "a copy of the file")?;
-        let mut reader = file;
+        let mut reader = &**file;
         reader.rewind().map_err(|e| Error::io(path, e))?;
         for block in copy.0.chunks_mut(READ_BLOCK) {
             tick()?;
@@ -81,8 +106,8 @@ impl Bytes {
     pub fn check_len(&self) -> Result<()> {
         let Some((file, path)) = &self.0.file else { return Ok(()) };
         let now = file.metadata().map_err(|e| Error::io(path, e))?.len();
-        if now < self.len() as u64 {
-            let reason = format!("F16: file length: {} bytes when it was opened, {now} now: another program has cut it", self.len());
+        if now < self.0.end {
+            let reason = format!("F16: file length: {} bytes when it was opened, {now} now: another program has cut it", self.0.end);
             return Err(Error::Format { path: path.clone(), reason });
         }
         Ok(())
@@ -94,6 +119,11 @@ impl Bytes {
     /// If `range` is outside the region, not aligned for `T` or not whole values; a checked header has no such ranges.
     pub fn view<T: AnyBitPattern>(&self, range: Range<usize>) -> &[T] {
         values(&self[range])
+    }
+
+    /// The mapped file; `None` for anonymous memory.
+    pub fn file(&self) -> Option<&File> {
+        self.0.file.as_ref().map(|(file, _)| &**file)
     }
 
     /// Whether the region is a mapped file.
@@ -118,6 +148,19 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         &self.0.map
     }
+}
+
+/// Whether two handles are of one file: by device and inode, where the system has them.
+#[cfg(unix)]
+pub(crate) fn same_file(a: &File, b: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();
+    identity(a).is_some() && identity(a) == identity(b)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn same_file(_a: &File, _b: &File) -> bool {
+    true
 }
 
 fn values<T: AnyBitPattern>(bytes: &[u8]) -> &[T] {
@@ -185,7 +228,7 @@ impl BytesMut {
     pub fn freeze(self) -> Result<Bytes> {
         let bytes = self.0.len() as u64;
         let map = self.0.make_read_only().map_err(|_| Error::Memory { bytes, purpose: "write-protecting a buffer" })?;
-        Ok(Bytes(Arc::new(Region { map, file: None, scattered: None })))
+        Ok(Bytes(Arc::new(Region { map, file: None, end: 0, scattered: None })))
     }
 
     /// `range` as mutable values of `T`, in place.

@@ -25,7 +25,7 @@ pub struct CodeSections {
 
 impl CodeSections {
     /// The sections of `rows` rows as values.
-    pub(super) fn view(&self, rows: usize) -> Codes<'_> {
+    pub fn view(&self, rows: usize) -> Codes<'_> {
         let (offsets, [leading_residuals, trailing_residuals, remainder_residuals]) = factors(&self.factors, rows.next_multiple_of(BLOCK));
         let (lines, remainder, scattered) = (self.lines.view(), self.remainder.view(), self.remainder.view_scattered());
         Codes { lines, offsets, leading_residuals, trailing_residuals, remainder_residuals, remainder, scattered }

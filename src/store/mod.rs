@@ -4,6 +4,8 @@
 mod ahead;
 mod bytes;
 pub mod codes;
+pub mod deleted;
+pub mod ids;
 pub mod lists;
 pub mod rows;
 pub mod section;
@@ -11,4 +13,4 @@ pub mod segment;
 
 pub use ahead::ReadAhead;
 pub use bytes::{Bytes, BytesMut};
-pub(crate) use bytes::{link, regular_file, unnamed_file};
+pub(crate) use bytes::{link, regular_file, same_file, unnamed_file};

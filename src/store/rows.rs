@@ -3,6 +3,7 @@
 //! Reading a level is defined here alone: kernels get float32 or float64 values, whatever the level.
 
 use super::codes::Codes;
+use super::deleted::Deleted;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::level::Level;
@@ -43,12 +44,19 @@ pub struct Rows<'a> {
     pub in_memory: bool,
     /// The rows' codes, if the index has a quantizer.
     pub codes: Option<Codes<'a>>,
+    /// The rows that have been deleted.
+    pub deleted: &'a Deleted,
 }
 
 impl<'a> Rows<'a> {
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.norms.len()
+    }
+
+    /// Runs of the rows that have not been deleted, in order.
+    pub fn live_runs(&self) -> impl Iterator<Item = Range<usize>> + 'a {
+        self.deleted.live_runs(self.len())
     }
 
     /// Whether there are no rows.

@@ -4,7 +4,7 @@
 
 use crate::sample::patient;
 use nseekfs::build::{BuildParams, Builder};
-use nseekfs::format::{self, AnnBytes, CodeBytes, Contents, IndexRecord, Kind, Mode, QuantizerBytes, SegmentBytes, Verify};
+use nseekfs::format::{self, AnnBytes, CodeBytes, Contents, IdRecord, IndexRecord, Kind, Mode, QuantizerBytes, SegmentBytes, Verify};
 use nseekfs::index::{AnnKind, AnnParams, Index, Method, SearchParams};
 use nseekfs::input::Block;
 use nseekfs::kernel::{FloatMode, scalar};
@@ -59,8 +59,13 @@ fn write(path: &std::path::Path, level: Level, metric: Metric) {
     let norms: Vec<u8> = NORMS.iter().flat_map(|norm| norm.to_le_bytes()).collect();
     let scales: Vec<u8> = SCALES.iter().flat_map(|scale| scale.to_le_bytes()).collect();
     let scales = (level == Level::F8).then_some(&scales[..]);
-    let segment = SegmentBytes { rows: 3, row_values: &row_values, norms: &norms, scales, codes: None };
-    format::write(path, &Contents { index: &index(level, metric), segments: &[segment], quantizer: None, ann: None }, &patient).unwrap();
+    let segment = SegmentBytes { rows: 3, row_values: &row_values, norms: &norms, scales, codes: None, ids: None };
+    format::write(
+        path,
+        &Contents { index: &index(level, metric), segments: &[segment], quantizer: None, ann: None, ids: IdRecord::default() },
+        &patient,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -163,10 +168,16 @@ fn write_encoded(path: &std::path::Path, rows: &[f32], norms: &[f64], ann: Optio
         norms: bytemuck::cast_slice(norms),
         scales: None,
         codes: Some(CodeBytes { lines: &lines, factors: &factors, remainder: &remainder }),
+        ids: None,
     };
     let about = IndexRecord { dims: DIMS, ..index(Level::F32, Metric::Cosine) };
     let record = QuantizerBytes { leading: quantizer.leading, skew: quantizer.skew, values: quantizer.values.view() };
-    format::write(path, &Contents { index: &about, segments: &[segment], quantizer: Some(record), ann }, &patient).unwrap();
+    format::write(
+        path,
+        &Contents { index: &about, segments: &[segment], quantizer: Some(record), ann, ids: IdRecord::default() },
+        &patient,
+    )
+    .unwrap();
 }
 
 fn write_coded(path: &std::path::Path) {

@@ -3,7 +3,7 @@
 
 use crate::sample::{LEVELS, SLOT_A, SLOT_B, TABLE, celled_file, coded_file, entry, file, header_refusal, open, patient, put, rehash};
 use nseekfs::ann::ivf::Ivf;
-use nseekfs::format::{self, AnnRecord, Header, Kind, Mode, Verify};
+use nseekfs::format::{self, AnnParts, AnnRecord, Header, Kind, Mode, Verify};
 use nseekfs::level::Level;
 use nseekfs::store::Bytes;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn assert_in_bounds(content: &[u8], header: &Header) {
 
 /// The same for cells: their parts lie in the section, apart from one another, and fit.
 fn assert_cells_in_bounds(content: &[u8], header: &Header) {
-    let Some((AnnRecord::Cells(cells), tuning)) = &header.ann else { return };
+    let Some(AnnParts { record: AnnRecord::Cells(cells), tuning, .. }) = &header.ann else { return };
     let (shape, parts) = (cells.shape, &cells.parts);
     assert!((1..=header.rows()).contains(&(shape.cells as u64)) && shape.dims == header.index.dims);
     assert!(shape.leading == 0 || header.quantizer.as_ref().is_some_and(|quantizer| quantizer.leading == shape.leading));
@@ -81,7 +81,7 @@ fn survive(content: &[u8]) -> bool {
         }
         segment.scales.clone().inspect(|scales| assert!(bytes.view::<f32>(scales.clone()).len() as u64 == segment.rows));
     }
-    if let Some((AnnRecord::Cells(record), _)) = header.ann {
+    if let Some(AnnParts { record: AnnRecord::Cells(record), .. }) = header.ann {
         let ivf = Ivf::new(record, &bytes);
         let (lists, centroids) = (ivf.lists(), ivf.centroids());
         assert!(lists.cells() == ivf.cells() && centroids.len() == ivf.cells());

@@ -7,7 +7,9 @@ use crate::sample::{
     refusal, rehash, tuning_payload, write_bucketed, write_celled,
 };
 use nseekfs::error::Error;
-use nseekfs::format::{self, AnnRecord, Contents, Header, Kind, Mode, QuantizerBytes, Verify};
+use nseekfs::format::{
+    self, AnnParts, AnnRecord, Commit, Contents, GrowingFile, Header, IdRecord, Kind, Mode, Part, QuantizerBytes, SegmentBytes, Verify,
+};
 use nseekfs::index::Index;
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
@@ -70,8 +72,7 @@ fn f3_the_version_is_known() {
 
 #[test]
 fn f4_every_required_feature_is_known() {
-    refused("F4: required feature bit 0: the file is unsealed", |content| put(content, 16, 1u64.to_le_bytes()));
-    refused("F4: required: expected features 0x0 at most, got 0x8000000000000000", |c| put(c, 16, (1u64 << 63).to_le_bytes()));
+    refused("F4: required: expected features 0x1 at most, got 0x8000000000000000", |c| put(c, 16, (1u64 << 63).to_le_bytes()));
     let content = changed(|content| put(content, 24, u64::MAX.to_le_bytes()));
     open(&content, Mode::Mmap, Verify::Full).expect("ignorable features are ignored");
 }
@@ -79,6 +80,7 @@ fn f4_every_required_feature_is_known() {
 #[test]
 fn f5_the_file_is_sealed() {
     refused("F5: flags: expected 1, got 0", |content| put(content, 32, 0u64.to_le_bytes()));
+    refused("F5: flags: expected 0, got 1", |content| put(content, 16, 1u64.to_le_bytes()));
     refused("F5: flags: expected 1, got 3", |content| put(content, 32, 3u64.to_le_bytes()));
     refused("F5: header_bytes: expected 192, got 256", |content| put(content, 12, 256u32.to_le_bytes()));
 }
@@ -125,7 +127,7 @@ fn f9_the_table_is_whole() {
 
 #[test]
 fn f10_reserved_bytes_are_zero() {
-    let records = [(0, 40..56), (SLOT_A, 40..56), (TABLE, 40..64), (entry(0), 40..64), (entry(2), 40..64)];
+    let records = [(0, 40..56), (SLOT_A, 40..56), (TABLE, 52..64), (entry(0), 40..64), (entry(2), 40..64)];
     for (record, fields) in records {
         for at in fields {
             refused("F10: reserved bytes of ", |content| content[record + at] = 0x80);
@@ -144,7 +146,7 @@ fn f11_the_index_record_holds_listed_values() {
 
 #[test]
 fn f12_kinds_and_segments_are_known() {
-    refused("F12: kind of entry 1: expected one that this nseekfs knows, got 7 (tombstones)", |c| put(c, entry(1), 7u32.to_le_bytes()));
+    refused("F12: kind of entry 1: expected one that this nseekfs knows, got 99 (unknown)", |c| put(c, entry(1), 99u32.to_le_bytes()));
     refused("F12: kind of entry 0: expected one that this nseekfs knows, got 0 (unknown)", |c| put(c, entry(0), 0u32.to_le_bytes()));
     refused("F12: segment of entry 0: expected below 1, got 1", |content| put(content, entry(0) + 4, 1u32.to_le_bytes()));
     refused("F12: segment of entry 0: expected below 1, got 4294967295", |c| put(c, entry(0) + 4, u32::MAX.to_le_bytes()));
@@ -347,7 +349,13 @@ fn f19_codes_are_whole_or_not_there() {
         let folder = tempfile::tempdir().unwrap();
         match format::write(
             &folder.path().join("refused.bin"),
-            &Contents { index: &index(level, dims), segments: &[segment.bytes()], quantizer: Some(quantizer), ann: None },
+            &Contents {
+                index: &index(level, dims),
+                segments: &[segment.bytes()],
+                quantizer: Some(quantizer),
+                ann: None,
+                ids: IdRecord::default(),
+            },
             &patient,
         ) {
             Err(Error::Format { reason, .. }) => reason,
@@ -425,7 +433,7 @@ const UNKNOWN: [u8; 4] = 0x8000_0063u32.to_le_bytes();
 fn a_file_with_cells_holds_what_was_written() {
     for (mode, rows) in [(Mode::Mmap, vec![20]), (Mode::Ram, vec![20, 3])] {
         let (bytes, header) = open(&celled_file(&rows), mode, Verify::Full).unwrap();
-        let (ann, tuning) = header.ann.unwrap();
+        let AnnParts { record: ann, tuning, .. } = header.ann.unwrap();
         let cells = ann.cells().unwrap();
         assert!(cells.metric == Metric::Euclidean && cells.spilled && bytes[cells.payload.clone()] == cells_payload());
         let shape = cells.shape;
@@ -652,7 +660,7 @@ fn f25_buckets_are_of_one_shape() {
     let path = folder.path().join("buckets.bin");
     write_bucketed(&path, &buckets_payload()).unwrap();
     let (bytes, header) = open(&std::fs::read(&path).unwrap(), Mode::Mmap, Verify::Full).unwrap();
-    let Some((AnnRecord::Buckets(record), _)) = header.ann else { panic!("expected buckets") };
+    let Some(AnnParts { record: AnnRecord::Buckets(record), .. }) = header.ann else { panic!("expected buckets") };
     assert_eq!((record.shape.tables, record.shape.bits, record.shape.seed, record.shape.values), (2, 3, 7, BUCKET_VALUES));
     assert!(bytes[record.payload.clone()] == buckets_payload() && record.parts.end == record.payload.end);
     for (at, name, most) in [(0, "tables", 64), (4, "bits", 24)] {
@@ -682,6 +690,99 @@ fn f25_buckets_are_of_one_shape() {
             other => panic!("expected a refusal, got {other:?}"),
         }
     }
+}
+
+/// A sealed file of five rows with ids.
+fn with_ids(ids: &[u8], texts: bool) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ids.bin");
+    let whole = Segment::sample(Level::F32, 3, 5);
+    let segment = SegmentBytes { ids: Some((ids, texts)), ..whole.bytes() };
+    let record = IdRecord { next: Some(9), texts: Some(texts) };
+    let contents = Contents { index: &index(Level::F32, 3), segments: &[segment], quantizer: None, ann: None, ids: record };
+    format::write(&path, &contents, &patient).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// Ids of five rows: "a", "", "ab", "\u{e4}" and "z".
+fn texts() -> Vec<u8> {
+    let mut bytes: Vec<u8> = [1u64, 1, 3, 5, 6].iter().flat_map(|end| end.to_le_bytes()).collect();
+    bytes.extend("aab\u{e4}z".bytes());
+    bytes
+}
+
+#[test]
+fn f26_ids_are_of_one_type_and_one_a_row() {
+    let numbers: Vec<u8> = [7i64, -1, 3, 0, 5].iter().flat_map(|id| id.to_le_bytes()).collect();
+    let whole = with_ids(&numbers, false);
+    let header = open(&whole, Mode::Mmap, Verify::Full).unwrap().1;
+    assert_eq!((header.ids, header.segments[0].ids.as_ref().unwrap().1), (IdRecord { next: Some(9), texts: Some(false) }, false));
+    let broken = |reason: &str, at: usize, value: u64| {
+        let mut content = whole.clone();
+        put(&mut content, at, value.to_le_bytes());
+        rehash(&mut content);
+        let got = header_refusal(&content);
+        assert!(got.starts_with(reason), "expected {reason:?}, got {got:?}");
+    };
+    broken("F26: ids: expected 0 to 2, got 3", TABLE + 48, 3);
+    broken("F26: next_id: expected below 2^63, got 9223372036854775808", TABLE + 40, 1 << 63);
+    broken("F26: rows of the int64 ids section of segment 0: expected 5, got 4", entry(2) + 24, 4);
+    broken("F26: length of the int64 ids section of segment 0: expected 40, got 39", entry(2) + 16, 39);
+    let short = with_ids(&texts(), true);
+    let mut content = short.clone();
+    put(&mut content, entry(2) + 16, 39u64.to_le_bytes());
+    rehash(&mut content);
+    assert!(header_refusal(&content).starts_with("F26: length of the utf-8 ids section of segment 0: expected 40 or more, got 39"));
+}
+
+#[test]
+fn f27_texts_lie_in_their_section_and_are_utf_8() {
+    let whole = with_ids(&texts(), true);
+    let start = get(&whole, entry(2) + 8) as usize;
+    let ids = |content: &[u8]| -> Result<Vec<String>, Error> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, content).unwrap();
+        let index = Index::open(file.path(), Mode::Mmap, Verify::Header, &Watch::new(&|| true))?;
+        Ok(index.live_ids()?.iter().map(ToString::to_string).collect())
+    };
+    assert_eq!(ids(&whole).unwrap(), ["\"a\"", "\"\"", "\"ab\"", "\"\u{e4}\"", "\"z\""]);
+    for (at, value) in [(start, 2u8), (start + 7, 1), (start + 32, 99), (start + 40, 0xff), (start + 44, b'x')] {
+        let mut content = whole.clone();
+        content[at] = value;
+        assert!(matches!(ids(&content), Err(Error::Format { reason, .. }) if reason.starts_with("F27")), "{at}");
+    }
+}
+
+#[test]
+fn f28_tombstones_name_rows_of_their_segment_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("growing.bin");
+    let commit = |rows: &[u32]| {
+        std::fs::write(&path, file(Level::F32, &[5])).unwrap();
+        let sealed = Header::parse(&std::fs::read(&path).unwrap(), &path).unwrap();
+        let mut growing = GrowingFile::lock(&path).unwrap();
+        growing.follow(true, 1, sealed.file_bytes);
+        let payload: Vec<u8> = rows.iter().flat_map(|row| row.to_le_bytes()).collect();
+        let part = Part { kind: Kind::Tombstones, segment: 0, rows: rows.len() as u64, payload: &payload };
+        let commit = Commit { index: &sealed.index, ids: sealed.ids, segments: 1, rows: 5, kept: &sealed.sections, new: &[part] };
+        growing.commit(&commit, |_| &[], &patient)?;
+        Index::open(&path, Mode::Mmap, Verify::Header, &Watch::new(&|| true))
+    };
+    let index = commit(&[4, 0]).unwrap();
+    assert_eq!((index.live_numbers().collect::<Vec<_>>(), index.generation()), (vec![1, 2, 3], Some(2)));
+    for rows in [&[5u32][..], &[1, 1], &[u32::MAX]] {
+        let Err(Error::Format { reason, .. }) = commit(rows) else { panic!("{rows:?}") };
+        assert!(reason.starts_with("F28: tombstones of segment 0: expected rows below 5, each once"), "{reason}");
+    }
+    let Err(Error::Format { reason, .. }) = commit(&[0, 1, 2, 3, 4, 5]) else { panic!() };
+    assert!(reason.starts_with("F28: rows of the tombstones section of segment 0: expected 1 to 5, got 6"), "{reason}");
+    // A damaged tombstone is refused whatever else is checked.
+    commit(&[4, 0]).unwrap();
+    let mut content = std::fs::read(&path).unwrap();
+    let section =
+        Header::parse(&content, &path).unwrap().sections.into_iter().find(|section| section.kind == Some(Kind::Tombstones)).unwrap();
+    content[section.payload.start] = 3;
+    assert!(refusal(&content, Mode::Mmap, Verify::Header).starts_with("F17: checksum of the tombstones section of segment 0"));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! out again here, so that a slip in the code's constants shows), and hashed again on request.
 
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, AnnBytes, CodeBytes, Contents, Header, IndexRecord, Kind, Mode, QuantizerBytes, SegmentBytes, Verify};
+use nseekfs::format::{
+    self, AnnBytes, CodeBytes, Contents, Header, IdRecord, IndexRecord, Kind, Mode, QuantizerBytes, SegmentBytes, Verify,
+};
 use nseekfs::level::Level;
 use nseekfs::metric::Metric;
 use nseekfs::store::Bytes;
@@ -52,7 +54,7 @@ impl Segment {
 
     pub fn bytes(&self) -> SegmentBytes<'_> {
         let codes = self.codes.as_ref().map(|[lines, factors, remainder]| CodeBytes { lines, factors, remainder });
-        SegmentBytes { rows: self.rows, row_values: &self.row_values, norms: &self.norms, scales: self.scales.as_deref(), codes }
+        SegmentBytes { rows: self.rows, row_values: &self.row_values, norms: &self.norms, scales: self.scales.as_deref(), codes, ids: None }
     }
 }
 
@@ -74,7 +76,12 @@ pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sample.bin");
-    format::write(&path, &Contents { index: &index(level, 3), segments: &parts, quantizer: None, ann: None }, &patient).unwrap();
+    format::write(
+        &path,
+        &Contents { index: &index(level, 3), segments: &parts, quantizer: None, ann: None, ids: IdRecord::default() },
+        &patient,
+    )
+    .unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -99,7 +106,13 @@ pub fn coded_file(rows: &[usize]) -> Vec<u8> {
         let path = folder.path().join("coded.bin");
         format::write(
             &path,
-            &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, quantizer: Some(quantizer), ann: None },
+            &Contents {
+                index: &index(Level::F16, CODED_DIMS),
+                segments: &parts,
+                quantizer: Some(quantizer),
+                ann: None,
+                ids: IdRecord::default(),
+            },
             &patient,
         )
         .unwrap();
@@ -175,7 +188,11 @@ pub fn write_celled(path: &Path, rows: &[usize], cells: &[u8], tuning: &[u8]) ->
     let values = quantizer_values();
     let quantizer = Some(QuantizerBytes { leading: LEAD, skew: 1e-6, values: &values });
     let ann = Some(AnnBytes { kind: Kind::Cells, ann: cells, tuning });
-    format::write(path, &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, quantizer, ann }, &patient)
+    format::write(
+        path,
+        &Contents { index: &index(Level::F16, CODED_DIMS), segments: &parts, quantizer, ann, ids: IdRecord::default() },
+        &patient,
+    )
 }
 
 /// The content of a file of level f16 with codes, cells and their tuning; quantizer, cells and tuning come last.
@@ -221,7 +238,11 @@ pub fn write_bucketed(path: &Path, buckets: &[u8]) -> Result<()> {
     let segment = Segment::sample(Level::F32, 3, 20);
     let tuning = tuning_payload();
     let ann = Some(AnnBytes { kind: Kind::Buckets, ann: buckets, tuning: &tuning });
-    format::write(path, &Contents { index: &index(Level::F32, 3), segments: &[segment.bytes()], quantizer: None, ann }, &patient)
+    format::write(
+        path,
+        &Contents { index: &index(Level::F32, 3), segments: &[segment.bytes()], quantizer: None, ann, ids: IdRecord::default() },
+        &patient,
+    )
 }
 
 /// Opens `content` as a file of its own.

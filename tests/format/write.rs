@@ -2,7 +2,7 @@
 
 use crate::sample::{CODED_DIMS, LEAD, Segment, coded_file, file, index, open, patient, quantizer_values, written_anew};
 use nseekfs::error::{Error, Result};
-use nseekfs::format::{self, CodeBytes, Contents, Mode, QuantizerBytes, SegmentBytes, SegmentLayout, Verify};
+use nseekfs::format::{self, CodeBytes, Contents, IdRecord, Mode, QuantizerBytes, SegmentBytes, SegmentLayout, Verify};
 use nseekfs::level::Level;
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -18,7 +18,13 @@ fn names(folder: &Path) -> Vec<String> {
 fn write(path: &Path, rows: usize, tick: &dyn Fn() -> Result<()>) -> Result<()> {
     format::write(
         path,
-        &Contents { index: &index(Level::F32, 3), segments: &[Segment::sample(Level::F32, 3, rows).bytes()], quantizer: None, ann: None },
+        &Contents {
+            index: &index(Level::F32, 3),
+            segments: &[Segment::sample(Level::F32, 3, rows).bytes()],
+            quantizer: None,
+            ann: None,
+            ids: IdRecord::default(),
+        },
         tick,
     )
 }
@@ -81,8 +87,14 @@ fn an_index_can_be_saved_over_the_file_that_it_maps() {
         norms: &bytes[segment.norms.clone()],
         scales: None,
         codes: None,
+        ids: None,
     };
-    format::write(&path, &Contents { index: &header.index, segments: &[part], quantizer: None, ann: None }, &patient).unwrap();
+    format::write(
+        &path,
+        &Contents { index: &header.index, segments: &[part], quantizer: None, ann: None, ids: IdRecord::default() },
+        &patient,
+    )
+    .unwrap();
     assert!(std::fs::read(&path).unwrap() == before);
     write(&path, 1, &patient).unwrap();
     bytes.check_len().unwrap();
@@ -107,6 +119,7 @@ fn what_a_file_with_codes_holds_can_be_written_again() {
             norms: &bytes[segment.norms.clone()],
             scales: None,
             codes: Some(CodeBytes { lines: &bytes[codes.lines], factors: &bytes[codes.factors], remainder: &bytes[codes.remainder] }),
+            ids: None,
         }
     };
     let parts: Vec<SegmentBytes> = header.segments.iter().map(part).collect();
@@ -114,7 +127,12 @@ fn what_a_file_with_codes_holds_can_be_written_again() {
     let quantizer = QuantizerBytes { leading: record.leading, skew: record.skew, values: &bytes[record.values] };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("again.bin");
-    format::write(&path, &Contents { index: &header.index, segments: &parts, quantizer: Some(quantizer), ann: None }, &patient).unwrap();
+    format::write(
+        &path,
+        &Contents { index: &header.index, segments: &parts, quantizer: Some(quantizer), ann: None, ids: IdRecord::default() },
+        &patient,
+    )
+    .unwrap();
     assert!(std::fs::read(path).unwrap() == content);
 }
 
@@ -126,7 +144,7 @@ fn what_the_reader_would_refuse_is_not_written() {
     let part = whole.bytes();
     let try_write = |dims, parts: &[SegmentBytes]| match format::write(
         &path,
-        &Contents { index: &index(Level::F32, dims), segments: parts, quantizer: None, ann: None },
+        &Contents { index: &index(Level::F32, dims), segments: parts, quantizer: None, ann: None, ids: IdRecord::default() },
         &patient,
     ) {
         Err(Error::Format { reason, .. }) => reason,
@@ -134,17 +152,25 @@ fn what_the_reader_would_refuse_is_not_written() {
     };
     assert!(try_write(0, &[part]).starts_with("F11: dims"));
     assert!(try_write(usize::MAX, &[part]).starts_with("F11: dims"));
-    assert!(try_write(3, &[]).starts_with("F13: segments"));
     assert!(try_write(3, &[SegmentBytes { scales: Some(&[0; 20]), ..part }]).starts_with("F13: sections"));
     assert!(try_write(3, &[SegmentBytes { rows: 6, ..part }]).starts_with("F14: length of the rows"));
     assert!(try_write(3, &[SegmentBytes { norms: &[0; 39], ..part }]).starts_with("F14: length of the norms"));
-    assert!(try_write(3, &[SegmentBytes { rows: 0, row_values: &[], norms: &[], scales: None, codes: None }]).starts_with("F14: rows"));
+    assert!(
+        try_write(3, &[SegmentBytes { rows: 0, row_values: &[], norms: &[], scales: None, codes: None, ids: None }])
+            .starts_with("F14: rows")
+    );
     let (coded, values) = (Segment::coded(Level::F32, CODED_DIMS, 20, LEAD), quantizer_values());
     let quantizer = QuantizerBytes { leading: LEAD, skew: 0.0, values: &values };
     let part = coded.bytes();
     let try_coded = |quantizer: Option<&QuantizerBytes>, part: SegmentBytes| match format::write(
         &path,
-        &Contents { index: &index(Level::F32, CODED_DIMS), segments: &[part], quantizer: quantizer.copied(), ann: None },
+        &Contents {
+            index: &index(Level::F32, CODED_DIMS),
+            segments: &[part],
+            quantizer: quantizer.copied(),
+            ann: None,
+            ids: IdRecord::default(),
+        },
         &patient,
     ) {
         Err(Error::Format { reason, .. }) => reason,

@@ -182,7 +182,16 @@ impl Coded {
 
     /// The rows as a scan takes them.
     pub fn rows<'a>(&'a self, values: Values<'a>, dims: usize, first: u64) -> Rows<'a> {
-        Rows { dims, first, values, scattered: values, norms: &self.norms, in_memory: true, codes: Some(self.codes()) }
+        Rows {
+            dims,
+            first,
+            values,
+            scattered: values,
+            norms: &self.norms,
+            in_memory: true,
+            codes: Some(self.codes()),
+            deleted: &nseekfs::store::deleted::NONE,
+        }
     }
 }
 

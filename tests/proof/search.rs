@@ -13,6 +13,7 @@ use nseekfs::metric::Metric;
 use nseekfs::pool::Watch;
 use nseekfs::quantize::Quantizer;
 use nseekfs::scan::{self, Plan, Queries, Run};
+use nseekfs::store::ids::IdSlice;
 use nseekfs::store::rows::{Rows, Values};
 
 /// An index that has codes.
@@ -188,7 +189,8 @@ fn codes_change_no_answer_of_a_filter() {
     let list: Vec<i64> = (0..ROWS as i64).rev().filter(|&i| half[i as usize] && i % 4 != 0).collect();
     // Runs that start and end inside blocks and spans.
     let runs: Vec<bool> = (0..ROWS).map(|i| (i / 1237) % 3 == 1 || (4090..4105).contains(&i) || i == ROWS - 1).collect();
-    let filters = [Filter::Mask(&dense), Filter::Mask(&half), Filter::Mask(&thin), Filter::Mask(&runs), Filter::Rows(&list)];
+    let filters =
+        [Filter::Mask(&dense), Filter::Mask(&half), Filter::Mask(&thin), Filter::Mask(&runs), Filter::Ids(IdSlice::Numbers(&list))];
     for kind in ["power law", "duplicates", "half zero"] {
         let rows = table(kind, ROWS, DIMS);
         let index = index(Level::F32, Block::F32(&rows), DIMS);

@@ -582,7 +582,7 @@ def test_arguments_that_are_not_allowed_are_refused(clusters, given, text):
         exact.query(queries[0], effort=Effort(nprobe=3))
     with pytest.raises(nseekfs.InputError, match="ann: expected an index for approximate search"):
         exact.tune()
-    with pytest.raises(nseekfs.InputError, match="row: expected a row from 0 to"):
+    with pytest.raises(nseekfs.MissingIdError, match="id: expected ids that the index has"):
         index.explain_miss(queries[0], ROWS)
     with pytest.raises(nseekfs.InputError, match="queries: expected"):
         index.recall(np.zeros((3, DIMS + 1)))

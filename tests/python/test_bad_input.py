@@ -66,6 +66,22 @@ def npy(index, folder):
     return (folder / "rows.npy").read_bytes()
 
 
+def batch_in_batch(index, folder):
+    with index.batch(), index.batch():
+        pass
+
+
+def compact_in_batch(index, folder):
+    with index.batch():
+        index.compact()
+
+
+def changed_reader(index, folder):
+    saved(index, folder)
+    with nseekfs.load_index(folder / "whole.bin") as reader:
+        reader.delete(0)
+
+
 def unwritable(folder):
     """A folder in which nobody, not even root, can create files."""
     if os.geteuid() == 0:
@@ -132,16 +148,36 @@ BAD = {
     "no queries of other dims": (search(ROWS[:0, :5]), InputError, "queries 8 5"),
     "one query without values": (search([[]]), InputError, "queries (rows, dims) (1, 0)"),
     "no queries to measure": (lambda i, f: i.recall(ROWS[:0]), InputError, "queries at least one (0, 8)"),
-    "row in the index": (lambda i, f: V in i, InputTypeError, "index `in` query"),
-    "number in the index": (lambda i, f: 3 in i, InputTypeError, "index `in` len(index) 3"),
-    "rows by a float": (lambda i, f: i[1.0], InputTypeError, "row bool row number float64"),
-    "rows by floats": (lambda i, f: i[[1.0]], InputTypeError, "row bool row number float64"),
-    "rows by a bool": (lambda i, f: i[True], InputTypeError, "row whole number True"),
-    "rows by a tuple": (lambda i, f: i[1, 2], InputTypeError, "row tuple axes"),
-    "rows by a word": (lambda i, f: i["1"], InputTypeError, "row <U1"),
-    "rows by None": (lambda i, f: i[None], InputTypeError, "row None"),
-    "rows by a mixture": (lambda i, f: i[[True, 2]], InputTypeError, "row mixture"),
-    "rows by a short mask": (lambda i, f: i[np.ones(59, bool)], InputError, "row bool 60 (59,)"),
+    "row in the index": (lambda i, f: V in i, InputTypeError, "ids int str float32"),
+    "list in the index": (lambda i, f: [3] in i, InputTypeError, "id int str list contains"),
+    "bool in the index": (lambda i, f: True in i, InputTypeError, "id int str True"),
+    "rows by a float": (lambda i, f: i[1.0], InputTypeError, "ids int str float64"),
+    "rows by floats": (lambda i, f: i[[1.0]], InputTypeError, "ids int str float64"),
+    "rows by a bool": (lambda i, f: i[True], InputTypeError, "ids whole number True"),
+    "rows by a tuple": (lambda i, f: i[1, 2], InputTypeError, "ids tuple"),
+    "rows by a word": (lambda i, f: i["1"], nseekfs.MissingIdError, 'id "1"'),
+    "rows of no ids": (lambda i, f: i.get([0, 60]), nseekfs.MissingIdError, "id 60"),
+    "rows from the end": (lambda i, f: i[-1], nseekfs.MissingIdError, "id -1"),
+    "ids in a list of lists": (lambda i, f: i.delete([[1]]), InputError, "ids one dimension (1, 1)"),
+    "ids of two types": (lambda i, f: i.delete(["a", 1]), InputTypeError, "ids one type"),
+    "ids of the other type": (lambda i, f: i.delete(["a"]), InputError, "ids integers texts"),
+    "too few ids": (lambda i, f: i.add(ROWS[:2], [99]), InputError, "ids 2 ids 1 ids"),
+    "ids without rows": (lambda i, f: i.add(ROWS[:0], [99]), InputError, "ids no rows 1 ids"),
+    "an id twice": (lambda i, f: i.add(ROWS[:2], [99, 99]), InputError, "ids once 99 rows 0 and 1"),
+    "an id that exists": (lambda i, f: i.add(ROWS[:2], [99, 5]), InputError, "ids upsert 5"),
+    "ids that are floats": (lambda i, f: i.add(ROWS[:1], [9.0]), InputTypeError, "ids float64"),
+    "added rows of other dims": (lambda i, f: i.add(ROWS[:, :5]), InputError, "embeddings 8 5"),
+    "added NaN": (lambda i, f: i.add([[float("nan")] * 8]), InputError, "embeddings finite NaN row 0"),
+    "batch in a batch": (batch_in_batch, InputError, "batch within"),
+    "compaction in a batch": (compact_in_batch, InputError, "compact batch"),
+    "change of a reader": (changed_reader, InputError, "index writable=True"),
+    "writable in memory": (lambda i, f: nseekfs.load_index(f, writable=True, mode="ram"), InputError, "writable mmap"),
+    "writable as a number": (lambda i, f: nseekfs.load_index(f, writable=1), InputTypeError, "writable True False 1"),
+    "empty without dims": (lambda i, f: nseekfs.empty(0), InputError, "dims 1 0"),
+    "empty of many dims": (lambda i, f: nseekfs.empty(1 << 20), InputError, "dims 65536"),
+    "rows by None": (lambda i, f: i[None], InputTypeError, "ids None"),
+    "rows by a mixture": (lambda i, f: i[[True, 2]], InputTypeError, "index bool int64"),
+    "rows by a short mask": (lambda i, f: i[np.ones(59, bool)], InputError, "index bool 60 (59,)"),
     "ragged queries": (search([[1.0] * 8, [1.0]]), InputError, "queries equal length"),
     "wrong dims": (query(ROWS[0, :5]), InputError, "query 8 5"),
     "wrong dims of queries": (search(ROWS[:, :5]), InputError, "queries 8 5"),
@@ -251,11 +287,11 @@ BAD = {
     "2-d mask": (query(V, filter=np.ones((1, 60), bool)), InputError, "filter one dimension (1, 60)"),
     "2-d rows": (query(V, filter=[[1, 2]]), InputError, "filter one dimension (1, 2)"),
     "0-d filter": (query(V, filter=3), InputError, "filter one dimension single number"),
-    "float mask": (query(V, filter=np.ones(60)), InputTypeError, "filter bool row numbers float64"),
-    "float rows": (query(V, filter=[1.0, 2.0]), InputTypeError, "filter bool row numbers float64"),
-    "bools and rows": (query(V, filter=[True, 2]), InputTypeError, "filter bool row numbers mixture"),
-    "text filter": (query(V, filter="all"), InputTypeError, "filter bool row numbers"),
-    "set filter": (query(V, filter={1, 2}), InputTypeError, "filter bool row numbers set"),
+    "float mask": (query(V, filter=np.ones(60)), InputTypeError, "filter bool ids float64"),
+    "float rows": (query(V, filter=[1.0, 2.0]), InputTypeError, "filter bool ids float64"),
+    "bools and rows": (query(V, filter=[True, 2]), InputTypeError, "filter bool ids mixture"),
+    "text filter": (query(V, filter="all"), InputTypeError, "filter bool ids <U3"),
+    "set filter": (query(V, filter={1, 2}), InputTypeError, "filter bool ids set"),
     "mask of integers": (query(V, filter=(V[0] < ROWS[:, 0]).astype("u1")), InputError, "filter astype(bool) 60"),
     "mask of integers in search": (search(V, filter=[0] * 59 + [1]), InputError, "filter astype(bool) 60"),
     "mask of zeros": (search(V, filter=np.zeros(60, np.int64)), InputError, "filter astype(bool) 60"),

@@ -57,6 +57,7 @@ def test_an_iterator_gives_blocks_or_rows(monkeypatch, block_bytes):
 
 
 WRONG = {
+    "ids": [1.0],
     "level": "f4",
     "metric": "manhattan",
     "ann": "hnsw",

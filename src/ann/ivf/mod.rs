@@ -26,6 +26,8 @@ use crate::quantize::rotate::Rotation;
 use crate::scan::{Plan, Queries};
 use crate::store::Bytes;
 use crate::store::codes::CodeSections;
+use crate::store::deleted::Deleted;
+use crate::store::ids::Ids;
 use crate::store::lists::{ListCodeSections, ListSections, Lists};
 use crate::store::rows::Rows;
 use crate::store::section::Section;
@@ -39,7 +41,7 @@ use std::sync::OnceLock;
 pub struct Ivf {
     record: CellRecord,
     payload: Section,
-    centroids: Segment,
+    centroids: Box<Segment>,
     /// The least key of each cell's rows to its centroid, float64; infinite for a cell without rows.
     min_keys: Section,
     lists: ListSections,
@@ -57,13 +59,15 @@ impl Ivf {
             factors: section(&codes.factors),
             remainder: section(&codes.remainder),
         });
-        let centroids = Segment {
+        let centroids = Box::new(Segment {
             rows: record.shape.cells,
             values: section(&parts.centroids),
             norms: section(&parts.norms),
             scales: section(&(0..0)),
             codes,
-        };
+            ids: Ids::Consecutive(0),
+            deleted: Deleted::default(),
+        });
         let codes = parts.listed.as_ref().map(|[lines, factors]| ListCodeSections { lines: section(lines), factors: section(factors) });
         let lists = ListSections { starts: section(&parts.starts), rows: section(&parts.rows), codes };
         Ivf { payload: section(&record.payload), min_keys: section(&parts.reaches), centroids, lists, rotation: OnceLock::new(), record }
