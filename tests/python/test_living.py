@@ -426,6 +426,7 @@ def test_an_interrupt_in_the_middle_of_changes_loses_nothing(tmp_path):
                 armed = False
             assert len(index) in (had, had + 200)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     count, path = len(index), index.path
     index.close()
