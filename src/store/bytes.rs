@@ -1,7 +1,7 @@
 //! Shared immutable bytes: a mapped file, or anonymous memory that was filled once.
 //!
 //! All map calls of the crate are here, its files without a name, and its only unsafe code outside `kernel/`. Regions
-//! start on a page, so any section of a file that is aligned to 64 bytes can be viewed as values of its type. Anonymous
+//! start on a cache line, so any section of a file that is aligned to 64 bytes can be viewed as values of its type. Anonymous
 //! memory starts zeroed, is an error instead of an abort where the system refuses it, and is freed with the last clone.
 //!
 //! A file is mapped twice: one map is for streaming, and the system reads ahead; the other is for random access, and
@@ -11,8 +11,8 @@
 //! Other programs must not shorten or rewrite a mapped file while it is open; nseekfs itself only replaces files
 //! whole. Touching a lost page of a shortened file would kill the process; [`Bytes::check_len`] gives an error first.
 
-use crate::error::{Error, Result};
-use bytemuck::{AnyBitPattern, Pod};
+use crate::error::{Error, Result, filled};
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Seek};
@@ -27,13 +27,41 @@ const HUGE: usize = 4 << 20;
 /// Bytes of a file that are read between two checks for an interrupt.
 const READ_BLOCK: usize = 4 << 20;
 
+/// Memory from this size on is a map of its own: below, making and freeing one takes longer than filling it.
+const MAPPED: usize = 64 << 10;
+
+/// A cache line: small memory is aligned as sections of files are.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// What holds the bytes of a region.
+#[derive(Debug)]
+enum Memory {
+    /// A file, or anonymous memory.
+    Map(Mmap),
+    /// Less than [`MAPPED`] bytes, so many of these lines.
+    Small(Vec<Line>, usize),
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Memory::Map(map) => map,
+            Memory::Small(lines, len) => &bytemuck::cast_slice(lines)[..*len],
+        }
+    }
+}
+
 /// An immutable region of bytes; clones share it.
 #[derive(Debug, Clone)]
 pub struct Bytes(Arc<Region>);
 
 #[derive(Debug)]
 struct Region {
-    map: Mmap,
+    memory: Memory,
     /// The mapped file; `None` for anonymous memory.
     file: Option<(Arc<File>, PathBuf)>,
     /// Where the map ends in the file.
@@ -80,7 +108,8 @@ impl Bytes {
         // A hint: where it is refused, more pages are read than needed.
         #[cfg(unix)]
         let _ = scattered.advise(memmap2::Advice::Random);
-        Ok(Bytes(Arc::new(Region { map, file: Some((file, path.to_owned())), end: range.end as u64, scattered: Some(scattered) })))
+        let (memory, scattered) = (Memory::Map(map), Some(scattered));
+        Ok(Bytes(Arc::new(Region { memory, file: Some((file, path.to_owned())), end: range.end as u64, scattered })))
     }
 
     /// Reads the mapped file into anonymous memory; anonymous memory is returned as it is.
@@ -92,7 +121,7 @@ impl Bytes {
         let mut copy = BytesMut::zeroed(self.len(), "a copy of the file")?;
         let mut reader = &**file;
         reader.rewind().map_err(|e| Error::io(path, e))?;
-        for block in copy.0.chunks_mut(READ_BLOCK) {
+        for block in copy.all_mut().chunks_mut(READ_BLOCK) {
             tick()?;
             if let Err(source) = reader.read_exact(block) {
                 self.check_len()?;
@@ -133,7 +162,7 @@ impl Bytes {
 
     /// The same bytes for random access: of a mapped file, only the pages that are touched are read.
     pub fn scattered(&self) -> &[u8] {
-        self.0.scattered.as_ref().unwrap_or(&self.0.map)
+        self.0.scattered.as_deref().unwrap_or(&self.0.memory)
     }
 
     /// [`Bytes::view`] of [`Bytes::scattered`].
@@ -146,7 +175,7 @@ impl Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.map
+        &self.0.memory
     }
 }
 
@@ -210,25 +239,47 @@ pub(super) fn request(bytes: &[u8]) {
 
 /// Anonymous memory that is being filled, to become [`Bytes`].
 #[derive(Debug)]
-pub struct BytesMut(MmapMut);
+pub struct BytesMut(Filling);
+
+/// Memory that is written.
+#[derive(Debug)]
+enum Filling {
+    Map(MmapMut),
+    Small(Vec<Line>, usize),
+}
 
 impl BytesMut {
     /// `len` zero bytes for `purpose`, or [`Error::Memory`].
     pub fn zeroed(len: usize, purpose: &'static str) -> Result<Self> {
+        if len < MAPPED {
+            return Ok(BytesMut(Filling::Small(filled(len.div_ceil(size_of::<Line>()), Line::zeroed(), purpose)?, len)));
+        }
         let map = MmapMut::map_anon(len).map_err(|_| Error::Memory { bytes: len as u64, purpose })?;
         #[cfg(target_os = "linux")]
         if len >= HUGE {
             // A hint, which systems without huge pages refuse.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(BytesMut(map))
+        Ok(BytesMut(Filling::Map(map)))
     }
 
     /// The filled memory, read-only from here on.
     pub fn freeze(self) -> Result<Bytes> {
-        let bytes = self.0.len() as u64;
-        let map = self.0.make_read_only().map_err(|_| Error::Memory { bytes, purpose: "write-protecting a buffer" })?;
-        Ok(Bytes(Arc::new(Region { map, file: None, end: 0, scattered: None })))
+        let bytes = self.len() as u64;
+        let memory = match self.0 {
+            Filling::Small(lines, len) => Memory::Small(lines, len),
+            Filling::Map(map) => {
+                Memory::Map(map.make_read_only().map_err(|_| Error::Memory { bytes, purpose: "write-protecting a buffer" })?)
+            }
+        };
+        Ok(Bytes(Arc::new(Region { memory, file: None, end: 0, scattered: None })))
+    }
+
+    fn all_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Filling::Map(map) => map,
+            Filling::Small(lines, len) => &mut bytemuck::cast_slice_mut(lines)[..*len],
+        }
     }
 
     /// `range` as mutable values of `T`, in place.
@@ -236,7 +287,7 @@ impl BytesMut {
     /// # Panics
     /// As [`Bytes::view`].
     pub fn view_mut<T: Pod>(&mut self, range: Range<usize>) -> &mut [T] {
-        let bytes = &mut self.0[range];
+        let bytes = &mut self.all_mut()[range];
         if bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(bytes) }
     }
 }
@@ -245,7 +296,10 @@ impl Deref for BytesMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Filling::Map(map) => map,
+            Filling::Small(lines, len) => &bytemuck::cast_slice(lines)[..*len],
+        }
     }
 }
 
