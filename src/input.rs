@@ -1,5 +1,5 @@
-//! Input numbers: blocks of float32, float64, int64 or uint64, rounded once to float32 or float64, and the checks of
-//! rows and queries.
+//! Input numbers: blocks of float32, float64, int64, uint64 or bits, rounded once to float32 or float64, or to their signs,
+//! and the checks of rows and queries.
 
 use crate::error::{Error, Result};
 use crate::kernel::FloatMode;
@@ -9,7 +9,7 @@ use std::ops::Range;
 /// Rows of this squared norm or more are refused: 2^126, so that no float32 score overflows.
 const SQUARED_NORM_LIMIT: f64 = 8.507059173023462e37;
 
-/// Contiguous numbers of one of the four types that hold every real numpy type exactly.
+/// Contiguous numbers of one of the four types that hold every real numpy type exactly, or packed bits.
 #[derive(Debug, Clone, Copy)]
 pub enum Block<'a> {
     /// float32, and float16 converted to it.
@@ -20,6 +20,8 @@ pub enum Block<'a> {
     I64(&'a [i64]),
     /// Unsigned integers.
     U64(&'a [u64]),
+    /// Bits, the numbers 0 and 1, packed as numpy.packbits does: the first in the highest bit of the first byte.
+    Bits(&'a [u8]),
 }
 
 /// A number that converts to floats as by numpy's `astype`.
@@ -52,6 +54,11 @@ macro_rules! each {
             Block::F64($slice) => $body,
             Block::I64($slice) => $body,
             Block::U64($slice) => $body,
+            Block::Bits(bytes) => {
+                let bits: Vec<u64> = bytes.iter().flat_map(|byte| (0..8).map(move |at| u64::from(byte >> (7 - at) & 1))).collect();
+                let $slice = &bits.as_slice();
+                $body
+            }
         }
     };
 }
@@ -59,7 +66,7 @@ macro_rules! each {
 impl<'a> Block<'a> {
     /// Number of numbers.
     pub fn len(&self) -> usize {
-        each!(self, numbers => numbers.len())
+        if let Block::Bits(bytes) = self { 8 * bytes.len() } else { each!(self, numbers => numbers.len()) }
     }
 
     /// Whether there are no numbers.
@@ -67,14 +74,33 @@ impl<'a> Block<'a> {
         self.len() == 0
     }
 
-    /// The numbers of `range`.
+    /// The numbers of `range`; of bits, whole bytes.
     pub fn slice(&self, range: Range<usize>) -> Block<'a> {
         match self {
             Block::F32(numbers) => Block::F32(&numbers[range]),
             Block::F64(numbers) => Block::F64(&numbers[range]),
             Block::I64(numbers) => Block::I64(&numbers[range]),
             Block::U64(numbers) => Block::U64(&numbers[range]),
+            Block::Bits(bytes) => Block::Bits(&bytes[range.start / 8..range.end / 8]),
         }
+    }
+
+    /// Packs a row of a multiple of 8 numbers to bits, 1 for numbers above 0; `out` holds as many bytes as that takes.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] about this row of `argument`.
+    pub fn to_signs(&self, argument: &'static str, row: u64, out: &mut [u8]) -> Result<()> {
+        if let Block::Bits(bytes) = self {
+            out.copy_from_slice(bytes);
+            return Ok(());
+        }
+        let mut finite = true;
+        each!(self, numbers => for (byte, eight) in out.iter_mut().zip(numbers.as_chunks::<8>().0) {
+            let wide = eight.map(Number::to_f64);
+            finite &= wide.iter().all(|x| x.is_finite());
+            *byte = wide.iter().fold(0, |bits, &x| bits << 1 | u8::from(x > 0.0));
+        });
+        if finite { Ok(()) } else { check_row(argument, Level::B1, *self, f64::NAN, row) }
     }
 
     /// Writes each number, rounded once to float64; `out` is as long as the block.
@@ -128,7 +154,7 @@ pub fn check_row(argument: &'static str, level: Level, given: Block, squared_nor
     let beyond = match level {
         Level::F16 => 65520.0,
         Level::F32 => f64::from(f32::MAX) + 2f64.powi(103),
-        Level::F64 | Level::F8 => f64::INFINITY,
+        Level::F64 | Level::F8 | Level::B1 => f64::INFINITY,
     };
     if let Some((column, &value)) = wide.iter().enumerate().find(|(_, value)| value.abs() >= beyond) {
         return Err(Error::OutOfRange { argument, level: level.type_name(), row, column, value });

@@ -22,6 +22,7 @@
 //!            bound                  src/quantize/bound.rs                  what codes prove, and why
 //!            refine                 src/scan/refine.rs                     the undecided rows, read in full
 //!          float64|float32|int8     src/scan/{float64,float32,int8}.rs all rows | float32, then keys | rows of level f8
+//!          bits                     src/scan/bits.rs                   rows of level b1
 //!            Panels                 src/scan/panel.rs                      rows decoded for the kernels
 //!            Kernel                 src/kernel/                            sums in 32 lanes of float64
 //!          TopK                     src/topk.rs                        (key, row) order
@@ -34,7 +35,8 @@
 //! | [`error`] | every refusal and its sentence | nothing of ours |
 //! | [`reserve`] | memory for small requests that the system refuses | the line above |
 //! | [`kernel`] | arithmetic on slices, the CPU, the floating-point mode | lines above |
-//! | [`metric`], [`level`] | how vectors are compared, how a value is stored | lines above |
+//! | [`level`] | how a value is stored | lines above |
+//! | [`metric`] | how vectors are compared | lines above |
 //! | [`progress`] | how much of a long work is done | lines above |
 //! | [`input`], [`topk`], [`pool`], [`random`] | input numbers, the best k, threads, seeds | lines above |
 //! | [`linalg`] | products of matrices, orthonormal rows, principal axes | lines above |
@@ -58,7 +60,7 @@
 //!
 //! | word | meaning | source |
 //! |---|---|---|
-//! | key | float64 score that ranks rows, larger is better: cosine, dot product, minus the squared distance | [`metric`] |
+//! | key | float64 score that ranks rows, larger is better: cosine, dot product, minus the squared or the hamming distance | [`metric`] |
 //! | threshold | key of the k-th best row so far: no row below it can be among the best | Seidl and Kriegel 1998 |
 //! | quantizer | centre, orthonormal axes and steps that turn a row into a code | faiss `ScalarQuantizer` |
 //! | reconstruction level | value that a 4-bit code stands for, close together where values are dense | Lloyd 1982, Max 1960 |

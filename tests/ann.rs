@@ -497,6 +497,7 @@ fn attained(metric: Metric, rotation: f64, gap: f64) -> (Vec<f64>, [f64; 2]) {
             (angle(0.0), angle(-0.3), angle(0.3 - gap), angle(0.5))
         }
         Metric::Dot => (at(1.0, 0.0), at(1.0, 3.0), at(1.0 + gap, -3.0), at(0.6, -3.0)),
+        Metric::Hamming => panic!("no cells serve it"),
         Metric::Euclidean => (at(3.0, 0.7), at(2.5, 0.7), at(3.5 - gap, 0.7), at(3.9, 0.7)),
     };
     ([first, near, far].concat().repeat(4), query)

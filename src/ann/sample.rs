@@ -5,7 +5,7 @@
 //! rows of a row would all lie in its own cell or bucket, and any effort would seem enough. Of rows that are copies of
 //! each other, one is a query.
 
-use crate::error::{Result, room};
+use crate::error::{Result, collected, room};
 use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::random::Random;
@@ -105,7 +105,7 @@ pub fn neighbourhoods(sample: Sample, k: usize, plan: &Plan, segments: &[Rows], 
 /// The exact neighbours of rows, without copies of them.
 fn beyond_copies(search: &Exact, own: &[usize], k: usize) -> Result<Vec<Neighbourhood>> {
     let rows: usize = search.segments.iter().map(Rows::len).sum();
-    let directed = |&query: &usize| search.queries.norm(query) > 0.0 || search.plan.metric == Metric::Euclidean;
+    let directed = |&query: &usize| search.queries.norm(query) > 0.0 || matches!(search.plan.metric, Metric::Euclidean | Metric::Hamming);
     let mut open: Vec<usize> = (0..own.len()).filter(directed).collect();
     let points = Points::new(search.queries, search.plan.metric)?;
     let radius = points.copy_radius(&open);
@@ -177,7 +177,7 @@ impl Exact<'_> {
     fn distance(&self, query: usize, entry: &Entry) -> f64 {
         let squared = match self.plan.metric {
             Metric::Cosine => 2.0 - 2.0 * entry.key,
-            Metric::Euclidean => -entry.key,
+            Metric::Euclidean | Metric::Hamming => -entry.key,
             Metric::Dot => {
                 let norm = |rows: &Rows| Some(rows.norms[rows.local_row(entry.row)?]);
                 let norm = self.segments.iter().find_map(norm).unwrap_or(0.0);
@@ -188,7 +188,7 @@ impl Exact<'_> {
     }
 }
 
-/// Queries as points between which distances are measured: for cosine, their directions.
+/// Queries as points between which distances are measured: for cosine, their directions; of bits, zeros and ones.
 struct Points {
     dims: usize,
     values: Vec<f64>,
@@ -198,6 +198,12 @@ struct Points {
 impl Points {
     fn new(queries: &Queries, metric: Metric) -> Result<Self> {
         let (dims, all) = (queries.dims(), 0..queries.len());
+        if metric == Metric::Hamming {
+            let words = all.clone().flat_map(|i| queries.bits(i));
+            let bits = words.flat_map(|word| (0..64).map(move |at| (word >> at & 1) as f64));
+            let (values, norms) = (collected(bits, "the queries")?, all.map(|i| queries.norm(i)).collect());
+            return Ok(Points { dims: dims.next_multiple_of(64), values, norms });
+        }
         let cosine = metric == Metric::Cosine;
         let mut values = room(queries.len() * dims, "the queries")?;
         for i in all.clone() {

@@ -55,7 +55,7 @@ const SAMPLE: &str = "a sample of rows";
 
 /// Whether rows get codes: where there are enough of them, and level f8 has none.
 pub(crate) fn worthwhile(level: Level, rows: usize, dims: usize) -> bool {
-    level != Level::F8 && rows * dims * level.value_bytes() > LEAST_BYTES && DIMS.contains(&dims) && rows >= ROWS_PER_DIM * dims
+    level.may_have_codes() && rows * level.row_bytes(dims) > LEAST_BYTES && DIMS.contains(&dims) && rows >= ROWS_PER_DIM * dims
 }
 
 /// What it costs to learn axes, to search for pseudo-queries, to choose the number of leading dims, and to encode.

@@ -54,8 +54,16 @@ impl BuildParams {
     /// Refuses what is wrong whatever the rows are, so that none need be read to learn it.
     ///
     /// # Errors
-    /// A recall out of range, an unusable number of threads or kernel.
+    /// A metric of another level, approximate search or unit length of bits, a recall out of range, an unusable number of
+    /// threads or kernel.
     pub fn check(&self) -> Result<()> {
+        Metric::of_level(self.level, "metric", Some(self.metric))?;
+        if self.level == Level::B1 && self.ann.is_some() {
+            return Err(Error::input("ann", "None at level b1, which is searched exactly", "approximate search"));
+        }
+        if self.level == Level::B1 && self.normalized == Some(true) {
+            return Err(Error::input("normalized", "None or False at level b1, whose rows have no length", "True"));
+        }
         self.ann.as_ref().map_or(Ok(()), |ann| check_recall(ann.recall))?;
         pool::thread_count(self.threads)?;
         kernel::selected()?;
@@ -82,8 +90,10 @@ impl Builder {
     /// A builder of `rows` rows of `dims` values.
     ///
     /// # Errors
-    /// Zero or too many rows or dims, an unusable number of threads or kernel, no memory.
+    /// As [`BuildParams::check`]; zero or too many rows or dims, dims that do not fit the level, no memory.
     pub fn new(rows: u64, dims: usize, params: BuildParams) -> Result<Self> {
+        params.check()?;
+        params.level.check_dims("embeddings", dims)?;
         if dims == 0 || dims > MAX_DIMS as usize {
             return Err(Error::input("embeddings", format!("rows of 1 to {MAX_DIMS} values"), format!("{dims} values")));
         }
@@ -93,8 +103,8 @@ impl Builder {
         let threads = pool::thread_count(params.threads)?;
         let kernel = kernel::selected()?;
         let count = rows as usize;
-        let values = BytesMut::zeroed(count * dims * params.level.value_bytes(), "the rows")?;
-        let norms = BytesMut::zeroed(count * 8, "the norms")?;
+        let values = BytesMut::zeroed(count * params.level.row_bytes(dims), "the rows")?;
+        let norms = BytesMut::zeroed(if params.level.has_norms() { count * 8 } else { 0 }, "the norms")?;
         let scales = BytesMut::zeroed(if params.level == Level::F8 { count * 4 } else { 0 }, "the scales")?;
         Ok(Builder { params, kernel, threads, dims, rows: count, filled: 0, unit: true, values, norms, scales })
     }
@@ -126,18 +136,21 @@ impl Builder {
             return Err(Error::input("embeddings", format!("{} rows", self.rows), format!("{} rows", first + count)));
         }
         let per_job = (JOB_BYTES / (4 * dims)).max(1);
-        let value_bytes = dims * level.value_bytes();
-        let values = self.values.view_mut::<u8>(first * value_bytes..(first + count) * value_bytes);
-        let norms = self.norms.view_mut::<f64>(first * 8..(first + count) * 8);
+        let row_bytes = level.row_bytes(dims);
+        let values = self.values.view_mut::<u8>(first * row_bytes..(first + count) * row_bytes);
+        let norm_range = if level.has_norms() { first * 8..(first + count) * 8 } else { 0..0 };
+        let mut norms = self.norms.view_mut::<f64>(norm_range).chunks_mut(per_job);
         let scale_range = if level == Level::F8 { first * 4..(first + count) * 4 } else { 0..0 };
         let mut scales = self.scales.view_mut::<f32>(scale_range).chunks_mut(per_job);
-        let slots = values.chunks_mut(per_job * value_bytes).zip(norms.chunks_mut(per_job)).enumerate();
-        let jobs: Vec<Mutex<Slot>> = slots
-            .map(|(job, (values, norms))| {
+        let jobs: Vec<Mutex<Slot>> = values
+            .chunks_mut(per_job * row_bytes)
+            .enumerate()
+            .map(|(job, values)| {
                 let start = job * per_job;
-                let given = block.slice(start * dims..(start + norms.len()) * dims);
-                let first = (first + start) as u64;
-                Mutex::new(Slot { level, dims, first, given, values, norms, scales: scales.next().unwrap_or_default() })
+                let rows = values.len() / row_bytes;
+                let given = block.slice(start * dims..(start + rows) * dims);
+                let (norms, scales) = (norms.next().unwrap_or_default(), scales.next().unwrap_or_default());
+                Mutex::new(Slot { level, dims, rows, first: (first + start) as u64, given, values, norms, scales })
             })
             .collect();
         watch.stage(cost::ROUND * block.len() as f64, count as u64);
@@ -149,7 +162,7 @@ impl Builder {
             || Ok(Scratch::default()),
             |scratch, job| {
                 let mut slot = jobs[job].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                watch.advance(slot.norms.len() as u64);
+                watch.advance(slot.rows as u64);
                 slot.fill(kernel, scratch, claimed)
             },
         )?;
@@ -232,6 +245,7 @@ struct Scratch {
 struct Slot<'a> {
     level: Level,
     dims: usize,
+    rows: usize,
     first: u64,
     given: Block<'a>,
     values: &'a mut [u8],
@@ -249,6 +263,7 @@ impl Slot<'_> {
             Level::F64 => given.to_f64(bytemuck::cast_slice_mut(self.values)),
             Level::F32 => given.to_f32(bytemuck::cast_slice_mut(self.values)),
             Level::F16 | Level::F8 => self.round_coarsely(kernel, scratch)?,
+            Level::B1 => return self.pack(scratch),
         }
         self.measure(kernel, scratch);
         for (i, norm) in self.norms.iter_mut().enumerate() {
@@ -262,6 +277,16 @@ impl Slot<'_> {
                     return Err(Error::NotUnit { row, norm: length });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Level b1: signs as bits, which have no length.
+    fn pack(&mut self, scratch: &mut Scratch) -> Result<()> {
+        scratch.not_unit = true;
+        let rows = self.values.chunks_exact_mut(self.level.row_bytes(self.dims)).enumerate();
+        for (i, bits) in rows {
+            self.given.slice(i * self.dims..(i + 1) * self.dims).to_signs("embeddings", self.first + i as u64, bits)?;
         }
         Ok(())
     }
@@ -294,6 +319,7 @@ impl Slot<'_> {
             Level::F32 => return (kernel.squared_norm)(bytemuck::cast_slice(self.values), self.dims, self.norms),
             Level::F16 => Values::F16(bytemuck::cast_slice(self.values)),
             Level::F8 => Values::F8 { codes: bytemuck::cast_slice(self.values), scales: self.scales },
+            Level::B1 => return,
         };
         scratch.panel.clear();
         let rows = Rows {

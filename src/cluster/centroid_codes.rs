@@ -266,7 +266,7 @@ impl Codes {
         let (factor, base) = match self.metric {
             Metric::Euclidean => (scale * scale / 2.0, squared / 2.0),
             Metric::Cosine => (scaled, (squared - scaled * scaled + self.centre_squared) / 2.0),
-            Metric::Dot => (scale * scale, (squared - scaled * scaled + self.centre_squared) / 2.0),
+            Metric::Dot | Metric::Hamming => (scale * scale, (squared - scaled * scaled + self.centre_squared) / 2.0),
         };
         // u sqrt(dims) |c|: how much the product changes at most where every word changes by 1.
         let per_word = f64::from(rounded.step) * root * self.max_code_norm;

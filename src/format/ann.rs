@@ -105,7 +105,9 @@ impl CellRecord {
     fn check(payload: &[u8], section: &Section, index: &IndexRecord, leading: usize) -> Checked<Self> {
         let stored: layout::Cells = layout::record(payload, 0).ok_or("F23: cells: expected a whole record, got less")?;
         same("F10", "reserved bytes of the cells", [0; 5], stored.reserved)?;
-        let metric = Metric::from_code(stored.metric).ok_or_else(|| format!("F23: metric: expected 0 to 2, got {}", stored.metric))?;
+        let metric = Metric::from_code(stored.metric)
+            .filter(|&metric| metric != Metric::Hamming)
+            .ok_or_else(|| format!("F23: metric: expected 0 to 2, got {}", stored.metric))?;
         ensure(stored.spilled <= 1, || format!("F23: spilled: expected 0 or 1, got {}", stored.spilled))?;
         ensure((1..=section.rows).contains(&u64::from(stored.cells)), || {
             format!("F23: cells: expected 1 to {}, got {}", section.rows, stored.cells)
@@ -347,6 +349,7 @@ pub(super) fn read<'a>(
     if parts.is_empty() {
         return Ok(None);
     }
+    ensure(index.level.has_norms(), || format!("F22: cells or buckets: expected none at level {}, got some", index.level.name()))?;
     let find = |wanted: Kind| {
         let mut found = parts.iter().filter(|&&(_, kind)| kind == wanted).map(|&(section, _)| section);
         let one = found.next().filter(|_| found.next().is_none());

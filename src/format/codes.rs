@@ -7,7 +7,6 @@ use super::check::{Checked, ensure, same};
 use super::index_record::IndexRecord;
 use super::layout::{self, MAX_CODED_DIMS, MIN_CODED_DIMS, RECORD_BYTES};
 use super::section::{self, CodeLayout, Kind, Section, SegmentLayout};
-use crate::level::Level;
 use crate::quantize::LINE_DIMS;
 use std::ops::Range;
 
@@ -39,7 +38,7 @@ pub(super) fn read<'a>(
     if parts.is_empty() {
         return Ok(None);
     }
-    ensure(index.level != Level::F8, || format!("F19: codes: expected none at level {}, got some", index.level.name()))?;
+    ensure(index.level.may_have_codes(), || format!("F19: codes: expected none at level {}, got some", index.level.name()))?;
     ensure((MIN_CODED_DIMS as usize..=MAX_CODED_DIMS as usize).contains(&index.dims), || {
         format!("F19: dims of rows with codes: expected {MIN_CODED_DIMS} to {MAX_CODED_DIMS}, got {}", index.dims)
     })?;

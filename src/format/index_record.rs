@@ -28,8 +28,10 @@ impl IndexRecord {
         ensure((least..=layout::MAX_DIMS).contains(&stored.dims), || {
             format!("F11: dims: expected 1 to {}, got {}", layout::MAX_DIMS, stored.dims)
         })?;
-        let level = Level::from_code(stored.level).ok_or_else(|| format!("F11: level: expected 0 to 3, got {}", stored.level))?;
-        let metric = Metric::from_code(stored.metric).ok_or_else(|| format!("F11: metric: expected 0 to 2, got {}", stored.metric))?;
+        let level = Level::from_code(stored.level).ok_or_else(|| format!("F11: level: expected 0 to 4, got {}", stored.level))?;
+        let metric = Metric::from_code(stored.metric).ok_or_else(|| format!("F11: metric: expected 0 to 3, got {}", stored.metric))?;
+        Metric::of_level(level, "metric", Some(metric)).map_err(|error| format!("F11: {error}"))?;
+        level.check_dims("dims", stored.dims as usize).map_err(|error| format!("F11: {error}"))?;
         ensure(stored.unit <= 1, || format!("F11: unit: expected 0 or 1, got {}", stored.unit))?;
         Ok(IndexRecord { dims: stored.dims as usize, level, metric, unit: stored.unit == 1, seed: stored.seed })
     }

@@ -308,11 +308,11 @@ mod tests {
 
     #[test]
     fn the_levels_metrics_and_kinds_of_the_specification_are_those_of_the_code() {
-        let levels = [Level::F64, Level::F32, Level::F16, Level::F8];
-        let levels = levels.map(|l| vec![l.name().to_string(), (l as u32).to_string(), l.value_bytes().to_string()]);
+        let levels = [Level::F64, Level::F32, Level::F16, Level::F8, Level::B1];
+        let levels = levels.map(|l| vec![l.name().to_string(), (l as u32).to_string(), l.row_bytes(8).to_string()]);
         assert_eq!(table("level").iter().map(|row| row[..3].to_vec()).collect::<Vec<_>>(), levels);
 
-        let metrics = [Metric::Cosine, Metric::Dot, Metric::Euclidean].map(|m| format!("{} {}", m as u32, m.name()));
+        let metrics = [Metric::Cosine, Metric::Dot, Metric::Euclidean, Metric::Hamming].map(|m| format!("{} {}", m as u32, m.name()));
         assert!(SPECIFICATION.contains(&metrics.join(", ")));
 
         let known = Kind::ALL.map(|kind| (kind as u32, kind.name()));

@@ -17,7 +17,7 @@ use std::ops::Range;
 pub enum Kind {
     /// The values of the rows, at the level of the index.
     Rows = 1,
-    /// The float64 euclidean norm of each row.
+    /// The float64 euclidean norm of each row, but not at level b1.
     Norms = 2,
     /// The float32 scale of each row, level f8 only.
     Scales = 3,
@@ -114,7 +114,11 @@ impl Kind {
 
     /// Whether every segment of such an index has one, codes aside; if not, none has.
     fn belongs_to(self, level: Level) -> bool {
-        !self.is_ignorable() && !self.is_identity() && (self != Kind::Scales || level == Level::F8)
+        match self {
+            Kind::Norms => level.has_norms(),
+            Kind::Scales => level == Level::F8,
+            _ => !self.is_ignorable() && !self.is_identity(),
+        }
     }
 
     /// Bytes of payload for `rows` rows, 2^32-1 at most; `leading` is that of the quantizer, 0 where there is none. How much
@@ -123,7 +127,7 @@ impl Kind {
         // At most 2^32 rows of 2^16 values of 8 bytes: 2^51.
         let blocks = rows.div_ceil(quantize::BLOCK as u64);
         match self {
-            Kind::Rows => rows * (index.dims * index.level.value_bytes()) as u64,
+            Kind::Rows => rows * index.level.row_bytes(index.dims) as u64,
             Kind::Norms => rows * size_of::<f64>() as u64,
             Kind::Scales => rows * size_of::<f32>() as u64,
             Kind::Quantizer => (RECORD_BYTES + (2 + index.dims) * index.dims * size_of::<f32>()) as u64,
@@ -169,7 +173,7 @@ pub struct SegmentLayout {
     pub rows: u64,
     /// The stored values, row after row.
     pub row_values: Range<usize>,
-    /// The float64 norms.
+    /// The float64 norms; empty at level b1.
     pub norms: Range<usize>,
     /// The float32 scales, at level f8.
     pub scales: Option<Range<usize>>,
@@ -327,20 +331,14 @@ fn check_length(section: &Section, kind: Kind, index: &IndexRecord) -> Checked<(
 
 /// F13 and F14 for one segment of which each known section has been checked.
 fn segment(number: usize, parts: &[Option<&Section>; 3]) -> Checked<SegmentLayout> {
-    let [Some(rows), Some(norms), scales] = *parts else {
-        return Err(format!("F13: segment {number}: expected a rows section and a norms section, got fewer"));
+    let [Some(rows), norms, scales] = *parts else {
+        return Err(format!("F13: segment {number}: expected a rows section, got none"));
     };
-    for other in [Some(norms), scales].into_iter().flatten() {
+    for other in [norms, scales].into_iter().flatten() {
         same("F14", &format!("rows of the {}", other.name()), rows.rows, other.rows)?;
     }
     let scales = scales.map(|section| section.payload.clone());
-    Ok(SegmentLayout {
-        rows: rows.rows,
-        row_values: rows.payload.clone(),
-        norms: norms.payload.clone(),
-        scales,
-        codes: None,
-        ids: None,
-        tombstones: Vec::new(),
-    })
+    let norms = norms.map_or(0..0, |section| section.payload.clone());
+    let row_values = rows.payload.clone();
+    Ok(SegmentLayout { rows: rows.rows, row_values, norms, scales, codes: None, ids: None, tombstones: Vec::new() })
 }

@@ -25,7 +25,7 @@ pub struct SegmentBytes<'a> {
     pub rows: u64,
     /// The values, row after row, at the level of the index.
     pub row_values: &'a [u8],
-    /// A float64 norm of each row.
+    /// A float64 norm of each row; empty at level b1.
     pub norms: &'a [u8],
     /// A float32 scale of each row, at level f8 only.
     pub scales: Option<&'a [u8]>,
@@ -236,7 +236,7 @@ fn parts<'a>(segments: &[SegmentBytes<'a>]) -> Vec<Part<'a>> {
         let codes = segment.codes;
         let payloads = [
             (Kind::Rows, Some(segment.row_values)),
-            (Kind::Norms, Some(segment.norms)),
+            (Kind::Norms, Some(segment.norms).filter(|norms| !norms.is_empty())),
             (Kind::Scales, segment.scales),
             (Kind::Lines, codes.map(|codes| codes.lines)),
             (Kind::Factors, codes.map(|codes| codes.factors)),

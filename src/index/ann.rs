@@ -81,7 +81,7 @@ impl AnnParams {
         let given =
             |number: Option<i64>, usual, most| number.map_or(usual, |number| usize::try_from(number).unwrap_or(most)).clamp(1, most);
         match self.kind {
-            None if rows * dims * level.value_bytes() <= LEAST_BYTES => 0.0,
+            None if rows * level.row_bytes(dims) <= LEAST_BYTES => 0.0,
             Some(AnnKind::Lsh) => {
                 let usual = cost_model::default_params(rows, 0);
                 let tables = given(self.tables, usual.tables, MAX_TABLES as usize);

@@ -45,7 +45,7 @@ pub struct SearchParams<'a> {
     pub metric: Option<Metric>,
     /// Which rows may be found.
     pub filter: Option<Filter<'a>>,
-    /// For a single query: the least key, or for euclidean the largest distance, of a hit.
+    /// For a single query: the least key, or for euclidean and hamming the largest distance, of a hit.
     pub bound: Option<f64>,
     /// Workers; `None`: as [`pool::thread_count`] says.
     pub threads: Option<i64>,
@@ -152,7 +152,7 @@ impl Index {
         let count = queries.len() / query_dims.max(1);
         let k = wanted(params.k)?.min(self.live_rows());
         self.check_file()?;
-        let metric = params.metric.unwrap_or(self.about.metric);
+        let metric = self.metric_of(params)?;
         if params.bound.is_some_and(f64::is_nan) {
             return Err(Error::input(metric.bound_name(), "a number", "NaN"));
         }
@@ -204,6 +204,14 @@ impl Index {
             }
         }
         Ok(hits)
+    }
+
+    /// The metric of a search.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for one that the level does not have.
+    fn metric_of(&self, params: &SearchParams) -> Result<Metric> {
+        Metric::of_level(self.about.level, "similarity", Some(params.metric.unwrap_or(self.about.metric)))
     }
 }
 

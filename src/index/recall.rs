@@ -189,7 +189,7 @@ impl Index {
         if queries.len() != 1 {
             return Err(Error::input("query", "one query", format!("{} queries", queries.len())));
         }
-        let metric = params.metric.unwrap_or(self.about.metric);
+        let metric = self.metric_of(params)?;
         let plan = Plan { metric, ..self.plain_plan(super::wanted(params.k)?.min(self.live_rows()), 1)? };
         let (views, runs) = (self.views(), Run::all(&self.views())?);
         let effort = self.effort(params, metric, &runs)?;
@@ -265,6 +265,7 @@ impl Index {
         let queries = match buffer.into_rows(self.about.level) {
             DecodedRows::F32(values) => Queries::new(kernel, Level::F32, Block::F32(&values), self.about.dims, 0),
             DecodedRows::F64(values) => Queries::new(kernel, Level::F64, Block::F64(&values), self.about.dims, 0),
+            DecodedRows::B1(bits) => Queries::new(kernel, Level::B1, Block::Bits(&bits), self.about.dims, 0),
         };
         // Rows that no builder accepts are damaged; the caller gave no queries that could be refused.
         queries.map_err(|error| match error {

@@ -137,7 +137,7 @@ impl Index {
         Some(self.segments[..segment].iter().map(|segment| segment.rows).sum::<usize>() + row)
     }
 
-    /// Decodes the rows of these numbers, in their order; as [`Index::values`].
+    /// Decodes the rows of these numbers, in their order: float64 for level f64, packed bits for level b1, else float32.
     ///
     /// # Errors
     /// Rows that the index does not have; a file that was cut short meanwhile; no memory; [`Error::Interrupted`].

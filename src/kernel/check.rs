@@ -1,7 +1,9 @@
 //! The checks of lengths, which panic, and the macro that puts them before the functions of a table. Functions may index
 //! freely after them.
 
-use super::{Affine, BATCH, ByNorm, COLUMNS, CoarseQuery, Int8Batch, Lines, Planes, Tile, UnpackedCodes, padded, unpacked_stride};
+use super::{
+    Affine, BATCH, BLOCK_ROWS, ByNorm, COLUMNS, CoarseQuery, Column, Int8Batch, Lines, Planes, Tile, UnpackedCodes, padded, unpacked_stride,
+};
 
 /// A function of a table: it checks lengths, then steps into `$function`, which may be compiled for one kind of CPU.
 macro_rules! checked {
@@ -49,6 +51,8 @@ macro_rules! table {
             unpack_codes: checked!(check_unpack_codes, unpack_codes, lines, remainder, remainder_bytes, leading, out),
             int8_batch: checked!(check_int8_batch, int8_batch, queries, wide, bounds, keep),
             int16: checked!(check_int16, int16, row, frame, planes),
+            hamming: checked!(check_hamming, hamming, query, rows, row_bytes, out),
+            hamming_columns: checked!(check_hamming_columns, hamming_columns, query, columns, out),
         };
     };
 }
@@ -180,4 +184,16 @@ pub(super) fn check_int16(row: &[f32], frame: &Affine, planes: &Planes) {
     let stride = unpacked_stride(row.len());
     assert!(!row.is_empty() && frame.centre.len() == stride && frame.steps.len() == stride);
     assert!(planes.words.len() == stride && planes.high.len() == stride && planes.low.len() == stride);
+}
+
+/// The lengths of `Kernel::hamming`.
+#[inline(always)]
+pub(super) fn check_hamming(query: &[u64], rows: &[u8], row_bytes: usize, out: &[u32]) {
+    assert!(row_bytes > 0 && query.len() == row_bytes.div_ceil(8) && rows.len() == row_bytes * out.len());
+}
+
+/// The lengths of `Kernel::hamming_columns`.
+#[inline(always)]
+pub(super) fn check_hamming_columns(query: &[u64], columns: &[Column], out: &[u32]) {
+    assert!(!query.is_empty() && out.len().is_multiple_of(BLOCK_ROWS) && columns.len() == query.len() * (out.len() / BLOCK_ROWS));
 }

@@ -13,6 +13,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bits;
 mod by_norm;
 mod check;
 mod float32_keys;
@@ -27,6 +28,7 @@ pub mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
+pub use bits::padded as padded_word;
 pub use by_norm::ByNorm;
 pub use float_mode::FloatMode;
 
@@ -236,6 +238,12 @@ const LEVEL_TO_BYTE: u8 = 128 - LEVEL_ZERO - OFFSET_ZERO;
 /// Columns of [`Kernel::products`], [`Kernel::ordered`] and [`Kernel::rotate`].
 pub const COLUMNS: usize = 32;
 
+/// Rows side by side of [`Kernel::hamming_columns`].
+pub const BLOCK_ROWS: usize = 8;
+
+/// The same word of so many rows.
+pub type Column = [u64; BLOCK_ROWS];
+
 /// Most queries of [`Kernel::int8_batch`].
 pub const BATCH: usize = 16;
 
@@ -338,6 +346,14 @@ pub struct Kernel {
     /// Coordinate j is `v[j] * steps[j] / step` rounded to an integer, within 0.508 of the exact quotient; `v[j]` is
     /// `row[j] * scale - centre[j]` with two float32 roundings.
     pub int16: fn(&[f32], &Affine, &mut Planes) -> Int16Row,
+    /// The number of bits in which each row differs from a query: `(query, rows, bytes of a row, out)`; returns the least.
+    ///
+    /// `query` is a row's bytes as little-endian words, the last one padded with zeros.
+    pub hamming: fn(&[u64], &[u8], usize, &mut [u32]) -> u32,
+    /// The same of [`BLOCK_ROWS`] rows side by side: `(query, columns, out)`; returns the least.
+    ///
+    /// Word w of row r of a block stands at `columns[block * query.len() + w][r]`.
+    pub hamming_columns: fn(&[u64], &[Column], &mut [u32]) -> u32,
 }
 
 /// `dims` rounded up to whole lanes.
@@ -364,7 +380,11 @@ pub fn runnable() -> Vec<&'static Kernel> {
     let mut tables = vec![&scalar::KERNEL, &portable::KERNEL];
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt")
+        {
             tables.push(&avx2::KERNEL);
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
@@ -373,7 +393,7 @@ pub fn runnable() -> Vec<&'static Kernel> {
             {
                 tables.push(&avx512::KERNEL);
                 if is_x86_feature_detected!("avx512vnni") {
-                    tables.extend(avx512::with_vnni());
+                    tables.extend(avx512::with_vnni(is_x86_feature_detected!("avx512vpopcntdq")));
                 }
             }
         }

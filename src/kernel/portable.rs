@@ -4,6 +4,7 @@
 //! Four virtual lanes a vector, eight vectors a sum. Tails are padded with zeros, which add +0.0 to their lanes. Decoding
 //! uses the scalar loops, which compilers vectorise.
 
+use super::bits::{hamming, hamming_columns};
 use super::by_norm::replace as by_norm;
 use super::check::{checked, table};
 use super::float32_keys::{self, DotAbove, MinusDistance};

@@ -1,5 +1,6 @@
 //! The definition: plain loops whose results every other kernel must return, bit for bit.
 
+use super::bits::{hamming, hamming_columns};
 use super::by_norm::replace as by_norm;
 use super::check::{checked, table};
 use super::float32_keys::{DotAbove, MinusDistance, Term, Value};

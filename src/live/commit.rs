@@ -2,7 +2,7 @@
 
 use super::change::section_of;
 use crate::error::{Error, Result};
-use crate::format::{self, Commit, GrowingFile, IndexRecord, Kind, Mode, Part, Section, Verify};
+use crate::format::{self, Commit, GrowingFile, Kind, Mode, Part, Section, Verify};
 use crate::index::{Index, IndexFile};
 use crate::pool::Watch;
 use crate::store::section;
@@ -52,7 +52,7 @@ pub(super) fn write(mut next: Index, before: &Index, growing: &mut GrowingFile, 
     for (at, (segment, stored)) in (0u32..).zip(next.segments.iter().zip(&file.stored)) {
         match stored {
             Some(number) => plan.keep(at, segment, (*number, before), old)?,
-            None => plan.add(at, segment, first, &next.about)?,
+            None => plan.add(at, segment, first)?,
         }
         first += segment.rows as u64;
     }
@@ -127,12 +127,11 @@ impl<'a> Plan<'a> {
     }
 
     /// A segment that is not in the file yet, the first of whose rows is row `first` of the index.
-    fn add(&mut self, at: u32, segment: &'a Segment, first: u64, about: &IndexRecord) -> Result<()> {
+    fn add(&mut self, at: u32, segment: &'a Segment, first: u64) -> Result<()> {
         let rows = segment.rows as u64;
         for kind in OF_SEGMENTS {
-            let is_there = kind != Kind::Scales || about.level == crate::level::Level::F8;
             let is_right = !matches!(kind, Kind::Numbers | Kind::Texts) || (kind == Kind::Texts) == segment.ids.are_texts();
-            if let Some(section) = section_of(segment, kind).filter(|_| is_there && is_right) {
+            if let Some(section) = section_of(segment, kind).filter(|section| !section.range.is_empty() && is_right) {
                 self.new.push(NewSection { kind, segment: at, rows, payload: Cow::Borrowed(section.view()) });
             }
         }

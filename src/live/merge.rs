@@ -34,9 +34,9 @@ impl Merging<'_> {
     pub fn merge(&self, segments: &[Segment]) -> Result<Segment> {
         let (rows, level) = (segments.iter().map(Segment::live).sum::<usize>(), self.about.level);
         let scale_bytes = if level == Level::F8 { size_of::<f32>() } else { 0 };
-        let value_bytes = self.about.dims * level.value_bytes();
-        let values = self.copy(segments, |segment| &segment.values, value_bytes, rows)?;
-        let norms = self.copy(segments, |segment| &segment.norms, size_of::<f64>(), rows)?;
+        let norm_bytes = if level.has_norms() { size_of::<f64>() } else { 0 };
+        let values = self.copy(segments, |segment| &segment.values, level.row_bytes(self.about.dims), rows)?;
+        let norms = self.copy(segments, |segment| &segment.norms, norm_bytes, rows)?;
         let scales = self.copy(segments, |segment| &segment.scales, scale_bytes, rows)?;
         let codes = self.quantizer.map(|quantizer| self.codes(segments, quantizer, rows)).transpose()?;
         Ok(Segment { rows, values, norms, scales, codes, ids: ids(segments)?, deleted: Deleted::default() })

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::{GrowingFile, IndexRecord, MAX_DIMS, Mode, Verify};
 use crate::index::Index;
 use crate::input::Block;
+use crate::metric::Metric;
 use crate::pool::{self, Watch};
 use crate::store::ids::{Id, IdSlice, Ids};
 use crate::store::segment::Segment;
@@ -82,6 +83,8 @@ impl LiveIndex {
         if about.dims > MAX_DIMS as usize {
             return Err(Error::input("dims", format!("a number from 1 to {MAX_DIMS}"), about.dims));
         }
+        about.level.check_dims("dims", about.dims)?;
+        Metric::of_level(about.level, "metric", Some(about.metric))?;
         let empty = Index::in_memory(about, Vec::new(), None);
         let Some(path) = path else { return Ok(Self::new(empty)) };
         empty.save(path, watch)?;

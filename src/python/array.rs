@@ -23,12 +23,13 @@ pub fn connect(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// A contiguous matrix of one of the four types that hold every real numpy type exactly.
+/// A contiguous matrix of one of the four types that hold every real numpy type exactly, or of packed bits.
 pub enum Matrix<'py> {
     F32(PyReadonlyArray2<'py, f32>),
     F64(PyReadonlyArray2<'py, f64>),
     I64(PyReadonlyArray2<'py, i64>),
     U64(PyReadonlyArray2<'py, u64>),
+    Bits(PyReadonlyArray2<'py, u8>),
 }
 
 impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
@@ -41,6 +42,8 @@ impl<'py> FromPyObject<'_, 'py> for Matrix<'py> {
             Ok(Matrix::F64(array.try_readonly()?))
         } else if let Ok(array) = given.cast::<PyArray2<i64>>() {
             Ok(Matrix::I64(array.try_readonly()?))
+        } else if let Ok(array) = given.cast::<PyArray2<u8>>() {
+            Ok(Matrix::Bits(array.try_readonly()?))
         } else {
             Ok(Matrix::U64(given.cast::<PyArray2<u64>>()?.try_readonly()?))
         }
@@ -55,16 +58,18 @@ impl Matrix<'_> {
             Matrix::F64(array) => Block::F64(array.as_slice()?),
             Matrix::I64(array) => Block::I64(array.as_slice()?),
             Matrix::U64(array) => Block::U64(array.as_slice()?),
+            Matrix::Bits(array) => Block::Bits(array.as_slice()?),
         })
     }
 
-    /// (rows, columns).
+    /// (rows, numbers in a row).
     pub fn shape(&self) -> [usize; 2] {
         let shape = match self {
             Matrix::F32(array) => array.shape(),
             Matrix::F64(array) => array.shape(),
             Matrix::I64(array) => array.shape(),
             Matrix::U64(array) => array.shape(),
+            Matrix::Bits(array) => return [array.shape()[0], 8 * array.shape()[1]],
         };
         [shape[0], shape[1]]
     }

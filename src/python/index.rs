@@ -82,7 +82,7 @@ impl BuildParams {
     #[expect(clippy::too_many_arguments, reason = "the facade passes them all, by position")]
     fn new(
         level: &str,
-        metric: &str,
+        metric: Option<&str>,
         normalized: Option<bool>,
         seed: u64,
         codes: bool,
@@ -91,7 +91,7 @@ impl BuildParams {
         threads: Option<i64>,
     ) -> PyResult<Self> {
         let level = Level::parse(level).map_err(raise)?;
-        let metric = Metric::parse("metric", metric).map_err(raise)?;
+        let metric = metric_of(level, metric)?;
         let ann = ann.and_then(|ann| ann.params(recall));
         let params = build::BuildParams { level, metric, normalized, seed, codes, ann, threads };
         params.check().map_err(raise)?;
@@ -396,7 +396,14 @@ fn decoded(py: Python<'_>, rows: DecodedRows, shape: [usize; 2]) -> PyResult<Bou
     match rows {
         DecodedRows::F32(values) => Ok(matrix(py, values, shape)?.into_any()),
         DecodedRows::F64(values) => Ok(matrix(py, values, shape)?.into_any()),
+        DecodedRows::B1(bits) => Ok(matrix(py, bits, [shape[0], shape[1] / 8])?.into_any()),
     }
+}
+
+/// The metric of a new index.
+fn metric_of(level: Level, given: Option<&str>) -> PyResult<Metric> {
+    let given = given.map(|name| Metric::parse("metric", name)).transpose().map_err(raise)?;
+    Metric::of_level(level, "metric", given).map_err(raise)
 }
 
 /// Opens a saved index, to be read or to be changed.
@@ -413,9 +420,9 @@ pub fn load(py: Python<'_>, path: PathBuf, mode: &str, verify: &str, ann: bool, 
 
 /// An index without rows, in memory or in a new file; `dims` 0: the first rows tell.
 #[pyfunction]
-pub fn empty(py: Python<'_>, dims: usize, level: &str, metric: &str, seed: u64, path: Option<PathBuf>) -> PyResult<Index> {
+pub fn empty(py: Python<'_>, dims: usize, level: &str, metric: Option<&str>, seed: u64, path: Option<PathBuf>) -> PyResult<Index> {
     let level = Level::parse(level).map_err(raise)?;
-    let metric = Metric::parse("metric", metric).map_err(raise)?;
+    let metric = metric_of(level, metric)?;
     released(py, |watch| LiveIndex::empty(IndexRecord { dims, level, metric, unit: true, seed }, path.as_deref(), watch)).map(Index)
 }
 

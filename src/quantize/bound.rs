@@ -120,6 +120,7 @@ pub fn key_bound(metric: Metric, cosine: f64, query_norm: f64, row_norm: f64) ->
             let squares = query_norm * query_norm + row_norm * row_norm;
             2.0 * lengths * cosine - squares * (1.0 - KEY_SLACK)
         }
+        Metric::Hamming => 0.0,
     }
 }
 
@@ -127,6 +128,8 @@ pub fn key_bound(metric: Metric, cosine: f64, query_norm: f64, row_norm: f64) ->
 pub fn key_terms(metric: Metric, query_norm: f64) -> ByNorm {
     let none = ByNorm::default();
     match metric {
+        // Rows of bits have no codes.
+        Metric::Hamming => none,
         Metric::Cosine => ByNorm { value: 1.0, constant: KEY_SLACK, ..none },
         Metric::Dot => ByNorm { product: query_norm, norm: query_norm * KEY_SLACK, ..none },
         Metric::Euclidean => {
@@ -159,6 +162,7 @@ pub fn cosine_threshold(metric: Metric, threshold: f64, query_norm: f64, norms: 
             let x = c.max(0.0).sqrt().clamp(low, high.max(low));
             keep * (c / x + x) / (2.0 * query_norm)
         }
+        Metric::Hamming => f64::NEG_INFINITY,
     };
     // 1e-12 pays float64 above, a step down the conversion, another one more than that. NaN excludes nothing.
     if exact.is_nan() { f32::NEG_INFINITY } else { ((exact - exact.abs() * 1e-12) as f32).next_down().next_down() }

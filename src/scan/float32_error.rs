@@ -59,6 +59,7 @@ pub(super) fn threshold(metric: Metric, dims: usize, query_norm: f64, key: f64) 
             let least = query_norm * query_norm * (1.0 - 16.0 * UNIT) + key * (1.0 + 16.0 * UNIT);
             (band * query_norm, 0.5 * least - tiny)
         }
+        Metric::Hamming => (0.0, f64::NEG_INFINITY),
     };
     (up(slope), down(threshold))
 }
@@ -81,6 +82,8 @@ pub(super) fn least(metric: Metric, dims: usize, key: f64) -> f32 {
         Metric::Dot => key - tiny,
         Metric::Cosine => -tiny,
         Metric::Euclidean => key * (1.0 + band(dims)) - tiny,
+        // Bits are counted.
+        Metric::Hamming => f64::NEG_INFINITY,
     };
     // Beyond float32, sums tell no rows apart.
     if least < -BEYOND { f32::NEG_INFINITY } else { down(least) }
@@ -242,6 +245,7 @@ mod tests {
                     Metric::Cosine => f64::from(sum) + cosine_terms(keys[0], norm).norm * norms[1],
                     Metric::Dot => f64::from(sum * (1.0 + slack(2))),
                     Metric::Euclidean => f64::from(-distance),
+                    Metric::Hamming => f64::NEG_INFINITY,
                 };
                 prop_assert!(value < f64::from(least(metric, 2, keys[0])), "{metric:?}");
             }

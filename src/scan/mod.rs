@@ -3,12 +3,13 @@
 //!
 //! Batches with a large k begin with thresholds that a sample of the rows suggests (`sample.rs`).
 //!
-//! Five strategies give the same bits; `Strategy::choose` picks one for a search:
+//! Six strategies give the same bits; `Strategy::choose` picks one for a search:
 //!
 //! | strategy | which rows are read in full, and scored in float64 |
 //! |---|---|
 //! | `few_dims.rs`, `float64.rs` | all, one query at a time; scored: of rows of few dims those that float32 keys do not exclude, else all |
 //! | `float32.rs` | all, by a float32 product with up to 32 queries; scored: those within its error band |
+//! | `bits.rs` | level b1: all of them; counted instead |
 //! | `int8.rs` | level f8: all, by an int8 product; scored: those whose upper bound reaches the threshold |
 //! | `single.rs` | those whose upper bound from codes reaches the threshold, one query at a time |
 //! | `batch.rs` | the same for up to 16 queries at a time |
@@ -16,6 +17,7 @@
 //! `lists.rs` is the counterpart of `single.rs` for the inverted lists of some cells.
 
 mod batch;
+mod bits;
 mod few_dims;
 mod float32;
 mod float32_error;
@@ -245,7 +247,7 @@ fn scan(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> R
     let work = allowed * row_bytes as u64 * queries.len() as u64;
     let threads = plan.threads.min((work / BYTES_WORTH_A_THREAD + 1) as usize);
     let job_rows = match &strategy {
-        Strategy::Float64 | Strategy::Int8(_) => (JOB_BYTES / row_bytes).max(panel_rows),
+        Strategy::Float64 | Strategy::Bits | Strategy::Int8(_) => (JOB_BYTES / row_bytes).max(panel_rows),
         Strategy::Float32(_) => 4 * panel_rows,
         Strategy::Single(scan) => scan.job_rows(allowed, threads),
         Strategy::Batch(scan) => scan.job_rows(allowed, threads),
@@ -259,6 +261,7 @@ fn scan(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> R
         match &strategy {
             Strategy::Float64 => refine::all(job, &every, None, worker),
             Strategy::Float32(tiles) => refine::all(job, &every, Some(tiles), worker),
+            Strategy::Bits => bits::visit(job, worker),
             Strategy::Int8(queries) => int8::visit(job, queries, worker),
             Strategy::Single(scan) => single::visit(job, scan, worker),
             Strategy::Batch(scan) => batch::visit(job, scan, worker),
@@ -269,6 +272,7 @@ fn scan(whole: &Job, allowed: u64, strategy: &Strategy, thresholds: &[f64]) -> R
 
 /// How the rows of a search are scored.
 enum Strategy<'a> {
+    Bits,
     Float64,
     Float32(float32::Tiles),
     Int8(Vec<Option<int8::Int8Query>>),
@@ -289,6 +293,9 @@ impl<'a> Strategy<'a> {
         let float64_rows = job.has_float64_rows();
         let few_hits = float64_rows || plan.k as u64 <= (allowed / ROWS_PER_BATCH_HIT).max(SMALL_BATCH_K);
         let large = allowed >= (BATCH_MIN_ROWS * queries.dims()) as u64;
+        if segments.iter().any(|segment| matches!(segment.values, Values::B1(_))) {
+            return Ok(Strategy::Bits);
+        }
         Ok(match plan.quantizer {
             Some(quantizer) if coded && selective && large && few_hits && queries.len() >= BATCH_MIN_QUERIES => {
                 Strategy::Batch(batch::BatchScan::new(job, quantizer)?)
@@ -313,6 +320,7 @@ struct Worker {
     best: Vec<TopK>,
     panels: Panels,
     buffer: PanelBuffer,
+    bits: bits::Scratch,
     float32: float32::Scratch,
     single: single::Scratch,
     batch: batch::Scratch,
@@ -330,8 +338,8 @@ impl Worker {
         for threshold in thresholds {
             best.push(top(threshold)?);
         }
-        let (buffer, float32, single, batch, unpacked) = Default::default();
-        Ok(Worker { best, panels: Panels::new(panel_rows), buffer, float32, single, batch, unpacked })
+        let (buffer, bits, float32, single, batch, unpacked) = Default::default();
+        Ok(Worker { best, panels: Panels::new(panel_rows), buffer, bits, float32, single, batch, unpacked })
     }
 }
 

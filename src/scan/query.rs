@@ -1,5 +1,5 @@
 //! Prepared queries: rounded once to the type that the rows decode to, widened to float64, with their norms, and
-//! encoded for bounds when a scan first needs it.
+//! encoded for bounds when a scan first needs it; or packed bits, whose norms are 0.
 
 use super::Plan;
 use crate::error::{Result, collected, filled, room};
@@ -22,6 +22,8 @@ pub struct Queries {
     stride: usize,
     wide: Vec<f64>,
     norms: Vec<f64>,
+    /// At level b1, where nothing is widened: words of packed bits.
+    bits: Vec<u64>,
     /// Whether all values are float32 values.
     float32: bool,
     query_codes: OnceLock<Vec<Option<QueryCode>>>,
@@ -57,6 +59,9 @@ impl Queries {
     /// NaN, infinity, a value beyond float32, a length of 2^63 or more; no memory.
     pub fn new(kernel: &Kernel, level: Level, block: Block, dims: usize, first: u64) -> Result<Self> {
         let count = block.len() / dims;
+        if level == Level::B1 {
+            return Self::packed(block, dims, first);
+        }
         let stride = padded(dims);
         let mut wide = filled(count * stride, 0.0f64, "the queries")?;
         let mut norms = filled(count, 0.0, "the queries")?;
@@ -75,9 +80,30 @@ impl Queries {
         Ok(Self::uncoded(dims, wide, norms, level != Level::F64))
     }
 
+    /// Queries of bits.
+    fn packed(block: Block, dims: usize, first: u64) -> Result<Self> {
+        let (count, words) = (block.len() / dims, dims.div_ceil(64));
+        let mut bits = filled(count * words, 0u64, "the queries")?;
+        let mut bytes = vec![0; 8 * words];
+        for (i, query) in bits.chunks_exact_mut(words).enumerate() {
+            block.slice(i * dims..(i + 1) * dims).to_signs("query", first + i as u64, &mut bytes[..dims / 8])?;
+            query.iter_mut().zip(bytes.as_chunks::<8>().0).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+        }
+        Ok(Queries { bits, ..Self::uncoded(dims, Vec::new(), vec![0.0; count], false) })
+    }
+
     /// Queries that are not encoded yet: `wide` holds `padded(dims)` values a query.
     fn uncoded(dims: usize, wide: Vec<f64>, norms: Vec<f64>, float32: bool) -> Self {
-        Queries { dims, stride: padded(dims), wide, norms, float32, query_codes: OnceLock::new(), rotated: OnceLock::new() }
+        Queries {
+            dims,
+            stride: padded(dims),
+            wide,
+            norms,
+            bits: Vec::new(),
+            float32,
+            query_codes: OnceLock::new(),
+            rotated: OnceLock::new(),
+        }
     }
 
     /// Number of queries.
@@ -98,6 +124,12 @@ impl Queries {
     /// Query `i`, padded with zeros to `padded(dims)` values.
     pub fn wide(&self, i: usize) -> &[f64] {
         &self.wide[i * self.stride..(i + 1) * self.stride]
+    }
+
+    /// The bits of query `i` as words, the last one padded with zeros.
+    pub fn bits(&self, i: usize) -> &[u64] {
+        let words = self.dims.div_ceil(64);
+        &self.bits[i * words..(i + 1) * words]
     }
 
     /// The euclidean norm of query `i`.
@@ -135,9 +167,13 @@ impl Queries {
     /// # Errors
     /// No memory.
     pub fn some(&self, which: &[usize]) -> Result<Queries> {
+        let norms = collected(which.iter().map(|&i| self.norms[i]), "the queries")?;
+        if !self.bits.is_empty() {
+            let bits = collected(which.iter().flat_map(|&i| self.bits(i)).copied(), "the queries")?;
+            return Ok(Queries { bits, ..Self::uncoded(self.dims, Vec::new(), norms, false) });
+        }
         let mut wide = room(which.len() * self.stride, "the queries")?;
         which.iter().for_each(|&i| wide.extend_from_slice(self.wide(i)));
-        let norms = collected(which.iter().map(|&i| self.norms[i]), "the queries")?;
         Ok(Self::uncoded(self.dims, wide, norms, self.float32))
     }
 

@@ -1,6 +1,7 @@
 //! A borrowed view of stored rows, and their decoding for the kernels.
 //!
-//! Reading a level is defined here alone: kernels get float32 or float64 values, whatever the level.
+//! Reading a level is defined here alone: kernels get float32 or float64 values, whatever the level; bits they read as
+//! they are stored.
 
 use super::codes::Codes;
 use super::deleted::Deleted;
@@ -25,6 +26,8 @@ pub enum Values<'a> {
         /// One a row.
         scales: &'a [f32],
     },
+    /// `dims / 8` bytes a row.
+    B1(&'a [u8]),
 }
 
 /// Consecutive rows of one segment.
@@ -38,7 +41,7 @@ pub struct Rows<'a> {
     pub values: Values<'a>,
     /// The same values for random access, see [`Bytes::scattered`](super::Bytes::scattered).
     pub scattered: Values<'a>,
-    /// The euclidean norm of every decoded row.
+    /// The euclidean norm of every decoded row; empty at level b1.
     pub norms: &'a [f64],
     /// Whether the rows are in anonymous memory, not in a mapped file, so that no read waits for a disk.
     pub in_memory: bool,
@@ -51,7 +54,7 @@ pub struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.norms.len()
+        if let Values::B1(bits) = self.values { bits.len() / self.row_bytes() } else { self.norms.len() }
     }
 
     /// Runs of the rows that have not been deleted, in order.
@@ -61,7 +64,7 @@ impl<'a> Rows<'a> {
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.norms.is_empty()
+        self.len() == 0
     }
 
     /// The number within the segment of row `row` of the whole index; `None` if it is in another segment.
@@ -84,6 +87,7 @@ impl<'a> Rows<'a> {
             Values::F32(stored) => bytemuck::cast_slice(&stored[values]),
             Values::F16(stored) => bytemuck::cast_slice(&stored[values]),
             Values::F8 { codes, .. } => bytemuck::cast_slice(&codes[values]),
+            Values::B1(bits) => &bits[row * self.row_bytes()..(row + 1) * self.row_bytes()],
         }
     }
 
@@ -94,6 +98,7 @@ impl<'a> Rows<'a> {
             Values::F32(_) => 4 * self.dims,
             Values::F16(_) => 2 * self.dims,
             Values::F8 { .. } => self.dims + 4,
+            Values::B1(_) => self.dims / 8,
         }
     }
 
@@ -102,7 +107,7 @@ impl<'a> Rows<'a> {
         match self.values {
             Values::F64(stored) => Some(PanelValues::F64(stored).part(range, self.dims)),
             Values::F32(stored) => Some(PanelValues::F32(stored).part(range, self.dims)),
-            Values::F16(_) | Values::F8 { .. } => None,
+            Values::F16(_) | Values::F8 { .. } | Values::B1(_) => None,
         }
     }
 
@@ -116,6 +121,7 @@ impl<'a> Rows<'a> {
             Values::F8 { codes, scales } => {
                 (kernel.decode_f8)(&codes[values.clone()], &scales[range], self.dims, buffer.append(values.len()));
             }
+            Values::B1(bits) => buffer.bits.extend_from_slice(&bits[values.start / 8..values.end / 8]),
         }
     }
 }
@@ -147,13 +153,16 @@ pub enum DecodedRows {
     F32(Vec<f32>),
     /// Level f64.
     F64(Vec<f64>),
+    /// Level b1: packed bits.
+    B1(Vec<u8>),
 }
 
-/// A buffer of decoded rows; the level decides which of the two vectors is used.
+/// A buffer of decoded rows; the level decides which of the vectors is used.
 #[derive(Debug, Default)]
 pub struct PanelBuffer {
     f32: Vec<f32>,
     f64: Vec<f64>,
+    bits: Vec<u8>,
 }
 
 impl PanelBuffer {
@@ -171,10 +180,11 @@ impl PanelBuffer {
     pub fn with_capacity(level: Level, count: usize, dims: usize) -> Result<Self> {
         let (mut buffer, values) = (PanelBuffer::default(), count.saturating_mul(dims));
         let (bytes, reserved) = match level {
-            Level::F64 => (8, buffer.f64.try_reserve_exact(values)),
-            _ => (4, buffer.f32.try_reserve_exact(values)),
+            Level::F64 => (values.saturating_mul(8), buffer.f64.try_reserve_exact(values)),
+            Level::B1 => (values / 8, buffer.bits.try_reserve_exact(values / 8)),
+            _ => (values.saturating_mul(4), buffer.f32.try_reserve_exact(values)),
         };
-        reserved.map_err(|_| Error::Memory { bytes: (values as u64).saturating_mul(bytes), purpose: "decoded rows" })?;
+        reserved.map_err(|_| Error::Memory { bytes: bytes as u64, purpose: "decoded rows" })?;
         Ok(buffer)
     }
 
@@ -182,14 +192,19 @@ impl PanelBuffer {
     pub fn clear(&mut self) {
         self.f32.clear();
         self.f64.clear();
+        self.bits.clear();
     }
 
     /// The rows, in the type that rows of `level` decode to even if there are none.
     pub fn into_rows(self, level: Level) -> DecodedRows {
-        if level == Level::F64 { DecodedRows::F64(self.f64) } else { DecodedRows::F32(self.f32) }
+        match level {
+            Level::F64 => DecodedRows::F64(self.f64),
+            Level::B1 => DecodedRows::B1(self.bits),
+            _ => DecodedRows::F32(self.f32),
+        }
     }
 
-    /// The rows decoded since the last `clear`.
+    /// The rows decoded since the last `clear`, of a level other than b1.
     pub fn values(&self) -> PanelValues<'_> {
         if self.f64.is_empty() { PanelValues::F32(&self.f32) } else { PanelValues::F64(&self.f64) }
     }

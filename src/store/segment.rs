@@ -16,7 +16,7 @@ pub struct Segment {
     pub rows: usize,
     /// The rows' values, as the level stores them.
     pub values: Section,
-    /// The euclidean norm of every decoded row: float64.
+    /// The euclidean norm of every decoded row: float64; empty at level b1.
     pub norms: Section,
     /// The scale of every row, for level f8: float32; empty for other levels.
     pub scales: Section,
@@ -95,5 +95,6 @@ fn values<'a>(level: Level, stored: &'a [u8], scales: &'a [f32]) -> Values<'a> {
         Level::F32 => Values::F32(bytemuck::cast_slice(stored)),
         Level::F16 => Values::F16(bytemuck::cast_slice(stored)),
         Level::F8 => Values::F8 { codes: bytemuck::cast_slice(stored), scales },
+        Level::B1 => Values::B1(stored),
     }
 }

@@ -13,7 +13,7 @@ use nseekfs::metric::Metric;
 use nseekfs::pool::Watch;
 use nseekfs::quantize::encode::{CodesMut, EncodeScratch, Encoder};
 use nseekfs::quantize::{Quantizer, from_bf16};
-use nseekfs::store::rows::PanelValues;
+use nseekfs::store::rows::{DecodedRows, PanelValues};
 use std::path::PathBuf;
 
 /// Three rows of two dims that every level holds exactly: (3, 4), (0, 0), (-1.5, 2).
@@ -32,6 +32,32 @@ const GOLDEN: [(Level, Metric, &str); 4] = [
     (Level::F8, Metric::Cosine, "f8.bin"),
 ];
 
+/// A file of bits: three rows of 24, of which a byte is reversed so that the order of bits shows.
+const BITS: &str = "b1.bin";
+const BIT_ROWS: [[u8; 3]; 3] = [[0b1000_0000, 0b0000_0001, 0xff], [0, 0, 0], [0b0000_0001, 0b1000_0000, 0xff]];
+
+fn write_bits(path: &std::path::Path) {
+    let segment = SegmentBytes { rows: 3, row_values: BIT_ROWS.as_flattened(), norms: &[], scales: None, codes: None, ids: None };
+    let about = IndexRecord { dims: 24, ..index(Level::B1, Metric::Hamming) };
+    format::write(path, &Contents { index: &about, segments: &[segment], quantizer: None, ann: None, ids: IdRecord::default() }, &patient)
+        .unwrap();
+}
+
+#[test]
+fn the_golden_file_of_bits_holds_them_and_answers() {
+    let watch = Watch::new(&|| true);
+    for mode in [Mode::Mmap, Mode::Ram] {
+        let index = Index::open(&path(BITS), mode, Verify::Full, &watch).unwrap();
+        let DecodedRows::B1(bits) = index.take(&[0, 1, 2], &watch).unwrap() else { panic!("expected bits") };
+        assert_eq!(bits, BIT_ROWS.as_flattened());
+        // The first value is in the highest bit of the first byte.
+        let mut query = [-1.0f32; 24];
+        query[0] = 1.0;
+        let hits = index.search(Block::F32(&query), 24, &SearchParams { k: 3, ..SearchParams::default() }, &watch).unwrap();
+        assert_eq!((hits.rows, hits.keys), (vec![1, 0, 2], vec![1.0, 9.0, 11.0]));
+    }
+}
+
 /// A file with codes: three rows of 32 dims, 16 of them in lines.
 const CODED: &str = "f32_codes.bin";
 const DIMS: usize = 32;
@@ -47,6 +73,7 @@ fn row_bytes(level: Level) -> Vec<u8> {
         Level::F32 => ROWS.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect(),
         Level::F16 => F16.iter().flat_map(|bits| bits.to_le_bytes()).collect(),
         Level::F8 => F8.iter().flat_map(|code| code.to_le_bytes()).collect(),
+        Level::B1 => unreachable!("two values fill no byte"),
     }
 }
 
@@ -74,6 +101,7 @@ fn write_the_golden_files() {
     for (level, metric, name) in GOLDEN {
         write(&path(name), level, metric);
     }
+    write_bits(&path(BITS));
     write_coded(&path(CODED));
     write_celled(&path(CELLED));
     write_hashed(&path(HASHED));
@@ -98,6 +126,7 @@ fn golden_files_open_and_hold_known_values() {
                 Level::F32 => assert_eq!(bytes.view::<f32>(rows), ROWS.map(|value| value as f32)),
                 Level::F16 => assert_eq!(bytes.view::<u16>(rows), F16),
                 Level::F8 => assert_eq!(bytes.view::<i8>(rows), F8),
+                Level::B1 => unreachable!("two values fill no byte"),
             }
         }
     }
@@ -111,7 +140,8 @@ fn the_writer_still_gives_the_golden_bytes() {
         write(&again, level, metric);
         assert_eq!(std::fs::read(&again).unwrap(), std::fs::read(path(name)).unwrap(), "{name}");
     }
-    for (name, write) in [(CODED, write_coded as fn(&std::path::Path)), (CELLED, write_celled), (HASHED, write_hashed)] {
+    for (name, write) in [(BITS, write_bits as fn(&std::path::Path)), (CODED, write_coded), (CELLED, write_celled), (HASHED, write_hashed)]
+    {
         let again = folder.path().join(name);
         write(&again);
         assert!(std::fs::read(&again).unwrap() == std::fs::read(path(name)).unwrap(), "{name}");

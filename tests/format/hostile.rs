@@ -5,6 +5,7 @@ use crate::sample::{LEVELS, SLOT_A, SLOT_B, TABLE, celled_file, coded_file, entr
 use nseekfs::ann::ivf::Ivf;
 use nseekfs::format::{self, AnnParts, AnnRecord, Header, Kind, Mode, Verify};
 use nseekfs::level::Level;
+use nseekfs::metric::Metric;
 use nseekfs::store::Bytes;
 use proptest::prelude::*;
 use std::io::{Seek, SeekFrom, Write};
@@ -19,20 +20,22 @@ fn assert_in_bounds(content: &[u8], header: &Header) {
         end = section.extent.end;
     }
     assert_eq!(end, content.len());
-    assert!(!header.segments.is_empty() && header.segments.len() * 2 <= header.sections.len());
+    let bits = header.index.level == Level::B1;
+    assert!(!header.segments.is_empty() && header.segments.len() * if bits { 1 } else { 2 } <= header.sections.len());
     assert!(header.sections.capacity() * 64 <= content.len());
-    let per_row = header.index.dims * header.index.level.value_bytes();
+    let per_row = header.index.level.row_bytes(header.index.dims);
+    assert_eq!(bits, header.index.metric == Metric::Hamming);
     for segment in &header.segments {
         let rows = usize::try_from(segment.rows).unwrap();
-        assert!(rows > 0 && segment.row_values.len() == rows * per_row && segment.norms.len() == rows * 8);
-        assert_eq!(segment.scales.as_ref().map(|scales| scales.len()), (per_row == header.index.dims).then_some(rows * 4));
+        assert!(rows > 0 && segment.row_values.len() == rows * per_row && segment.norms.len() == if bits { 0 } else { rows * 8 });
+        assert_eq!(segment.scales.as_ref().map(|scales| scales.len()), (header.index.level == Level::F8).then_some(rows * 4));
         assert_eq!(segment.codes.is_some(), header.quantizer.is_some());
     }
     assert_cells_in_bounds(content, header);
     let Some(quantizer) = &header.quantizer else { return };
     let (dims, leading) = (header.index.dims, quantizer.leading);
     assert!((32..=4096).contains(&dims) && leading % 8 == 0 && 0 < leading && leading <= dims && (0.0..1e-3).contains(&quantizer.skew));
-    assert!(quantizer.values.len() == 4 * dims * (2 + dims) && header.index.level != Level::F8);
+    assert!(quantizer.values.len() == 4 * dims * (2 + dims) && header.index.level != Level::F8 && !bits);
     for (segment, codes) in header.segments.iter().zip(header.segments.iter().filter_map(|segment| segment.codes.as_ref())) {
         let (rows, blocks) = (segment.rows as usize, segment.rows.div_ceil(16) as usize);
         assert!(codes.lines.len() == blocks * leading * 8 && codes.factors.len() == blocks * 160);
@@ -67,13 +70,14 @@ fn survive(content: &[u8]) -> bool {
     }
     let Ok((bytes, header)) = open(content, Mode::Mmap, Verify::Full) else { return false };
     for segment in &header.segments {
-        assert!(bytes.view::<f64>(segment.norms.clone()).len() as u64 == segment.rows);
+        assert!(bytes.view::<f64>(segment.norms.clone()).len() as u64 == if header.index.level == Level::B1 { 0 } else { segment.rows });
         let values = segment.row_values.clone();
         match header.index.level {
             Level::F64 => drop(bytes.view::<f64>(values).to_vec()),
             Level::F32 => drop(bytes.view::<f32>(values).to_vec()),
             Level::F16 => drop(bytes.view::<u16>(values).to_vec()),
             Level::F8 => drop(bytes.view::<i8>(values).to_vec()),
+            Level::B1 => drop(bytes.view::<u8>(values).to_vec()),
         }
         if let Some(codes) = segment.codes.clone() {
             assert!(bytes.view::<f32>(codes.factors.clone()).len() * 2 == bytes.view::<u16>(codes.factors).len());

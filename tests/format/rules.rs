@@ -3,12 +3,13 @@
 
 use crate::sample::{
     BLOCKS, BUCKET_STARTS, BUCKET_VALUES, CELLS, CODED_DIMS, LEAD, LEVELS, SLOT_A, SLOT_B, Segment, TABLE, TUNED, buckets_payload,
-    cell_parts, celled_file, cells_payload, coded_file, entry, file, get, header_refusal, index, open, patient, put, quantizer_values,
-    refusal, rehash, tuning_payload, write_bucketed, write_celled,
+    cell_parts, celled_file, cells_payload, coded_file, dims, entry, file, get, header_refusal, index, open, patient, put,
+    quantizer_values, refusal, rehash, tuning_payload, write_bucketed, write_celled,
 };
 use nseekfs::error::Error;
 use nseekfs::format::{
-    self, AnnParts, AnnRecord, Commit, Contents, GrowingFile, Header, IdRecord, Kind, Mode, Part, QuantizerBytes, SegmentBytes, Verify,
+    self, AnnBytes, AnnParts, AnnRecord, Commit, Contents, GrowingFile, Header, IdRecord, Kind, Mode, Part, QuantizerBytes, SegmentBytes,
+    Verify,
 };
 use nseekfs::index::Index;
 use nseekfs::level::Level;
@@ -36,12 +37,12 @@ fn a_whole_file_holds_what_was_written() {
     for level in LEVELS {
         for mode in [Mode::Mmap, Mode::Ram] {
             let (bytes, header) = open(&file(level, &[5, 2]), mode, Verify::Full).unwrap();
-            assert_eq!((header.index, header.generation, header.rows()), (index(level, 3), 1, 7));
+            assert_eq!((header.index, header.generation, header.rows()), (index(level, dims(level)), 1, 7));
             for (segment, rows) in header.segments.iter().zip([5, 2]) {
-                let expected = Segment::sample(level, 3, rows);
+                let expected = Segment::sample(level, dims(level), rows);
                 assert_eq!(segment.rows, rows as u64);
                 assert_eq!(bytes[segment.row_values.clone()], expected.row_values);
-                assert_eq!(bytes.view::<f64>(segment.norms.clone())[1], 1.5);
+                assert_eq!(bytes[segment.norms.clone()], expected.norms);
                 assert_eq!(segment.scales.clone().map(|scales| bytes[scales].to_vec()), expected.scales);
             }
             assert!(header.sections.iter().all(|section| section.extent.start % 64 == 0 && section.extent.end % 64 == 0));
@@ -139,9 +140,38 @@ fn f10_reserved_bytes_are_zero() {
 fn f11_the_index_record_holds_listed_values() {
     refused("F11: dims: expected 1 to 65536, got 0", |content| put(content, TABLE, 0u32.to_le_bytes()));
     refused("F11: dims: expected 1 to 65536, got 65537", |content| put(content, TABLE, 65_537u32.to_le_bytes()));
-    refused("F11: level: expected 0 to 3, got 4", |content| put(content, TABLE + 4, 4u32.to_le_bytes()));
-    refused("F11: metric: expected 0 to 2, got 3", |content| put(content, TABLE + 8, 3u32.to_le_bytes()));
+    refused("F11: level: expected 0 to 4, got 5", |content| put(content, TABLE + 4, 5u32.to_le_bytes()));
+    refused("F11: metric: expected 0 to 3, got 4", |content| put(content, TABLE + 8, 4u32.to_le_bytes()));
+    refused("F11: metric: expected cosine, dot or euclidean", |content| put(content, TABLE + 8, 3u32.to_le_bytes()));
+    refused("F11: metric: expected hamming", |content| put(content, TABLE + 4, 4u32.to_le_bytes()));
     refused("F11: unit: expected 0 or 1, got 2", |content| put(content, TABLE + 12, 2u32.to_le_bytes()));
+}
+
+#[test]
+fn f11_f13_f14_rows_of_bits_fill_bytes_and_have_no_norms() {
+    let refused = |reason: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut content = file(Level::B1, &[5]);
+        change(&mut content);
+        rehash(&mut content);
+        let got = header_refusal(&content);
+        assert!(got.starts_with(reason), "expected {reason:?}, got {got:?}");
+    };
+    refused("F11: dims: expected a multiple of 8", &|content| put(content, TABLE, 23u32.to_le_bytes()));
+    refused("F11: metric: expected hamming", &|content| put(content, TABLE + 8, 0u32.to_le_bytes()));
+    refused("F14: length of the rows section of segment 0: expected 20, got 15", &|content| put(content, TABLE, 32u32.to_le_bytes()));
+    let written = |segment: &Segment, ann: Option<AnnBytes>| {
+        let index = index(Level::B1, CODED_DIMS);
+        let contents = Contents { index: &index, segments: &[segment.bytes()], quantizer: None, ann, ids: IdRecord::default() };
+        match format::write(&tempfile::tempdir().unwrap().path().join("refused.bin"), &contents, &patient) {
+            Err(Error::Format { reason, .. }) => reason,
+            other => panic!("expected a format error, got {other:?}"),
+        }
+    };
+    let segment = Segment::sample(Level::B1, CODED_DIMS, 20);
+    let normed = Segment { norms: vec![0; 160], ..Segment::sample(Level::B1, CODED_DIMS, 20) };
+    assert_eq!(written(&normed, None), "F13: sections: expected 1, being rows for each of 1 segments, got 2");
+    let ann = AnnBytes { kind: Kind::Cells, ann: &cells_payload(), tuning: &tuning_payload() };
+    assert_eq!(written(&segment, Some(ann)), "F22: cells or buckets: expected none at level b1, got some");
 }
 
 #[test]
@@ -363,6 +393,7 @@ fn f19_codes_are_whole_or_not_there() {
         }
     };
     assert_eq!(not_written(Level::F8, 32), "F19: codes: expected none at level f8, got some");
+    assert_eq!(not_written(Level::B1, 32), "F19: codes: expected none at level b1, got some");
     assert_eq!(not_written(Level::F32, 31), "F19: dims of rows with codes: expected 32 to 4096, got 31");
     assert_eq!(not_written(Level::F32, 4097), "F19: dims of rows with codes: expected 32 to 4096, got 4097");
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub const LEVELS: [Level; 4] = [Level::F64, Level::F32, Level::F16, Level::F8];
+pub const LEVELS: [Level; 5] = [Level::F64, Level::F32, Level::F16, Level::F8, Level::B1];
 
 /// Offsets of the records in a sealed file.
 pub const SLOT_A: usize = 64;
@@ -38,8 +38,9 @@ pub struct Segment {
 impl Segment {
     /// Bytes that are all different from their neighbours, so that a shift shows.
     pub fn sample(level: Level, dims: usize, rows: usize) -> Self {
-        let row_values = (0..rows * dims * level.value_bytes()).map(|i| (i * 37 % 251) as u8).collect();
-        let norms = (0..rows).flat_map(|i| (i as f64 + 0.5).to_le_bytes()).collect();
+        let row_values = (0..rows * level.row_bytes(dims)).map(|i| (i * 37 % 251) as u8).collect();
+        let normed = if level == Level::B1 { 0 } else { rows };
+        let norms = (0..normed).flat_map(|i| (i as f64 + 0.5).to_le_bytes()).collect();
         let scales = (level == Level::F8).then(|| (0..rows).flat_map(|i| (i as f32 + 0.25).to_le_bytes()).collect());
         Segment { rows: rows as u64, row_values, norms, scales, codes: None }
     }
@@ -59,10 +60,16 @@ impl Segment {
 }
 
 pub fn index(level: Level, dims: usize) -> IndexRecord {
-    IndexRecord { dims, level, metric: Metric::Euclidean, unit: true, seed: 0x0123_4567_89ab_cdef }
+    let metric = if level == Level::B1 { Metric::Hamming } else { Metric::Euclidean };
+    IndexRecord { dims, level, metric, unit: true, seed: 0x0123_4567_89ab_cdef }
 }
 
-/// The content of a file of 3 dims with these segments, written once: every write waits for the disk.
+/// Dims of [`file()`].
+pub fn dims(level: Level) -> usize {
+    if level == Level::B1 { 24 } else { 3 }
+}
+
+/// The content of a file with these segments, written once: every write waits for the disk.
 pub fn file(level: Level, rows: &[usize]) -> Vec<u8> {
     type Shape = (u32, Vec<usize>);
     static WRITTEN: Mutex<BTreeMap<Shape, Vec<u8>>> = Mutex::new(BTreeMap::new());
@@ -72,13 +79,13 @@ pub fn file(level: Level, rows: &[usize]) -> Vec<u8> {
 
 /// The same, written now.
 pub fn written_anew(level: Level, rows: &[usize]) -> Vec<u8> {
-    let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::sample(level, 3, rows)).collect();
+    let segments: Vec<Segment> = rows.iter().map(|&rows| Segment::sample(level, dims(level), rows)).collect();
     let parts: Vec<SegmentBytes> = segments.iter().map(Segment::bytes).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sample.bin");
     format::write(
         &path,
-        &Contents { index: &index(level, 3), segments: &parts, quantizer: None, ann: None, ids: IdRecord::default() },
+        &Contents { index: &index(level, dims(level)), segments: &parts, quantizer: None, ann: None, ids: IdRecord::default() },
         &patient,
     )
     .unwrap();

@@ -186,7 +186,7 @@ proptest! {
         let norms = (if span.0 < 1.0 { 0.0 } else { norm / span.0 }, norm * span.1.max(1.0));
         // A threshold of the magnitude of keys.
         let threshold = match metric {
-            Metric::Cosine => threshold,
+            Metric::Cosine | Metric::Hamming => threshold,
             Metric::Dot => threshold * query_norm * norm,
             Metric::Euclidean => -(threshold.abs()) * (query_norm - norm).powi(2).max(1e-12 * query_norm * norm),
         };

@@ -67,12 +67,12 @@ impl Nprobe {
         if metric == Metric::Dot { norm } else { 1.0 }
     }
 
-    /// The distance of a query from a centroid with this key; NaN for dot products, which tell none.
+    /// The distance of a query from a centroid with this key; NaN for metrics that tell none.
     pub fn distance(metric: Metric, key: f64) -> f64 {
         match metric {
             Metric::Cosine => (2.0 - 2.0 * key).max(0.0).sqrt(),
             Metric::Euclidean => (-key).max(0.0).sqrt(),
-            Metric::Dot => f64::NAN,
+            Metric::Dot | Metric::Hamming => f64::NAN,
         }
     }
 

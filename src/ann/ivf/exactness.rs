@@ -25,7 +25,7 @@ impl Search<'_> {
         let comparable = match self.coarse.ivf.record.metric {
             Metric::Cosine => self.request.plan.metric == Metric::Cosine,
             Metric::Euclidean => self.request.plan.metric != Metric::Cosine,
-            Metric::Dot => false,
+            Metric::Dot | Metric::Hamming => false,
         };
         if !comparable || !probed.nearest_other.is_none_or(|cell| self.all_below(query, cell as usize..cell as usize + 1, &[], top)) {
             return false;
@@ -97,6 +97,7 @@ fn max_key(metric: Metric, sum: f64, rounded: RoundedQuery, centroid_norm: f64, 
             let slack = SLACK * (query_norm + centroid_norm).powi(2);
             slack - distance.max(0.0).powi(2)
         }
+        Metric::Hamming => 0.0,
     }
 }
 

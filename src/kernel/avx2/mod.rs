@@ -7,6 +7,7 @@ mod bounds;
 mod int8_batch;
 mod registers;
 
+use super::bits::{hamming_columns_shuffle as hamming_columns, hamming_popcnt as hamming};
 use super::by_norm::{self, ByNorm};
 use super::check::{checked, table};
 use super::float32_keys::{self, DotAbove, MinusDistance};

@@ -1,5 +1,5 @@
 //! AVX-512 (f, bw, dq, vl): eight virtual lanes a register, four registers a sum. Sums of codes use VNNI and AMX where
-//! the CPU has them.
+//! the CPU has them, and counts of bits VPOPCNTDQ.
 //!
 //! [`vector`](super::vector) holds what AVX2 does alike. A CPU without AVX-512 never runs any of it: only
 //! [`table!`](super::check) steps in here, and only for tables that [`runnable`](super::runnable) lists.
@@ -11,6 +11,7 @@ mod int8_batch;
 mod registers;
 mod rotate;
 
+use super::bits::{self, hamming_columns_shuffle as hamming_columns, hamming_popcnt as hamming};
 use super::by_norm::{self, ByNorm};
 use super::check::{checked, table};
 use super::float32_keys::{self, DotAbove, MinusDistance};
@@ -41,17 +42,25 @@ static WITH_VNNI: Kernel = Kernel {
     ..KERNEL
 };
 
-/// The table for CPUs with VNNI and int8 tiles of AMX.
-#[cfg(target_os = "linux")]
-static WITH_AMX: Kernel = Kernel { int8_batch: checked!(check_int8_batch, amx::int8_batch, queries, wide, bounds, keep), ..WITH_VNNI };
+/// The table for CPUs with VNNI and VPOPCNTDQ.
+#[allow(unused_unsafe, reason = "as above")]
+static WITH_VPOPCNT: Kernel = Kernel {
+    hamming: checked!(check_hamming, bits::hamming_vpopcnt, query, rows, row_bytes, out),
+    hamming_columns: checked!(check_hamming_columns, bits::hamming_columns_vpopcnt, query, columns, out),
+    ..WITH_VNNI
+};
 
-/// The tables for a CPU with VNNI that its system lets this process use, slowest first.
-pub fn with_vnni() -> impl Iterator<Item = &'static Kernel> {
+/// The table for CPUs with VNNI, VPOPCNTDQ and int8 tiles of AMX.
+#[cfg(target_os = "linux")]
+static WITH_AMX: Kernel = Kernel { int8_batch: checked!(check_int8_batch, amx::int8_batch, queries, wide, bounds, keep), ..WITH_VPOPCNT };
+
+/// The tables for a CPU with VNNI that its system lets this process use, slowest first. Every CPU with AMX has `vpopcnt`.
+pub fn with_vnni(vpopcnt: bool) -> impl Iterator<Item = &'static Kernel> {
     #[cfg(target_os = "linux")]
-    let tiles = amx::permitted().then_some(&WITH_AMX);
+    let tiles = (vpopcnt && amx::permitted()).then_some(&WITH_AMX);
     #[cfg(not(target_os = "linux"))]
     let tiles = None;
-    std::iter::once(&WITH_VNNI).chain(tiles)
+    std::iter::once(&WITH_VNNI).chain(vpopcnt.then_some(&WITH_VPOPCNT)).chain(tiles)
 }
 
 /// Rows at some places that are summed at a time: as many as registers hold.
