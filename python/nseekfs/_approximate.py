@@ -1,13 +1,13 @@
 """The methods of `Index` that concern approximate search: measured recall, tuning and explanations of misses."""
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._errors import InputError, InputTypeError
-from nseekfs._typing import Count, EuclideanWord, Ids, Metric, Progress, Vectors
+from nseekfs._typing import Count, Ids, Metric, Progress, Vectors
 from nseekfs.ann import Ann, Miss, RankedCell, Recall, TuningPoint
 from nseekfs.params import Effort
 
@@ -147,7 +147,7 @@ class Approximate:
             *how_much(recall, effort),
         )
         cells = tuple(RankedCell(*cell) for cell in held)
-        better = key < kth_key if (similarity or core.metric) in get_args(EuclideanWord) else key > kth_key
+        better = key < kth_key if _arguments.is_distance(similarity or core.metric) else key > kth_key
         if found:
             reason = f"it is among the best: its key is {key:.6g}, that of the last row found {kth_key:.6g}"
         elif cells[0].rank > nprobe if cells else better:
@@ -174,8 +174,10 @@ class Approximate:
         )
 
 
-def query_type(core: _core.Index) -> type[np.floating[Any]]:
-    """The type that queries are rounded to."""
+def query_type(core: _core.Index) -> _arrays.Store:
+    """The type that queries are rounded to, or that of packed bits."""
+    if core.level == "b1":
+        return np.uint8
     return np.float64 if core.level == "f64" else np.float32
 
 

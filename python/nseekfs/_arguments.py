@@ -7,10 +7,12 @@ the given range. The extension module checks all other values.
 import numbers
 import operator
 import os
+from typing import get_args
 
 import numpy as np
 
 from nseekfs._errors import InputError, InputTypeError
+from nseekfs._typing import EuclideanWord, HammingWord
 
 MOST = 2**63 - 1
 """The largest whole number that the extension module takes, except for seeds."""
@@ -88,6 +90,16 @@ def word(argument: str, value: object) -> str:
     if not isinstance(value, str):
         raise InputTypeError(f"{argument}: expected a word, got {shown(value)}")
     return printable(value)
+
+
+def maybe_word(argument: str, value: object) -> str | None:
+    """`word`, or None for None."""
+    return None if value is None else word(argument, value)
+
+
+def is_distance(metric: str) -> bool:
+    """Whether smaller scores of this metric are better."""
+    return metric in (*get_args(EuclideanWord), *get_args(HammingWord))
 
 
 def path(argument: str, value: object) -> str:

@@ -5,6 +5,9 @@ time, so that there is never a second whole copy. Conversion here is exact: floa
 float32 or float64. The extension rounds values to the type that an index stores. Columns of tables and tensors with a
 gradient are recognised by their attributes; no library is imported. Typed errors refuse bool, complex, text, dates and
 objects, masked entries, rows of unequal length, and unexpected shapes.
+
+At level ``"b1"`` the dtype decides alone: uint8 is packed bits, bool is bits, and of other real numbers the signs
+count.
 """
 
 import sys
@@ -18,6 +21,8 @@ from nseekfs._arguments import shown, whole
 from nseekfs._errors import InputError, InputTypeError
 
 Array: TypeAlias = npt.NDArray[Any]
+Store: TypeAlias = type[np.floating[Any]] | type[np.uint8]
+"""A type that an index stores numbers in; uint8 are packed bits."""
 
 BLOCK_BYTES = 8 << 20
 """Size of a converted block: small beside any index, large beside the cost of a call."""
@@ -34,7 +39,7 @@ _REMEDIES = {
 }
 """What helps with an object that has an attribute of this name."""
 
-_NATIVE: dict[type[np.floating[Any]], np.dtype[Any]] = {kind: np.dtype(kind) for kind in (np.float32, np.float64)}
+_NATIVE: dict[Store, np.dtype[Any]] = {kind: np.dtype(kind) for kind in (np.float32, np.float64, np.uint8)}
 """The dtype object of arrays in native byte order, by scalar type; identity with it is a fast check."""
 
 _EXACT: dict[tuple[str, int], np.dtype[Any]] = {
@@ -56,27 +61,31 @@ _EXACT: dict[tuple[str, int], np.dtype[Any]] = {
 class Rows:
     """A matrix of any supported kind, read once from top to bottom, a block of rows at a time.
 
-    The blocks of an iterator are kept until they are read: only its end tells the number of rows.
+    The blocks of an iterator are kept until they are read: only its end tells the number of rows. `store` is the type
+    that extended floats are rounded to, once, or that of packed bits; `shape` counts numbers, not bytes.
     """
 
-    def __init__(self, argument: str, value: object) -> None:
+    def __init__(self, argument: str, value: object, store: Store) -> None:
         self._argument = argument
+        self._store = store
         self._parts: list[Any]
         if isinstance(value, Iterator):
-            self._parts = collected(argument, value)
-            shape = (sum(map(len, self._parts)), self._parts[0].shape[1] if self._parts else 0)
+            self._parts = collected(argument, value, store)
+            dims = shape_of(self._parts[0], store)[1] if self._parts else 0
+            shape: tuple[int, ...] = (sum(map(len, self._parts)), dims)
         else:
-            source = _sliceable(argument, value)
+            source = _sliceable(argument, value, store)
             self._parts = [source]
             if not isinstance(source, Sequence):
-                shape = tuple(source.shape)
+                shape = shape_of(source, store)
             else:
-                shape = (len(source), *(numbers(argument, source[0]).shape if len(source) else (0,)))
+                first = shape_of(numbers(argument, source[0], kinds_of(store)), store) if len(source) else (0,)
+                shape = (len(source), *first)
         self.shape = matrix_shape(argument, shape)
 
-    def whole(self, store: type[np.floating[Any]]) -> Array | None:
+    def whole(self) -> Array | None:
         """All rows, if the extension can read them in place as `store`; else None."""
-        source = self._parts[0]
+        source, store = self._parts[0], self._store
         if (
             len(self._parts) == 1
             and isinstance(source, np.ndarray)
@@ -86,28 +95,43 @@ class Rows:
             return source
         return None
 
-    def blocks(self, store: type[np.floating[Any]]) -> Iterator[Array]:
-        """The rows in order, in blocks; `store` is the type that extended floats are rounded to, once."""
+    def blocks(self) -> Iterator[Array]:
+        """The rows in order, in blocks."""
         dims, first = self.shape[1], 0
-        step = max(1, BLOCK_BYTES // (8 * dims))
         for part in self._parts:
+            step = max(1, BLOCK_BYTES // (dims // 8 if _is_packed(part, self._store) else 8 * dims))
             for start in range(0, len(part), step):
-                block = numbers(self._argument, part[start : start + step])
-                if block.shape != (min(step, len(part) - start), dims):
+                block = numbers(self._argument, part[start : start + step], kinds_of(self._store))
+                if shape_of(block, self._store) != (min(step, len(part) - start), dims):
                     raise InputError(
                         f"{self._argument}: expected {dims} numbers in every row because the first has as many, "
                         f"got a block of shape {block.shape} from row {first + start}"
                     )
-                yield readable(block, store)
+                yield readable(block, self._store)
             first += len(part)
 
 
-def collected(argument: str, values: Iterator[object]) -> list[Array]:
+def kinds_of(store: Store) -> str:
+    """The kinds of dtypes that rows and queries may have."""
+    return "fiub" if store is np.uint8 else "fiu"
+
+
+def shape_of(array: Any, store: Store) -> tuple[int, ...]:
+    """The shape of an array, the last part of it in numbers where that is packed."""
+    shape = tuple(array.shape)
+    return (*shape[:-1], 8 * shape[-1]) if shape and _is_packed(array, store) else shape
+
+
+def _is_packed(array: Any, store: Store) -> bool:
+    return store is np.uint8 and isinstance(array, np.ndarray) and array.dtype == np.uint8
+
+
+def collected(argument: str, values: Iterator[object], store: Store) -> list[Array]:
     """Copies of the blocks or rows that an iterator gives, which may use one array for all; small ones are joined."""
     parts: list[Array] = []
     pending: list[Array] = []
     for value in values:
-        block = numbers(argument, value)
+        block = numbers(argument, value, kinds_of(store))
         if block.ndim not in (1, 2):
             raise InputError(
                 f"{argument}: expected an iterator of blocks of shape (rows, dims) or of rows, "
@@ -124,37 +148,39 @@ def collected(argument: str, values: Iterator[object]) -> list[Array]:
     return [*parts, np.concatenate(pending)] if pending else parts
 
 
-def matrix(argument: str, value: object, store: type[np.floating[Any]]) -> tuple[Array, bool]:
+def matrix(argument: str, value: object, store: Store) -> tuple[Array, bool]:
     """One or several vectors as an array of shape (m, dims), and whether it was a single vector."""
-    array = numbers(argument, value)
+    array = numbers(argument, value, kinds_of(store))
     if array.ndim == 1:
         return vector(argument, array, store), True
     matrix_shape(argument, array.shape)
     return readable(array, store), False
 
 
-def queries(argument: str, value: object, store: type[np.floating[Any]], dims: int) -> tuple[Array, bool]:
+def queries(argument: str, value: object, store: Store, dims: int) -> tuple[Array, bool]:
     """`matrix`, of no vectors too: nothing at all, or an array that holds none."""
-    array = numbers(argument, value)
+    array = numbers(argument, value, kinds_of(store))
     if array.shape == (0,) or (array.ndim == 2 and len(array) == 0):
-        return np.empty((0, array.shape[-1] or dims), store), False
+        return np.empty((0, shape_of(array, store)[-1] or dims), np.float32), False
     return matrix(argument, array, store)
 
 
-def new_rows(argument: str, value: object, store: type[np.floating[Any]], dims: int) -> Array:
+def new_rows(argument: str, value: object, store: Store, dims: int) -> Array:
     """One or several rows, or none, as one block; an iterator of blocks too."""
     if isinstance(value, Iterator):
-        parts = [readable(part, store) for part in collected(argument, value)]
+        parts = [readable(part, store) for part in collected(argument, value, store)]
+        if len({_is_packed(part, store) for part in parts}) > 1:
+            raise InputError(f"{argument}: expected blocks of bits or blocks of numbers, got an iterator of both")
         return np.concatenate(parts) if parts else np.empty((0, dims), np.float32)
-    array = numbers(argument, value)
+    array = numbers(argument, value, kinds_of(store))
     if array.shape == (0,) or (array.ndim == 2 and len(array) == 0):
-        return np.empty((0, array.shape[-1] or dims), np.float32)
+        return np.empty((0, shape_of(array, store)[-1] or dims), np.float32)
     array = array.reshape(1, -1) if array.ndim == 1 else array
     matrix_shape(argument, array.shape)
     return readable(array, store)
 
 
-def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array:
+def vector(argument: str, value: object, store: Store) -> Array:
     """One vector as an array of shape (1, dims)."""
     if (
         type(value) is np.ndarray
@@ -165,7 +191,7 @@ def vector(argument: str, value: object, store: type[np.floating[Any]]) -> Array
     ):
         # The common case needs no conversion.
         return value.reshape(1, -1)
-    array = numbers(argument, value)
+    array = numbers(argument, value, kinds_of(store))
     if array.ndim != 1 or array.size == 0:
         raise InputError(
             f"{argument}: expected one vector of shape (dims,), got {shape_text(array.shape)}"
@@ -259,7 +285,7 @@ def numbers(argument: str, value: object, kinds: str = "fiu", expected: str = "a
     return _checked(argument, value, array, kinds, expected)
 
 
-def _sliceable(argument: str, value: object) -> Any:
+def _sliceable(argument: str, value: object, store: Store) -> Any:
     """`value` as a sequence or an array whose slices `numbers` reads, so that they alone are converted."""
     expected = "an array of real numbers"
     if isinstance(value, list | tuple):
@@ -273,7 +299,7 @@ def _sliceable(argument: str, value: object) -> Any:
         return value
     array = _converted(argument, value, expected)
     rows = _object_rows(array)
-    return _checked(argument, value, array, "fiu", expected) if rows is None else rows
+    return _checked(argument, value, array, kinds_of(store), expected) if rows is None else rows
 
 
 def _converted(argument: str, value: object, expected: str) -> Array:
@@ -302,8 +328,14 @@ def _checked(argument: str, value: object, array: Array, kinds: str, expected: s
     return array
 
 
-def readable(array: Array, store: type[np.floating[Any]]) -> Array:
+def readable(array: Array, store: Store) -> Array:
     """`array` itself if the extension can read it in place, else an exact conversion."""
+    if store is np.uint8:
+        if array.dtype.kind == "b" and array.shape[-1] % 8 == 0:
+            array = np.packbits(array, axis=-1)
+        if array.dtype == np.uint8:
+            return np.require(array, None, ["C", "A"])
+        store = np.float64
     exact = _EXACT.get((array.dtype.kind, array.dtype.itemsize))
     if exact is None:
         with np.errstate(over="ignore"):

@@ -304,12 +304,12 @@ def documented(cls: _Class) -> _Class:
 
 def rows_of(vectors: object) -> Floats:
     """The rows as contiguous float32: the array itself if it is that, else each value rounded once."""
-    source = _arrays.Rows("X", vectors)
-    whole = source.whole(np.float32)
+    source = _arrays.Rows("X", vectors, np.float32)
+    whole = source.whole()
     if whole is not None:
         return whole
     rows, done = np.empty(source.shape, np.float32), 0
-    for block in source.blocks(np.float32):
+    for block in source.blocks():
         _core.round_rows(block, rows[done : done + len(block)], done)
         done += len(block)
     return rows

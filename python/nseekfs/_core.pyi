@@ -54,7 +54,7 @@ def train_batches(
     progress: Progress | None,
 ) -> tuple[MiniBatch, _Trained]: ...
 def from_bytes(file: npt.NDArray[np.uint8]) -> Index: ...
-def empty(dims: int, level: str, metric: str, seed: int, path: str | None) -> Index: ...
+def empty(dims: int, level: str, metric: str | None, seed: int, path: str | None) -> Index: ...
 def load(path: str, mode: str, verify: str, ann: bool, writable: bool) -> Index: ...
 
 @final
@@ -62,7 +62,7 @@ class BuildParams:
     def __new__(
         cls,
         level: str,
-        metric: str,
+        metric: str | None,
         normalized: bool | None,
         seed: int,
         codes: bool,

@@ -11,8 +11,8 @@ from nseekfs import _arguments, _arrays, _core
 from nseekfs._errors import InputError
 from nseekfs._typing import Count, Embeddings, Ids
 
-STORED: dict[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
-"""The type that extended floats are rounded to, once, by level; float64 for other levels."""
+STORED: dict[str, _arrays.Store] = {"f16": np.float16, "f32": np.float32, "b1": np.uint8}
+"""The type that extended floats are rounded to, once, or the packed bits, by level; float64 for other levels."""
 
 
 class Living:
@@ -135,7 +135,7 @@ class Living:
         Returns
         -------
         ndarray of float32, or float64 at level ``"f64"``, shape (dims,) or (..., dims)
-            Copies of the rows as stored.
+            Copies of the rows as stored; at level ``"b1"`` packed bits, uint8, shape (..., dims / 8).
 
         Raises
         ------
@@ -147,7 +147,7 @@ class Living:
         core = self._open()
         flat, shape = _arrays.ids("ids", ids)
         rows = core.get(flat)
-        return rows[0] if shape is None else rows.reshape(*shape, core.dims)
+        return rows[0] if shape is None else rows.reshape(*shape, rows.shape[-1])
 
     def contains(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """Of each id, whether the index has a row with it: ``id in index`` for several.

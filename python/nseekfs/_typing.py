@@ -12,9 +12,11 @@ import numpy.typing as npt
 CosineWord: TypeAlias = Literal["cosine", "cos", "cosine_similarity"]
 DotWord: TypeAlias = Literal["dot", "dot_product", "ip", "inner_product", "inner"]
 EuclideanWord: TypeAlias = Literal["euclidean", "l2", "euclidean_distance", "euclid"]
-Metric: TypeAlias = CosineWord | DotWord | EuclideanWord
+HammingWord: TypeAlias = Literal["hamming"]
+DistanceWord: TypeAlias = EuclideanWord | HammingWord
+Metric: TypeAlias = CosineWord | DotWord | DistanceWord
 ClusterMetric: TypeAlias = CosineWord | EuclideanWord
-Level: TypeAlias = Literal["f64", "f32", "f16", "f8"]
+Level: TypeAlias = Literal["f64", "f32", "f16", "f8", "b1"]
 Method: TypeAlias = Literal["auto", "simd", "scalar"]
 Mode: TypeAlias = Literal["mmap", "ram"]
 Verify: TypeAlias = Literal["auto", "header", "full"]
@@ -44,7 +46,10 @@ the caller; in the last call, the work is done already.
 
 
 Vectors: TypeAlias = npt.ArrayLike | SupportsDLPack
-"""Real numbers: an array of any layout, nested lists, a buffer, a DLPack tensor on the CPU, or a column of vectors."""
+"""Real numbers: an array of any layout, nested lists, a buffer, a DLPack tensor on the CPU, or a column of vectors.
+
+At level ``"b1"`` uint8 holds packed bits, and bools are bits.
+"""
 Embeddings: TypeAlias = Vectors | Iterator[npt.ArrayLike | SupportsDLPack]
 """`Vectors`, or an iterator of blocks of rows."""
 

@@ -18,7 +18,7 @@ _KINDS: dict[str, type[IVF] | type[LSH]] = {"ivf": IVF, "lsh": LSH}
 
 def from_embeddings(
     embeddings: Embeddings,
-    metric: Metric = "cosine",
+    metric: Metric | None = None,
     *,
     ids: Ids | None = None,
     level: Level = "f32",
@@ -41,12 +41,17 @@ def from_embeddings(
         Any float or integer dtype, layout and byte order; nested lists; buffers; DLPack tensors on the CPU; columns of
         vectors; an iterator of blocks of rows. The array is never changed. Every value is rounded once to the type that
         `level` stores.
-    metric : str
-        Default metric of queries: ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. Every index answers all three.
+    metric : str, optional
+        Default metric of queries: ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. Every index answers all three,
+        except at level ``"b1"``, whose one metric is ``"hamming"``. The default is cosine, at level ``"b1"`` hamming.
     ids : array_like of int or str, shape (rows,), optional
         The ids of the rows, each once. The default are 0, 1, 2, ...
-    level : {"f32", "f64", "f16", "f8"}
-        Type of a stored value. ``"f8"`` is one signed byte a value and one float32 scale a row.
+    level : {"f32", "f64", "f16", "f8", "b1"}
+        Type of a stored value. ``"f8"`` is one signed byte a value and one float32 scale a row. ``"b1"`` is one bit,
+        and rows are compared by the number of bits in which they differ; a row has a multiple of 8 bits. The dtype of
+        the rows, and of queries, says what their bits are: uint8 are packed bits as `numpy.packbits` gives them, shape
+        (rows, dims / 8); bools are bits; of any other numbers those above 0 are 1, and 0 and negative ones are 0.
+        Search is then always exact, and without codes.
     ann : {None, True, "ivf", "lsh"} or IVF or LSH
         Kind of approximate search; None or False is exact search. ``"ivf"`` groups rows into cells around centroids,
         and a query visits the nearest cells. ``"lsh"`` hashes rows into buckets of several tables; it is built quickly
@@ -102,6 +107,11 @@ def from_embeddings(
     >>> index = nseekfs.from_embeddings(embeddings, level="f16")
     >>> index.query(embeddings[7], top_k=1)[0]["idx"]
     7
+    >>> bits = nseekfs.from_embeddings(embeddings, level="b1")
+    >>> bits.query(embeddings[7], top_k=1)[0]
+    {'idx': 7, 'score': 0.0}
+    >>> bits[7].dtype, bits[7].shape
+    (dtype('uint8'), (8,))
     """
     folder = None if output_dir is None else _arguments.path("output_dir", output_dir)
     stem = _arguments.file_stem("base_name", base_name)
@@ -112,7 +122,7 @@ def from_embeddings(
     given = None if ids is None else several("ids", ids)
     params = _core.BuildParams(
         level_word,
-        _arguments.word("metric", metric),
+        _arguments.maybe_word("metric", metric),
         _arguments.maybe_flag("normalized", normalized),
         _arguments.whole("seed", seed, 0, 2**64 - 1),
         _arguments.flag("codes", codes),
@@ -122,11 +132,11 @@ def from_embeddings(
     )
     with _progress.Told(progress, "nseekfs build") as heard:
         # Rows come last: the blocks of an iterator can be read but once.
-        source = _arrays.Rows("embeddings", embeddings)
+        source = _arrays.Rows("embeddings", embeddings, STORED.get(level_word, np.float64))
         if given is not None and len(given) != source.shape[0]:
             raise InputError(f"ids: expected {source.shape[0]} ids, one for each row, got {len(given)} ids")
         builder = _core.Builder(params, *source.shape, heard, folder is not None)
-        for block in source.blocks(STORED.get(level_word, np.float64)):
+        for block in source.blocks():
             builder.push(block, heard)
         core = builder.finish(given, heard)
         if folder is not None:
@@ -141,7 +151,7 @@ class BuildOptions(TypedDict, total=False):
     """The keywords of `from_embeddings` that `create_index` passes on to it."""
 
     base_name: str
-    metric: Metric
+    metric: Metric | None
     ids: Ids | None
     level: Level
     ann: AnnKind
@@ -194,7 +204,7 @@ def create_index(embeddings: Embeddings, output_dir: AnyPath, **options: Unpack[
 
 def empty(
     dims: Count | None = None,
-    metric: Metric = "cosine",
+    metric: Metric | None = None,
     *,
     level: Level = "f32",
     method: Method = "auto",
@@ -237,7 +247,7 @@ def empty(
     core = _core.empty(
         0 if dims is None else _arguments.whole("dims", dims, 1),
         _arguments.word("level", level),
-        _arguments.word("metric", metric),
+        _arguments.maybe_word("metric", metric),
         _arguments.whole("seed", seed, 0, 2**64 - 1),
         None if path is None else _arguments.path("path", path),
     )

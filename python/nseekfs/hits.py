@@ -70,7 +70,7 @@ class Hits(Sequence[Hit]):
     indices : ndarray of int64, shape (n,)
         Row numbers.
     scores : ndarray of float32, shape (n,)
-        Cosine or dot product, where larger is better, or euclidean distance, where smaller is better.
+        Cosine or dot product, where larger is better, or euclidean or hamming distance, where smaller is better.
     keys : ndarray of float64, shape (n,)
         Ranking keys: the score before rounding to float32; for euclidean, the squared distance.
     certificate : Certificate

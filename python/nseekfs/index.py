@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from nseekfs import _arguments, _arrays, _core, _progress
 from nseekfs._approximate import Approximate, how_much, query_type
 from nseekfs._errors import InputError, InputTypeError
 from nseekfs._living import Living, as_array
-from nseekfs._typing import AnyPath, Count, EuclideanWord, Filter, Ids, Method, Metric, Progress, Vectors
+from nseekfs._typing import AnyPath, Count, Filter, Ids, Method, Metric, Progress, Vectors
 from nseekfs.hits import Certificate, Hits, SearchResult
 from nseekfs.params import Effort
 
@@ -21,10 +21,10 @@ class Index(Living, Approximate):
 
     An index may be used from several threads and in forked children. It is a context manager that closes itself at its
     end. ``len(index)`` is the number of rows. Every row has an id, an int or a str; by default 0, 1, 2, and so on.
-    ``index[7]``, ``index["a"]`` and ``index[hits.indices]`` are the rows of these ids as stored: float32, or float64 at
-    level ``"f64"``. ``index[2:5]``, ``index[-10:]`` and ``index[mask]`` select rows by the order of their insertion. A
-    pickle of a saved index holds its path, so worker processes map the same file; a pickle of an index in memory holds
-    all of it.
+    ``index[7]``, ``index["a"]`` and ``index[hits.indices]`` are the rows of these ids as stored: float32, float64 at
+    level ``"f64"``, or packed uint8 at level ``"b1"``. ``index[2:5]``, ``index[-10:]`` and ``index[mask]`` select rows
+    by the order of their insertion. A pickle of a saved index holds its path, so worker processes map the same file; a
+    pickle of an index in memory holds all of it.
 
     An index in memory can be changed by `add`, `upsert` and `delete`; so can one that `load_index` opens with
     ``writable=True``, whose file then holds every change before the call returns.
@@ -67,7 +67,8 @@ class Index(Living, Approximate):
         Parameters
         ----------
         query : array_like of real numbers, shape (dims,)
-            The query vector. It is rounded once to float32, or to float64 at level ``"f64"``.
+            The query vector. It is rounded once to float32, or to float64 at level ``"f64"``. At level ``"b1"`` it is
+            bits, packed or bool, or numbers whose signs count, as in `from_embeddings`.
         top_k : int
             Maximum number of rows to return, at least 1.
         method : {"auto", "simd", "scalar"}
@@ -75,14 +76,15 @@ class Index(Living, Approximate):
             few rows where there are codes, and may search approximately. ``"simd"`` reads every row in full with vector
             kernels, ``"scalar"`` with plain loops. Exact answers are the same bits with all three.
         similarity : str, optional
-            ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias. The default is the metric of the index.
+            ``"cosine"``, ``"dot"``, ``"euclidean"`` or an alias; at level ``"b1"`` only ``"hamming"``. The default is
+            the metric of the index.
         filter : array_like, optional
             The rows that may be returned: a bool for every row, in the order of `ids`, shape (rows,), or ids, shape
             (n,).
         min_score : float, optional
             For cosine and dot: return only rows whose float64 score is at least this.
         max_distance : float, optional
-            For euclidean: return only rows whose float64 distance is at most this.
+            For euclidean and hamming: return only rows whose float64 distance is at most this.
         recall : float, optional
             For an index with approximate search: the target recall, above 0 and at most 1. The default is that of the
             index; 1 searches exactly.
@@ -146,7 +148,7 @@ class Index(Living, Approximate):
         Parameters
         ----------
         queries : array_like of real numbers, shape (q, dims) or (dims,)
-            The query vectors, or none. They are rounded once to float32, or to float64 at level ``"f64"``.
+            The query vectors, or none, as in `query`.
         k : int
             Number of rows to return for each query, at least 1; all allowed rows if there are fewer.
         method, similarity, filter, recall, effort, threads
@@ -243,12 +245,12 @@ class Index(Living, Approximate):
 
     @property
     def level(self) -> str:
-        """Type of a stored value: ``"f64"``, ``"f32"``, ``"f16"`` or ``"f8"``."""
+        """Type of a stored value: ``"f64"``, ``"f32"``, ``"f16"``, ``"f8"`` or ``"b1"``."""
         return self._open().level
 
     @property
     def metric(self) -> str:
-        """Default metric of queries: ``"cosine"``, ``"dot"`` or ``"euclidean"``."""
+        """Default metric of queries: ``"cosine"``, ``"dot"``, ``"euclidean"``, or ``"hamming"`` at level ``"b1"``."""
         return self._open().metric
 
     @property
@@ -372,11 +374,11 @@ def _restore(file: npt.NDArray[np.uint8], method: str) -> Index:
 
 
 def _bound(metric: str, min_score: object, max_distance: object) -> float | None:
-    """The limit of a search by `metric`: `max_distance` for euclidean, `min_score` for the others."""
+    """The limit of a search by `metric`: `max_distance` for euclidean and hamming, `min_score` for the others."""
     if min_score is None and max_distance is None:
         return None
-    euclidean = metric in get_args(EuclideanWord)
-    right, wrong = ("max_distance", "min_score") if euclidean else ("min_score", "max_distance")
+    distance = _arguments.is_distance(metric)
+    right, wrong = ("max_distance", "min_score") if distance else ("min_score", "max_distance")
     given = {"min_score": min_score, "max_distance": max_distance}
     if given[wrong] is not None:
         raise InputError(f"{wrong}: expected {right} because the query compares by {metric}, got {wrong}")

@@ -20,8 +20,9 @@ class Model:
     def __init__(self, seed: int, folder: Path | None, **options: Any) -> None:
         self.random = np.random.default_rng(seed)
         self.dims = int(self.random.choice([1, 3, 17, 40]))
-        self.metric = str(self.random.choice(["cosine", "dot", "euclidean"]))
         self.level = options.get("level", "f32")
+        self.metrics = ["hamming"] if self.level == "b1" else ["cosine", "dot", "euclidean"]
+        self.metric = str(self.random.choice(self.metrics))
         self.texts = options.get("texts", False)
         self.rows: dict[Any, np.ndarray[Any, Any]] = {}
         self.next = 0
@@ -31,7 +32,9 @@ class Model:
         self.operations = 0
 
     def vectors(self, count: int) -> np.ndarray[Any, Any]:
-        """Rows on a grid, so that keys are often equal; some are zero."""
+        """Rows on a grid, so that keys are often equal; some are zero. At level b1 packed bits."""
+        if self.level == "b1":
+            return self.random.integers(0, 4, (count, self.dims)).astype("u1")
         return self.random.integers(-2, 3, (count, self.dims)).astype("f4")
 
     def some_ids(self, count: int) -> list[Any]:
@@ -152,7 +155,7 @@ class Model:
             allowed = list(dict.fromkeys(one for one in self.some_ids(20) if one in self.rows))
         elif self.random.random() < 0.3:
             allowed = self.random.random(len(self.rows)) < 0.5
-        metric = str(self.random.choice(["cosine", "dot", "euclidean"]))
+        metric = str(self.random.choice(self.metrics))
         for asked in [index, self.reader]:
             if asked is not None:
                 got = asked.search(queries, k, similarity=metric, filter=allowed)  # type: ignore[arg-type]

@@ -17,6 +17,8 @@ def stored(x, level):
         scale = (np.abs(x.astype(np.float64)).max(axis=1, keepdims=True) / 127).astype(np.float32)
         codes = np.rint(x / np.where(scale == 0, 1, scale).astype(np.float64)).clip(-127, 127)
         return scale * np.where(scale == 0, 0, codes).astype(np.int8).astype(np.float32)
+    if level == "b1":
+        return np.packbits(x > 0, axis=1)
     return x.astype({"f64": np.float64, "f32": np.float32, "f16": np.float16}[level]).astype(
         np.float64 if level == "f64" else np.float32
     )

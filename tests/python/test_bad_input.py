@@ -266,7 +266,6 @@ BAD = {
     # words
     "metric": (build(ROWS, metric="manhattan"), InputError, "metric cosine dot euclidean manhattan"),
     "metric 3": (build(ROWS, metric=3), InputTypeError, "metric word 3"),
-    "metric None": (build(ROWS, metric=None), InputTypeError, "metric word None"),
     "similarity": (query(V, similarity="Cosine"), InputError, "similarity cosine Cosine"),
     "similarity 3": (search(V, similarity=3), InputTypeError, "similarity word 3"),
     "level": (build(ROWS, level="f4"), InputError, "level f64 f32 f16 f8 f4"),

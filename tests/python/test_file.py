@@ -9,7 +9,7 @@ import pytest
 from nseekfs import FormatError, _typing
 
 LEVELS = get_args(_typing.Level)
-ROWS = np.random.default_rng(51).standard_normal((5, 7)).astype(np.float32)
+ROWS = np.random.default_rng(51).standard_normal((5, 8)).astype(np.float32)
 
 
 @pytest.fixture(params=LEVELS)

@@ -18,7 +18,7 @@ import pytest
 import reference
 from nseekfs import _core, _typing, build
 
-ROWS = np.random.default_rng(31).standard_normal((300, 12)).astype(np.float32)
+ROWS = np.random.default_rng(31).standard_normal((300, 16)).astype(np.float32)
 
 
 @pytest.fixture
@@ -168,12 +168,12 @@ def test_create_index_takes_every_keyword_of_from_embeddings():
 class TestIndex:
     def test_tells_what_it_is(self, path):
         index = nseekfs.load_index(path)
-        assert (index.rows, index.dims, len(index)) == (300, 12, 300)
+        assert (index.rows, index.dims, len(index)) == (300, 16, 300)
         assert (index.level, index.metric, index.ann, index.seed) == ("f32", "cosine", "exact", 0)
         assert index.normalized is False
         assert index.nbytes >= ROWS.nbytes
         assert index.path == path
-        for word in ("300", "12", "f32", "cosine", nseekfs.simd_info()["used"], "kB"):
+        for word in ("300", "16", "f32", "cosine", nseekfs.simd_info()["used"], "kB"):
             assert word in repr(index)
 
     def test_normalized_is_measured_and_never_changes_the_answer(self):
@@ -291,11 +291,12 @@ class TestFiles:
     @pytest.mark.parametrize("level", get_args(_typing.Level))
     @pytest.mark.parametrize("mode", get_args(_typing.Mode))
     def test_a_loaded_index_answers_the_same(self, tmp_path, level, mode):
-        built = nseekfs.from_embeddings(ROWS, "l2", level=level, seed=5)
+        metric = "hamming" if level == "b1" else "euclidean"
+        built = nseekfs.from_embeddings(ROWS, metric, level=level, seed=5)
         built.save(tmp_path / "x.bin")
         for verify in get_args(_typing.Verify):
             loaded = nseekfs.load_index(tmp_path / "x.bin", mode=mode, verify=verify, ann=False)
-            assert (loaded.metric, loaded.level, loaded.seed) == ("euclidean", level, 5)
+            assert (loaded.metric, loaded.level, loaded.seed) == (metric, level, 5)
             assert answers(loaded) == answers(built)
             loaded.verify()
 
