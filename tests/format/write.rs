@@ -156,7 +156,7 @@ fn what_the_reader_would_refuse_is_not_written() {
     assert!(try_write(3, &[SegmentBytes { rows: 6, ..part }]).starts_with("F14: length of the rows"));
     assert!(try_write(3, &[SegmentBytes { norms: &[0; 39], ..part }]).starts_with("F14: length of the norms"));
     assert!(
-        try_write(3, &[SegmentBytes { rows: 0, row_values: &[], norms: &[], scales: None, codes: None, ids: None }])
+        try_write(3, &[SegmentBytes { rows: 0, row_values: &[], norms: &[0; 8], scales: None, codes: None, ids: None }])
             .starts_with("F14: rows")
     );
     let (coded, values) = (Segment::coded(Level::F32, CODED_DIMS, 20, LEAD), quantizer_values());
