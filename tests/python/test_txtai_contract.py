@@ -118,3 +118,32 @@ def test_save_writes_one_file_and_load_after_close_gives_it_back(tmp_path):
     assert backend.search(ROWS[301:302], 1)[0][0][0] == 301
     backend.index(ROWS[:4])
     assert (backend.count(), backend.config["offset"]) == (4, 4)
+
+
+class Bits(Backend):
+    """The same of packed bits, whose score is the share of equal ones."""
+
+    def index(self, embeddings: np.ndarray[Any, Any]) -> None:
+        self.backend = nseekfs.from_embeddings(embeddings, level="b1")
+        self.config["offset"] = len(embeddings)
+
+    def search(self, queries: np.ndarray[Any, Any], limit: int) -> list[list[tuple[int, float]]]:
+        assert self.backend is not None
+        found = self.backend.search(queries, limit)
+        scores = 1 - found.keys / self.backend.dims
+        return [list(zip(*each, strict=True)) for each in zip(found.indices.tolist(), scores.tolist(), strict=True)]
+
+
+def test_hamming_scores_are_shares_of_equal_bits():
+    codes = np.random.default_rng(4).integers(0, 256, (200, 32), dtype=np.uint8)
+    backend = Bits({})
+    backend.index(codes[:150])
+    backend.append(codes[150:])
+    backend.delete([3])
+    assert backend.count() == 199
+    table = np.unpackbits(codes, axis=1).astype(int)
+    for query, result in zip(codes[:9], backend.search(codes[:9], 12), strict=True):
+        wanted = 1 - (table != np.unpackbits(query)).sum(axis=1) / 256
+        wanted[3] = -1
+        best = np.argsort(-wanted, kind="stable")[:12]
+        assert result == [(int(row), float(wanted[row])) for row in best]
