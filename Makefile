@@ -61,7 +61,7 @@ check: .venv/.built
 bench: .venv/.built
 	@test -n "$(PEER_PYTHON)" || echo "No peers are installed: make peers, or PEER_PYTHON=/path/to/python"
 	$(BIN)/python benches/compare.py $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(ARGS)
-	@echo "More: python benches/recall.py, benches/memory.py, benches/larger.py, benches/manners.py, benches/failures.py, benches/clusters.py; cargo bench"
+	@echo "More: python benches/recall.py, benches/memory.py, benches/larger.py, benches/manners.py, benches/failures.py, benches/clusters.py, benches/living.py, benches/readers.py, benches/crash.py, benches/bits.py; cargo bench"
 
 peers: .venv/.tools
 	$(PYTHON) -m venv .venv-peers
