@@ -87,12 +87,17 @@ impl Index {
 
     pub(super) fn measure(&self, ann: &Ann, given: Option<&Queries>, recall: f64, threads: usize, watch: &Watch) -> Result<TuningRecord> {
         let plan = self.plain_plan(1, threads)?;
+        // Rows that are in no cell or bucket are found whatever is visited.
+        let mut views = self.views();
+        if self.ann.is_some() {
+            views.truncate(self.listed_segments());
+        }
         if let Some(queries) = given {
-            return tune::measure(ann, Sample { queries, own: None }, recall, &plan, &self.views(), watch);
+            return tune::measure(ann, Sample { queries, own: None }, recall, &plan, &views, watch);
         }
         let [own, _] = self.held_out()?;
         let queries = self.rows_as_queries(&own)?;
-        tune::measure(ann, Sample { queries: &queries, own: Some(&own) }, recall, &plan, &self.views(), watch)
+        tune::measure(ann, Sample { queries: &queries, own: Some(&own) }, recall, &plan, &views, watch)
     }
 
     /// Measures the recall of searches for `k` rows, with these queries or with rows that neither trained the
@@ -198,7 +203,9 @@ impl Index {
         let alone = Run::of(&sizes, std::iter::once(row))?;
         let key = scan::search(&plan, &views, &alone, &queries, watch)?.swap_remove(0).into_sorted();
         let (mut cells, mut nprobe) = (Vec::new(), 0);
-        if let (Some(ann), Some(effort)) = (&self.ann, effort) {
+        if let (Some(ann), Some(effort)) = (&self.ann, effort)
+            && row < ann.rows
+        {
             (cells, nprobe) = self.homes(&ann.ann, &plan, effort, &queries, row, watch)?;
         }
         Ok(Missed {

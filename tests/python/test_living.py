@@ -98,6 +98,11 @@ def test_approximate_search_keeps_its_recall_while_a_table_doubles_and_loses_hal
             assert index.recall().recall > 0.87
     assert index.ann == kind
     assert len(index) == 12_000
+    assert index.ann.added > 0
+    assert index.tune(0.8).recall == 0.8
+    assert index.tune(0.9, queries=queries).tuned_on == "queries"
+    last = index.explain_miss(queries[0], index.ids[-1])
+    assert last.found or "is not among the best" in last.reason
     assert index.ann.added <= 0.2 * 12_000 + 500
 
 
