@@ -23,13 +23,30 @@ class Model:
         self.level = options.get("level", "f32")
         self.metrics = ["hamming"] if self.level == "b1" else ["cosine", "dot", "euclidean"]
         self.metric = str(self.random.choice(self.metrics))
+        if options.get("ann") == "lsh":
+            self.metric = "cosine"
         self.texts = options.get("texts", False)
         self.rows: dict[Any, np.ndarray[Any, Any]] = {}
         self.next = 0
         self.path = None if folder is None else folder / "live.bin"
-        self.index = nseekfs.empty(metric=self.metric, level=self.level, path=self.path)  # type: ignore[arg-type]
+        self.ann = options.get("ann")
+        self.index = self.first()
         self.reader = None if self.path is None else nseekfs.load_index(self.path)
         self.operations = 0
+
+    def first(self) -> nseekfs.Index:
+        """An index without rows; for approximate search, of some rows in cells or buckets."""
+        kind: dict[str, Any] = {"metric": self.metric, "level": self.level}
+        if self.ann is None:
+            return nseekfs.empty(**kind, path=self.path)
+        ids = [f"row{at}" for at in range(40)] if self.texts else list(range(40))
+        rows = self.vectors(40)
+        self.rows, self.next = dict(zip(ids, rows, strict=True)), 0 if self.texts else 40
+        index = nseekfs.from_embeddings(rows, **kind, ids=ids, ann=self.ann, recall=0.9)
+        if self.path is None:
+            return index
+        index.save(self.path)
+        return nseekfs.load_index(self.path, writable=True)
 
     def vectors(self, count: int) -> np.ndarray[Any, Any]:
         """Rows on a grid, so that keys are often equal; some are zero. At level b1 packed bits."""
@@ -158,11 +175,18 @@ class Model:
         metric = str(self.random.choice(self.metrics))
         for asked in [index, self.reader]:
             if asked is not None:
-                got = asked.search(queries, k, similarity=metric, filter=allowed)  # type: ignore[arg-type]
+                exact = {} if asked.ann == "exact" else {"recall": 1.0}
+                got = asked.search(queries, k, similarity=metric, filter=allowed, **exact)  # type: ignore[arg-type]
                 want = fresh.search(queries, k, similarity=metric, filter=allowed)  # type: ignore[arg-type]
                 assert got.indices.tolist() == want.indices.tolist()
                 assert got.keys.tobytes() == want.keys.tobytes()
                 assert got.scores.tobytes() == want.scores.tobytes()
+                near = asked.search(queries, k, similarity=metric, filter=allowed)  # type: ignore[arg-type]
+                # Whatever is visited, there are as many hits, each once, and none is better than the best.
+                assert near.indices.shape == want.indices.shape
+                assert all(len(set(row)) == len(row) for row in near.indices.tolist())
+                better = near.keys - want.keys
+                assert ((better >= 0) if metric == "euclidean" or metric == "hamming" else (better <= 0)).all()
 
 
 def run(seed: int, steps: int, folder: Path | None, **options: Any) -> int:

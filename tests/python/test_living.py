@@ -42,6 +42,15 @@ def test_any_sequence_of_changes_gives_the_bits_of_a_fresh_index(level, texts, d
     assert living_model.run(11, 120, tmp_path if disk else None, level=level, texts=texts) >= 120
 
 
+@pytest.mark.parametrize("disk", [False, True])
+@pytest.mark.parametrize("kind", ["ivf", "lsh"])
+def test_any_sequence_of_changes_of_an_approximate_index_leaves_exact_answers_exact(kind, disk, tmp_path):
+    for seed in range(20, 23):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        assert living_model.run(seed, 60, folder if disk else None, ann=kind, texts=seed % 2 == 0) >= 60
+
+
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
 def test_rows_without_codes_beside_rows_with_codes_give_the_bits_of_a_fresh_index(metric, tmp_path):
     rows = np.random.default_rng(1).standard_normal((40_000, 40)).astype(np.float32)
