@@ -215,7 +215,7 @@ class Living:
         """Give back the bytes of deleted rows, and make codes, cells or buckets anew.
 
         This happens by itself where rows or bytes are 1.5 times those that are needed, where a table has outgrown its
-        codes, and where a fifth of the rows is not in the cells or buckets yet; `compact_automatically` prevents it.
+        codes, and where a fifth of the rows is not in the cells or buckets yet; `compact_automatically` sets when.
 
         Parameters
         ----------
@@ -233,14 +233,22 @@ class Living:
         """
         self._open().compact(_arguments.maybe_whole("threads", threads))
 
-    def compact_automatically(self, wanted: bool) -> None:
-        """Set whether changes compact the index when that is due. They do unless they are told not to.
+    def compact_automatically(self, ratio: float | None) -> None:
+        """Set when changes compact the index, for as long as it is open.
 
         Parameters
         ----------
-        wanted : bool
+        ratio : float or None
+            How many times the rows, or the bytes of the file, that are needed there may be, above 1; 1.5 unless it is
+            set. None: changes compact nothing, and `compact` does when it is called.
+
+        Raises
+        ------
+        InputError
+            If the ratio is not above 1, or the index is closed or opened for reading; `InputTypeError` if its type is
+            wrong.
         """
-        self._open().compact_automatically(_arguments.flag("wanted", wanted))
+        self._open().compact_automatically(_arguments.maybe_real("ratio", ratio))
 
     def refresh(self) -> bool:
         """Move to the newest commit of the file, if the index was opened for reading.

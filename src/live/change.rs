@@ -20,7 +20,7 @@ const MERGED_ROWS: usize = 1 << 16;
 /// Segments from this many rows on have codes.
 const CODED_ROWS: usize = 1 << 9;
 /// Rows are deleted for good, and their bytes given back, once a table holds this many times the rows that it should.
-const EXCESS: f64 = 1.5;
+pub(super) const EXCESS: f64 = 1.5;
 /// Rows, and bytes of a file, below which that does not matter.
 const FEW_ROWS: usize = 1024;
 const FEW_BYTES: u64 = 256 << 10;
@@ -216,10 +216,10 @@ pub(super) fn is_plain(index: &Index) -> bool {
     whole && index.segments.len() <= 1 && !outgrown(index)
 }
 
-/// Whether an index, in a file of `file_bytes`, should be compacted.
-pub(super) fn is_due(index: &Index, file_bytes: u64) -> bool {
+/// Whether an index, in a file of `file_bytes`, should be compacted, at `most` times the rows or bytes that it should have.
+pub(super) fn is_due(index: &Index, file_bytes: u64, most: f64) -> bool {
     let (rows, live) = (index.rows(), index.live_rows());
-    let excess = |all: f64, own: f64| all > EXCESS * own;
+    let excess = |all: f64, own: f64| all > most * own;
     let own_bytes = index.bytes() as f64 * live as f64 / rows.max(1) as f64;
     rows > FEW_ROWS && excess(rows as f64, live as f64)
         || file_bytes > FEW_BYTES && excess(file_bytes as f64, own_bytes)

@@ -58,8 +58,8 @@ struct Writer {
     place: Place,
     /// The next generation as far as a batch has come; `None` outside of one.
     batch: Option<Arc<Index>>,
-    /// Whether changes may compact.
-    automatic: bool,
+    /// How many times the rows or bytes that are needed make a change compact; `None`: nothing does.
+    automatic: Option<f64>,
 }
 
 impl LiveIndex {
@@ -70,7 +70,7 @@ impl LiveIndex {
     }
 
     fn at(index: Index, place: Place, reader: Option<Mode>) -> Self {
-        let writer = Writer { place, batch: None, automatic: true };
+        let writer = Writer { place, batch: None, automatic: Some(change::EXCESS) };
         LiveIndex { current: Mutex::new(Arc::new(index)), reader, writer: Mutex::new(writer), turn: Turn::default() }
     }
 
@@ -168,8 +168,14 @@ impl LiveIndex {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// Whether changes compact when they must, and when: see [`LiveIndex::compact`].
-    pub fn set_automatic(&self, automatic: bool, watch: &Watch) -> Result<()> {
+    /// How many times the rows or bytes that are needed make a change compact; `None`: nothing does.
+    ///
+    /// # Errors
+    /// A number that is not above 1; an index that was opened to be read; [`Error::Interrupted`].
+    pub fn set_automatic(&self, automatic: Option<f64>, watch: &Watch) -> Result<()> {
+        if let Some(most) = automatic.filter(|most| most.is_nan() || *most <= 1.0) {
+            return Err(Error::input("ratio", "a number above 1, or None", most));
+        }
         let _turn = self.turn.take(watch)?;
         self.writer()?.automatic = automatic;
         Ok(())
@@ -330,7 +336,7 @@ impl LiveIndex {
         });
         self.publish(next.clone());
         let file_bytes = if let Place::File(file) = &writer.place { file.file_bytes() } else { 0 };
-        if writer.automatic && change::is_due(&next, file_bytes) {
+        if writer.automatic.is_some_and(|most| change::is_due(&next, file_bytes, most)) {
             // The change is made, and whatever prevents a compaction prevents no change; the next one tries again.
             match self.replace(writer, &next, work) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),

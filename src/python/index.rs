@@ -361,8 +361,8 @@ impl Index {
     }
 
     /// Whether changes compact the index when that is due.
-    fn compact_automatically(&self, py: Python<'_>, wanted: bool) -> PyResult<()> {
-        released(py, |watch| self.0.set_automatic(wanted, watch))
+    fn compact_automatically(&self, py: Python<'_>, ratio: Option<f64>) -> PyResult<()> {
+        released(py, |watch| self.0.set_automatic(ratio, watch))
     }
 
     /// Moves to the newest generation of the file; whether there was a newer one.

@@ -173,6 +173,8 @@ BAD = {
     "change of a reader": (changed_reader, InputError, "index writable=True"),
     "writable in memory": (lambda i, f: nseekfs.load_index(f, writable=True, mode="ram"), InputError, "writable mmap"),
     "writable as a number": (lambda i, f: nseekfs.load_index(f, writable=1), InputTypeError, "writable True False 1"),
+    "compaction at once": (lambda i, f: i.compact_automatically(1.0), InputError, "ratio above 1"),
+    "compaction by a flag": (lambda i, f: i.compact_automatically(True), InputTypeError, "ratio real True"),
     "empty without dims": (lambda i, f: nseekfs.empty(0), InputError, "dims 1 0"),
     "empty of many dims": (lambda i, f: nseekfs.empty(1 << 20), InputError, "dims 65536"),
     "rows by None": (lambda i, f: i[None], InputTypeError, "ids None"),
